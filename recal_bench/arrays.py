@@ -1,0 +1,18 @@
+"""Array types, named with their axes.
+
+Q queries, A arms, G rollouts of a query (the group), K reward components, D datasets (tasks), S seeds, E encoding.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatA: TypeAlias = NDArray[np.float64]
+FloatQ: TypeAlias = NDArray[np.float64]
+FloatQA: TypeAlias = NDArray[np.float64]
+FloatSQ: TypeAlias = NDArray[np.float64]
+Float32QE: TypeAlias = NDArray[np.float32]
+BoolQA: TypeAlias = NDArray[np.bool_]
+IntQ: TypeAlias = NDArray[np.int64]
+StrQ: TypeAlias = NDArray[np.object_]

@@ -1,0 +1,65 @@
+"""Utility: what a run optimises and is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recal_bench.arrays import FloatA, FloatQA
+from recal_bench.errors import RecalBenchError
+
+DEFAULT_ALPHA = 0.2
+
+
+def mean_over_observed(value_QA: FloatQA) -> FloatA:
+    """Mean of each column over its known entries; NaN for a column without any. `[Q, A]` to `[A]`."""
+    known_QA = ~np.isnan(value_QA)
+    count_A = known_QA.sum(axis=0)
+    total_A = np.where(known_QA, value_QA, 0.0).sum(axis=0)
+    return np.where(count_A > 0, total_A / np.maximum(count_A, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`utility = score - alpha * cost / cost_ref`.
+
+    `cost_ref` (USD per query) is the mean train cost of the dearest arm. It is None where the outcomes hold no cost,
+    or hold it only in part (`unknown_costs` outcomes lack it): then routers optimise the score, and where the cost
+    is partly missing no utility is reported, since an unknown cost is not a cost of zero.
+    """
+
+    alpha: float = DEFAULT_ALPHA
+    cost_ref: float | None = None
+    unknown_costs: int = 0
+
+    @classmethod
+    def from_train(cls, score_QA: FloatQA, cost_QA: FloatQA, alpha: float = DEFAULT_ALPHA) -> Objective:
+        """Fix the reference cost on the train outcomes (NaN: no outcome, or no known cost)."""
+        if not np.isfinite(alpha) or alpha < 0:
+            raise RecalBenchError(
+                f"alpha is {alpha}: give a finite number >= 0 (0.2 is the default; 0 ignores the cost)"
+            )
+        has_outcome_QA = ~np.isnan(score_QA)
+        unknown = int((has_outcome_QA & np.isnan(cost_QA)).sum())
+        if unknown == int(has_outcome_QA.sum()):
+            return cls(alpha, None, 0)
+        if unknown:
+            return cls(alpha, None, unknown)
+        cost_ref = float(np.nanmax(mean_over_observed(cost_QA)))
+        return cls(alpha, cost_ref if cost_ref > 0 else None, 0)
+
+    @property
+    def has_cost(self) -> bool:
+        return self.cost_ref is not None
+
+    @property
+    def reportable(self) -> bool:
+        """Whether a utility may be reported: no outcome has an unknown cost, or none has a cost at all."""
+        return self.unknown_costs == 0
+
+    def utility(self, score: FloatQA, cost: FloatQA) -> FloatQA:
+        """Utility of outcomes, in score units; any shape; NaN where the score is."""
+        if self.cost_ref is None:
+            return score
+        return score - self.alpha * cost / self.cost_ref

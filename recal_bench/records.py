@@ -1,0 +1,135 @@
+"""The run record: what one router did on one set of outcomes with one seed, kept as a folder.
+
+`run.json` (this model), `metrics.jsonl` (the training curve), `decisions.parquet`, `router/` (what `route` loads).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recal_bench.errors import RecalBenchError
+
+RECORD_VERSION = 1
+
+
+class Data(BaseModel):
+    """The outcomes a run used. Runs whose `Data` differ never share a table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    hash: str
+    simulated: bool
+    tasks: tuple[str, ...]
+    missing: str
+    alpha: float
+    cost_ref: float | None
+    unknown_costs: int
+    arms: tuple[str, ...]
+    n_queries: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+class Configuration(BaseModel):
+    """What determines a result. Its hash names the run's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    router: str
+    settings: dict[str, Any]
+    seed: int
+    device: str
+    data: Data
+    tuned: str | None = None
+    version: str
+
+    @property
+    def key(self) -> str:
+        return _hash(self.model_dump(mode="json"))
+
+    @property
+    def settings_hash(self) -> str:
+        return _hash({"settings": self.settings, "device": self.device, "version": self.version})
+
+
+class RunRecord(BaseModel):
+    """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, bayes); they have no settings."""
+
+    record_version: int = RECORD_VERSION
+    configuration: Configuration
+    reference: bool = False
+    deterministic: bool
+    command: str
+    code: str
+    packages: dict[str, str]
+    device_name: str
+    started: str
+    fit_seconds: float | None = None
+    route_us_per_query: float | None = None
+    route_us_p95: float | None = None
+    steps: int | None = None
+    encoder: str | None = None
+    mean_score_A: tuple[float | None, ...]
+    mean_cost_A: tuple[float | None, ...]
+    best_accuracy_arm: int
+
+
+class Run(BaseModel):
+    """A record together with the folder it lies in."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    folder: Path
+    record: RunRecord
+
+    def decisions(self) -> pd.DataFrame:
+        """One row a query: split, task, query_id, arm, calls, answer, score, cost_usd, router_cost_usd, utility, regret."""
+        return pd.read_parquet(self.folder / "decisions.parquet")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The training log, one object a step; empty for a router that keeps none. A torn last line is left out."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        parsed = []
+        for line in lines:
+            try:
+                parsed.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return parsed
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_run(folder: Path) -> Run:
+    """One run. Raises RecalBenchError where the folder holds none, or one of another version."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise RecalBenchError(f"{folder} holds no run.json: give the folder of one run, as `recal-bench run` prints it")
+    try:
+        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RecalBenchError(
+            f"{path} is not a run record of version {RECORD_VERSION}: run it again with --fresh"
+        ) from error
+    return Run(folder=folder, record=record)
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """All finished runs below a folder, in the order of their folders' names."""
+    runs = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))] if folder.is_dir() else []
+    if not runs:
+        raise RecalBenchError(
+            f"{folder} holds no finished run: start one with `recal-bench run --router recal --runs {folder}`"
+        )
+    return runs

@@ -1,0 +1,52 @@
+"""Exact match, token F1 and answer extraction, as Router-R1 scores its answers (arXiv 2506.09033).
+
+An answer is compared with every gold alias after normalisation; the best alias counts.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"answer(?:\s+is)?\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+@lru_cache(maxsize=200_000)
+def normalize(text: str) -> str:
+    """Lower-case, without ASCII punctuation, without a/an/the, white space collapsed (the SQuAD order)."""
+    without_punctuation = text.lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
+
+
+def extract_answer(response: str) -> str:
+    """The answer of a response: its last `<answer>` element, else what follows its last `answer:`, else all of it."""
+    found = _ANSWER_TAG.findall(response) or _ANSWER_LINE.findall(response)
+    return str(found[-1] if found else response).strip()
+
+
+def exact_match(answer: str, gold: Sequence[str]) -> float:
+    """1.0 where the answer equals any gold alias after normalisation, else 0.0."""
+    normalized = normalize(answer)
+    return float(any(normalized == normalize(alias) for alias in gold))
+
+
+def f1(answer: str, gold: Sequence[str]) -> float:
+    """The best token F1 over the gold aliases. As in Router-R1, `yes`, `no` and `noanswer` count only when equal."""
+    return max((_f1(normalize(answer), normalize(alias)) for alias in gold), default=0.0)
+
+
+def _f1(answer: str, alias: str) -> float:
+    if answer != alias and {answer, alias} & {"yes", "no", "noanswer"}:
+        return 0.0
+    answer_tokens, alias_tokens = answer.split(), alias.split()
+    common = sum((Counter(answer_tokens) & Counter(alias_tokens)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(answer_tokens), common / len(alias_tokens)
+    return 2 * precision * recall / (precision + recall)
