@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,14 +21,21 @@ class Arm(NamedTuple):
     def __str__(self) -> str:
         return f"{self.model}|{self.strategy}"
 
+    @classmethod
+    def parse(cls, written: str) -> Arm:
+        """The arm written as `model|strategy`."""
+        model, _, strategy = written.partition("|")
+        return cls(model, strategy)
+
 
 @dataclass(frozen=True)
 class Outcomes:
     """The dense view. Rows are sorted by (split, task, query_id) and arms by name, whatever the order of the file.
 
     `score_QA` is NaN where an arm has no outcome, `cost_QA` (USD) is NaN where the cost is unknown.
-    `expected_score_QA` and `expected_cost_QA` are the true expectations given the text, known for the embedded pool only.
+    `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
     `name` and `data_hash` say where the outcomes come from; `simulated` is true for the embedded pool alone.
+    `notes` hold what a reader of results should know of the data, each in one line.
     """
 
     task_Q: StrQ
@@ -41,6 +50,7 @@ class Outcomes:
     simulated: bool = False
     expected_score_QA: FloatQA | None = None
     expected_cost_QA: FloatQA | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.task_Q)
@@ -58,10 +68,33 @@ class Outcomes:
         by_query = {name: getattr(self, name)[rows] for name in _BY_QUERY if getattr(self, name) is not None}
         return replace(self, **by_query)
 
+    def take_arms(self, keep_A: np.ndarray) -> Outcomes:
+        """All rows, with the chosen arms (a boolean mask or indices)."""
+        kept = np.arange(len(self.arms))[keep_A]
+        by_arm = {name: getattr(self, name)[:, kept] for name in _BY_ARM if getattr(self, name) is not None}
+        return replace(self, arms=tuple(self.arms[arm] for arm in kept), **by_arm)
+
     def of_split(self, split: str) -> Outcomes:
         return self.take(self.split_Q == split)
 
 
-_BY_QUERY = (
-    "task_Q", "query_id_Q", "prompt_Q", "split_Q", "score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA",
-)  # fmt: skip
+_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA")
+_BY_QUERY = ("task_Q", "query_id_Q", "prompt_Q", "split_Q", *_BY_ARM)
+
+
+def standard_split(name: str) -> str:
+    """The name under which a split is used: `val`, `valid`, `dev` mean `validation`; capitals do not count."""
+    plain = name.strip().casefold()
+    if plain in ("val", "valid", "dev"):
+        return "validation"
+    return plain if plain in ("train", "validation", "test") else name
+
+
+def content_hash(outcomes: Outcomes) -> str:
+    """16 hex digits that name the content: texts, arms, scores and costs, whatever file they were read from."""
+    texts = [list(getattr(outcomes, name)) for name in _BY_QUERY if name not in _BY_ARM]
+    digest = hashlib.sha256(json.dumps([texts, outcomes.arms]).encode())
+    for value_QA in (outcomes.score_QA, outcomes.cost_QA):
+        # One bit pattern for every NaN and for both zeros.
+        digest.update(np.where(np.isnan(value_QA), np.nan, value_QA + 0.0).astype("<f8").tobytes())
+    return digest.hexdigest()[:16]

@@ -59,7 +59,10 @@ class Configuration(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, bayes); they have no settings."""
+    """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, ...); they have no settings.
+
+    `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
+    """
 
     record_version: int = RECORD_VERSION
     configuration: Configuration
@@ -77,7 +80,6 @@ class RunRecord(BaseModel):
     encoder: str | None = None
     mean_score_A: tuple[float | None, ...]
     mean_cost_A: tuple[float | None, ...]
-    best_accuracy_arm: int
 
 
 class Run(BaseModel):
@@ -89,7 +91,8 @@ class Run(BaseModel):
     record: RunRecord
 
     def decisions(self) -> pd.DataFrame:
-        """One row a query: split, task, query_id, arm, calls, answer, score, cost_usd, router_cost_usd, utility, regret."""
+        """One row a query: split, task, query_id, arm, calls, answer, score, cost_usd, router_cost_usd, utility,
+        regret."""
         return pd.read_parquet(self.folder / "decisions.parquet")
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Exact match, token F1 and answer extraction, as Router-R1 scores its answers (arXiv 2506.09033).
 
-An answer is compared with every gold alias after normalisation; the best alias counts.
+An answer is compared with every gold alias after normalisation; the best alias counts. One thing differs: a text of
+which normalisation leaves nothing (the band `The The`, the answer `*`) is compared as it is written, so that a blank
+answer is never right.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from functools import lru_cache
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_ANSWER_LINE = re.compile(r"answer(?:\s+is)?\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+# No `<answer>` inside: a response that speaks of its tags before it uses them is read from the last one on.
+_ANSWER_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"^.*answer(?:\s+is)?\**\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
 @lru_cache(maxsize=200_000)
@@ -30,15 +33,25 @@ def extract_answer(response: str) -> str:
     return str(found[-1] if found else response).strip()
 
 
-def exact_match(answer: str, gold: Sequence[str]) -> float:
+def exact_match(answer: str, gold: str | Sequence[str]) -> float:
     """1.0 where the answer equals any gold alias after normalisation, else 0.0."""
-    normalized = normalize(answer)
-    return float(any(normalized == normalize(alias) for alias in gold))
+    compared = _comparable(answer)
+    return float(compared != "" and any(compared == _comparable(alias) for alias in _aliases(gold)))
 
 
-def f1(answer: str, gold: Sequence[str]) -> float:
+def f1(answer: str, gold: str | Sequence[str]) -> float:
     """The best token F1 over the gold aliases. As in Router-R1, `yes`, `no` and `noanswer` count only when equal."""
-    return max((_f1(normalize(answer), normalize(alias)) for alias in gold), default=0.0)
+    compared = _comparable(answer)
+    return max((_f1(compared, _comparable(alias)) for alias in _aliases(gold)), default=0.0)
+
+
+def _aliases(gold: str | Sequence[str]) -> Sequence[str]:
+    """A lone string is one alias, not a sequence of letters."""
+    return (gold,) if isinstance(gold, str) else gold
+
+
+def _comparable(text: str) -> str:
+    return normalize(text) or " ".join(text.lower().split())
 
 
 def _f1(answer: str, alias: str) -> float:

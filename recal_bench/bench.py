@@ -1,0 +1,91 @@
+"""Outcomes made ready to be run on: read or simulated, split, checked, with the objective fixed on train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from recal_bench.arrays import FloatA
+from recal_bench.objective import DEFAULT_ALPHA, Objective, mean_over_observed
+from recal_bench.outcomes import Outcomes
+from recal_bench.records import Data
+from recal_bench.routers import Calls, Queries, Train
+from recal_bench.splits import Splits, prepare
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run on the same outcomes shares. `mean_score_A` and `mean_cost_A` (USD) are over train."""
+
+    data: Data
+    splits: Splits
+    objective: Objective
+    mean_score_A: FloatA
+    mean_cost_A: FloatA
+
+    @property
+    def train(self) -> Train:
+        return self._of(self.splits.train)
+
+    @property
+    def validation(self) -> Train:
+        return self._of(self.splits.validation)
+
+    def _of(self, outcomes: Outcomes) -> Train:
+        return Train(queries_of(outcomes), outcomes, self.objective)
+
+    def calls(self, outcomes: Outcomes) -> Calls:
+        """The replayed arms for the queries of one split."""
+        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, self.mean_cost_A)
+
+
+def queries_of(outcomes: Outcomes) -> Queries:
+    """What a router may see of a split."""
+    return Queries(tuple(outcomes.query_id_Q), tuple(outcomes.prompt_Q))
+
+
+def load_bench(
+    path: Path | None = None,
+    *,
+    world_seed: int = 0,
+    tasks: tuple[str, ...] = (),
+    alpha: float = DEFAULT_ALPHA,
+    missing: str = "error",
+    progress: Callable[[float], None] | None = None,
+) -> Bench:
+    """The outcomes of a file, or of the embedded pool where no path is given.
+
+    Raises RecalBenchError where the file is not usable, with what is wrong and what to do.
+    """
+    if path is None:
+        from recal_bench.simulation import embedded_outcomes
+
+        outcomes = embedded_outcomes(world_seed, progress=progress)
+    else:
+        from recal_bench.outcome_files import read_outcomes
+
+        outcomes = read_outcomes(path)
+    splits = prepare(outcomes, tasks, missing)
+    train = splits.train
+    objective = Objective.from_train(train.score_QA, train.cost_QA, alpha)
+    if objective.has_cost:
+        unknown = sum(int((part.observed_QA & np.isnan(part.cost_QA)).sum()) for part in splits.parts.values())
+        if unknown:
+            objective = replace(objective, cost_ref=None, unknown_costs=unknown)
+    data = Data(
+        name=outcomes.name,
+        hash=outcomes.data_hash,
+        simulated=outcomes.simulated,
+        tasks=tuple(sorted({task for part in splits.parts.values() for task in part.tasks})),
+        missing=missing,
+        alpha=alpha,
+        cost_ref=objective.cost_ref,
+        unknown_costs=objective.unknown_costs,
+        arms=tuple(str(arm) for arm in train.arms),
+        n_queries={name: len(part) for name, part in splits.parts.items()},
+        notes=splits.notes,
+    )
+    return Bench(data, splits, objective, mean_over_observed(train.score_QA), mean_over_observed(train.cost_QA))

@@ -1,0 +1,84 @@
+"""`routers`, `tasks`, `strategies`, `validate` and `route`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recal_bench.cli.base import command, include_path
+from recal_bench.errors import RecalBenchError
+
+
+@command("recal-bench routers --include-path my_routers")
+@include_path
+def routers(include_paths: tuple[Path, ...]) -> None:
+    """List the routers, with their settings."""
+    from recal_bench import routers as registry
+
+    for name, spec in registry.discover(include_paths).items():
+        click.echo(f"{name:20} {spec.summary}")
+        values = registry.settings_of(registry.create(name))
+        if values:
+            shown = ", ".join(f"{key}={value}" for key, value in values.items())
+            click.echo(click.wrap_text(shown, 118, " " * 21, " " * 21))
+
+
+@command("recal-bench tasks")
+def tasks() -> None:
+    """List the tasks."""
+    from recal_bench.tasks import load_tasks
+
+    for name, task in load_tasks().items():
+        click.echo(f"{name:12} {task.description}")
+
+
+@command("recal-bench strategies")
+def strategies() -> None:
+    """List the reasoning strategies of the embedded pool."""
+    from recal_bench.simulation import STRATEGIES
+
+    for name, description in STRATEGIES.items():
+        click.echo(f"{name:12} {description}")
+
+
+@command("recal-bench validate my_log.parquet")
+@click.argument("file", type=click.Path(path_type=Path))
+def validate(file: Path) -> None:
+    """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
+    from recal_bench.outcome_files import check_file
+    from recal_bench.splits import prepare
+
+    report = check_file(file)
+    notes = report.notes
+    if report.outcomes is not None:
+        notes = (*notes, *prepare(report.outcomes, missing="restrict").notes)
+    for line in report.summary:
+        click.echo(line)
+    for note in notes:
+        click.echo(f"Note: {note}")
+    for problem in report.problems:
+        click.echo(f"Problem: {problem}")
+    if report.problems:
+        raise RecalBenchError(f"{file} is not usable: {len(report.problems)} problem(s), see above")
+    incomplete = report.outcomes is not None and not report.outcomes.observed_QA.all()
+    rule = " --missing restrict" if incomplete else ""
+    click.echo(f"{file} is usable: recal-bench run --router recal --outcomes {file}{rule}")
+
+
+@command('recal-bench route --run runs/recal-... "who wrote the opera that opened the theatre?"')
+@click.option("--run", "run_folder", type=click.Path(path_type=Path), required=True, help="The folder of one run.")
+@click.argument("questions", nargs=-1, required=True)
+@include_path
+def route(run_folder: Path, questions: tuple[str, ...], include_paths: tuple[Path, ...]) -> None:
+    """Ask a trained router which arm should answer; prints arm, expected score and cost."""
+    from recal_bench import routers
+    from recal_bench.deployed import advise
+    from recal_bench.records import read_run
+
+    routers.discover(include_paths)
+    for question, advice in zip(questions, advise(read_run(run_folder), questions), strict=True):
+        score = "unknown" if advice.score is None else f"{advice.score:.3f}"
+        cost = "unknown" if advice.cost is None else f"{advice.cost * 1000:.4f} USD per 1,000"
+        source = "predicted for this query" if advice.predicted else "this arm's mean on train"
+        click.echo(f"{question}\n  {advice.arm}  expected score {score}, cost {cost} ({source})")

@@ -1,0 +1,186 @@
+"""`run` and `tune`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recal_bench.cli.base import command, data_options, include_path, runs_option
+from recal_bench.objective import DEFAULT_ALPHA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
+    from recal_bench.bench import Bench
+    from recal_bench.records import Run
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress bar on stderr; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def _load_bench(
+    progress: Progress,
+    outcomes: Path | None,
+    world_seed: int,
+    tasks: tuple[str, ...],
+    alpha: float,
+    missing: str,
+) -> Bench:
+    from recal_bench.bench import load_bench
+
+    what = "building the embedded pool" if outcomes is None else f"reading {outcomes.name}"
+    bar = progress.add_task(what, total=1.0, detail="")
+    bench = load_bench(
+        outcomes,
+        world_seed=world_seed,
+        tasks=tasks,
+        alpha=alpha,
+        missing=missing,
+        progress=lambda share: progress.update(bar, completed=share),
+    )
+    progress.remove_task(bar)
+    for note in bench.data.notes:
+        click.echo(f"Note: {note}", err=True)
+    return bench
+
+
+def _data_words(
+    outcomes: Path | None, world_seed: int, tasks: tuple[str, ...], alpha: float, missing: str
+) -> list[str | Path]:
+    """The data options that reproduce a row, defaults left out."""
+    words: list[str | Path] = []
+    words += ["--outcomes", outcomes] if outcomes is not None else []
+    words += ["--world-seed", str(world_seed)] if world_seed else []
+    words += ["--tasks", ",".join(tasks)] if tasks else []
+    words += ["--alpha", f"{alpha:g}"] if alpha != DEFAULT_ALPHA else []
+    words += ["--missing", missing] if missing != "error" else []
+    return words
+
+
+@command(
+    "recal-bench run --router recal --router knn --seeds 5\n"
+    "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400"
+)
+@click.option("--router", "names", multiple=True, required=True, help="A router's name (repeatable).")
+@data_options
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="[ROUTER:]KEY=VALUE",
+    help="A router's setting, for every named router that has it, or for one (repeatable).",
+)
+@click.option("--tuned", "tuned_path", type=click.Path(path_type=Path), help="Settings that `recal-bench tune` chose.")
+@runs_option
+@click.option("--fresh", is_flag=True, help="Run again what is already there.")
+@include_path
+def run(
+    names: tuple[str, ...],
+    outcomes: Path | None,
+    world_seed: int,
+    tasks: tuple[str, ...],
+    alpha: float,
+    missing: str,
+    device: str,
+    seeds: int,
+    assignments: tuple[str, ...],
+    tuned_path: Path | None,
+    runs: Path,
+    fresh: bool,
+    include_paths: tuple[Path, ...],
+) -> None:
+    """Fit routers on the train split, replay their decisions on the others, keep run records, print the comparison.
+
+    What was run before with the same configuration on the same outcomes is found again. The rows that every comparison
+    needs (best-single, random, cheapest, knn and the references) are added by themselves.
+    """
+    from recal_bench import routers
+    from recal_bench.provenance import command_line
+    from recal_bench.reporting.compare import tables
+    from recal_bench.reporting.tables import render
+    from recal_bench.runs import plan, run_references, run_router
+    from recal_bench.tuning import read_tuned
+
+    routers.discover(include_paths)
+    settings = routers.assign_settings(names, assignments)
+    words = _data_words(outcomes, world_seed, tasks, alpha, missing)
+    own_words: list[str | Path] = [part for word in assignments for part in ("--set", word)]
+    own_words += ["--tuned", tuned_path] if tuned_path else []
+    own_words += [part for folder in include_paths for part in ("--include-path", folder)]
+    with _progress() as progress:
+        bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
+        tuned = read_tuned(tuned_path, bench.data.hash, alpha) if tuned_path else {}
+        requests = plan(bench, settings, tuned, seeds, device, words, own_words)
+        done: list[Run] = run_references(bench, runs, command_line("recal-bench", "run", "--router", "best-single", *words))
+        bar = progress.add_task("", total=len(requests), detail="")
+        for request in requests:
+            progress.update(bar, description=f"{request.router}, seed {request.seed}", detail="")
+
+            def on_step(line: dict[str, Any]) -> None:
+                progress.update(bar, detail=f"step {line.get('step', '')}")
+
+            done.append(run_router(bench, request, runs, fresh and request.router in names, on_step))
+            progress.advance(bar)
+    for table in tables(done):
+        click.echo(render(table, "table"))
+    click.echo(f"\n{len(done)} run records in {runs}/")
+
+
+@command("recal-bench tune --router recal --router knn --trials 8 --out tuned.json")
+@click.option("--router", "names", multiple=True, required=True, help="A router's name (repeatable).")
+@data_options
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Settings tried, the same for each router.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file for `run --tuned`.")
+@include_path
+def tune(
+    names: tuple[str, ...],
+    outcomes: Path | None,
+    world_seed: int,
+    tasks: tuple[str, ...],
+    alpha: float,
+    missing: str,
+    device: str,
+    trials: int,
+    out: Path,
+    include_paths: tuple[Path, ...],
+) -> None:
+    """Choose settings on validation, with the same number of trials for every router. Test is not touched."""
+    from recal_bench import routers
+    from recal_bench.tuning import tune as tune_router
+    from recal_bench.tuning import write_tuned
+
+    routers.discover(include_paths)
+    with _progress() as progress:
+        bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
+        done = []
+        for name in names:
+            bar = progress.add_task(name, total=trials, detail="")
+            done.append(tune_router(bench, name, trials, device, lambda trial: progress.advance(bar)))  # noqa: B023
+            best = max(trial.validation_utility for trial in done[-1].trials)
+            click.echo(
+                f"{name}: {best:.4f} on validation in {len(done[-1].trials)} trials"
+                f" (defaults {done[-1].trials[0].validation_utility:.4f}): {done[-1].settings or 'defaults'}"
+            )
+            write_tuned(done, out)
+    click.echo(f"Use them with: recal-bench run --router {names[0]} --tuned {out}")

@@ -1,0 +1,82 @@
+"""Where a result comes from: code, packages, device, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from recal_bench import __version__
+from recal_bench.errors import RecalBenchError
+
+_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch")
+DATA_VARIABLE = "RECAL_BENCH_DATA"
+
+
+@lru_cache
+def code_version() -> str:
+    """The package's version and, in a checkout, its commit (`+` where files differ from it)."""
+    top = Path(__file__).parent.parent
+    if not (top / ".git").exists():
+        return __version__
+    try:
+        commit = _git(top, "rev-parse", "--short=12", "HEAD").strip()
+        changed = _git(top, "status", "--porcelain", "--untracked-files=no").strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__} ({commit}{'+' if changed else ''})"
+
+
+def _git(top: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(top), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout
+
+
+@lru_cache
+def _package_versions() -> tuple[tuple[str, str], ...]:
+    return (("python", platform.python_version()), *((name, metadata.version(name)) for name in _PACKAGES))
+
+
+def package_versions() -> dict[str, str]:
+    return dict(_package_versions())
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda`; `auto` takes CUDA where torch sees it. Raises RecalBenchError where CUDA is asked for in vain."""
+    if device == "cpu":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise RecalBenchError("--device cuda: torch sees no CUDA device here; use --device auto or --device cpu")
+    return "cpu"
+
+
+def device_name(device: str) -> str:
+    """The device in words, as a run record keeps it."""
+    if device == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def command_line(*words: str | Path) -> str:
+    """A command as one would type it. The folder of RECAL_BENCH_DATA is written as that variable."""
+    folder = os.environ.get(DATA_VARIABLE)
+    shown = []
+    for word in words:
+        if isinstance(word, Path):
+            if folder and word.resolve().is_relative_to(Path(folder).resolve()):
+                inside = word.resolve().relative_to(Path(folder).resolve())
+                shown.append(f'"${DATA_VARIABLE}"/{shlex.quote(inside.as_posix())}')
+                continue
+            word = str(word)
+        shown.append(shlex.quote(word))
+    return " ".join(shown)

@@ -1,0 +1,96 @@
+"""Replays a router's decisions on logged outcomes: what was chosen, what it scored and cost, how long it took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recal_bench.arrays import FloatQ, IntQ
+from recal_bench.bench import Bench, queries_of
+from recal_bench.evaluation import references
+from recal_bench.objective import Objective
+from recal_bench.outcomes import Outcomes
+from recal_bench.routers import Decisions, Router, decide
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMED_QUERIES = 50
+
+
+def replay(bench: Bench, router: Router) -> pd.DataFrame:
+    """A router's decisions on every evaluated split."""
+    import pandas as pd
+
+    frames = []
+    for split, outcomes in bench.splits.evaluation.items():
+        calls = bench.calls(outcomes)
+        decisions = decide(router, queries_of(outcomes), calls)
+        frames.append(decision_frame(bench, split, outcomes, decisions, calls.router_cost_Q))
+    return pd.concat(frames, ignore_index=True)
+
+
+def decision_frame(
+    bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, router_cost_Q: FloatQ
+) -> pd.DataFrame:
+    """One row a query: what was chosen, its score, cost, utility and, where the truth is known, its regret.
+
+    An unknown cost, a utility that may not be reported and an unknown regret are null.
+    """
+    import pandas as pd
+
+    rows, arm_Q = np.arange(len(outcomes)), np.asarray(decisions.arm_Q)
+    score_Q, cost_Q = outcomes.score_QA[rows, arm_Q], outcomes.cost_QA[rows, arm_Q]
+    arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
+    nothing_Q = np.full(len(outcomes), np.nan)
+    utility_Q = bench.objective.utility(score_Q, cost_Q + router_cost_Q) if bench.objective.reportable else nothing_Q
+    return pd.DataFrame(
+        {
+            "split": split,
+            "task": outcomes.task_Q,
+            "query_id": outcomes.query_id_Q,
+            "arm": arm_names[arm_Q],
+            "calls": 1,
+            "answer": list(decisions.answer_Q) if decisions.answer_Q else None,
+            "score": score_Q,
+            "cost_usd": cost_Q,
+            "router_cost_usd": router_cost_Q,
+            "utility": utility_Q,
+            "regret": _regret(bench, outcomes, arm_Q) if outcomes.expected_score_QA is not None else nothing_Q,
+        }
+    ).astype({"answer": object})
+
+
+def bayes_arms(objective: Objective, outcomes: Outcomes) -> IntQ:
+    """The best arm given what the text shows. Only for outcomes whose true expectations are known."""
+    assert outcomes.expected_score_QA is not None
+    assert outcomes.expected_cost_QA is not None
+    return references.bayes(outcomes.expected_score_QA, outcomes.expected_cost_QA, objective, outcomes.observed_QA)
+
+
+def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
+    best_Q = bayes_arms(bench.objective, outcomes)
+    assert outcomes.expected_score_QA is not None
+    assert outcomes.expected_cost_QA is not None
+    expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
+    rows = np.arange(len(outcomes))
+    regret_Q: FloatQ = expected_QA[rows, best_Q] - expected_QA[rows, arm_Q]
+    return regret_Q
+
+
+def time_single_queries(bench: Bench, router: Router) -> FloatQ:
+    """Microseconds to route a query that comes alone, for the first queries of test (one call unmeasured before)."""
+    test = bench.splits.evaluation["test"]
+    taken = []
+    for row in [0, *range(min(TIMED_QUERIES, len(test)))]:
+        one = test.take(np.array([row]))
+        calls = bench.calls(one)
+        # A text never seen in this form, so that no cached embedding answers for the encoder.
+        queries = queries_of(replace(one, prompt_Q=one.prompt_Q + " ?"))
+        begin = time.perf_counter()
+        decide(router, queries, calls)
+        taken.append((time.perf_counter() - begin) * 1e6)
+    return np.array(taken[1:])

@@ -1,0 +1,183 @@
+"""From run records to comparisons: one row for each router with its settings, one table for each set of outcomes."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from recal_bench.arrays import StrQ
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation import metrics
+from recal_bench.records import Data, Run
+from recal_bench.reporting.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures import Figures, known, split_figures
+
+BASELINE = "best-single"
+TEST = "test"
+
+
+class Identity(BaseModel):
+    """Which router, with which settings, on which outcomes."""
+
+    router: str
+    settings: dict[str, Any]
+    settings_hash: str
+    tuned: str | None
+    reference: bool
+    baseline: str
+    outcomes: str
+    data_hash: str
+    missing: str
+    simulated: bool
+    alpha: float
+    unknown_costs: int
+    encoder: str | None
+    n_seeds: int
+
+
+class Comparison(Figures, Identity):
+    """One row. The figures are those of `test`; `splits` has them for the other evaluated splits."""
+
+    collapse_rate: float | None
+    per_task: dict[str, float | None]
+    splits: dict[str, Figures]
+    fit_seconds: float | None
+    route_us_per_query: float | None
+    route_us_p95: float | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows that may be compared with each other: routers by utility, then references. `notes` qualify them.
+
+    `tasks` are those of test.
+    """
+
+    data: Data
+    tasks: tuple[str, ...]
+    baseline: str
+    rows: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+
+def compare(runs: Sequence[Run], baseline: str = BASELINE) -> list[Comparison]:
+    """The rows of all tables, one table after the other."""
+    return [row for table in tables(runs, baseline) for row in table.rows]
+
+
+def tables(runs: Sequence[Run], baseline: str = BASELINE) -> list[Table]:
+    """One table for each `Data`. `baseline` is a router's name, or `router@settings_hash` where it has several rows.
+
+    Raises RecalBenchError where a table lacks the baseline, or its runs decided on different queries.
+    """
+    return [_table(group, baseline) for group in read_groups(runs)]
+
+
+def _table(group: Group, baseline_name: str) -> Table:
+    data = group.data
+    baseline = group.find(baseline_name)
+    if baseline is None:
+        there = ", ".join(sorted({entry.router for entry in group.entries}))
+        raise RecalBenchError(
+            f"baseline {baseline_name} has no run on {data.name} (alpha {data.alpha:g}): choose one of {there}"
+        )
+    if TEST not in group.split_Q:
+        raise RecalBenchError(f"the runs on {data.name} decide on no test query: run them again with --fresh")
+    by_split = {split: split_figures(group, split, baseline) for split in sorted(set(group.split_Q))}
+    rows = []
+    for index, entry in enumerate(group.entries):
+        of_split = {split: figures[index] for split, figures in by_split.items()}
+        rows.append(_row(group, entry, baseline_name, of_split))
+    rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
+    tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
+    return Table(data, tasks, baseline_name, tuple(rows), _notes(group))
+
+
+def _rank(row: Comparison) -> float:
+    value = row.accuracy_macro if row.utility is None else row.utility
+    return -math.inf if value is None else value
+
+
+def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]) -> Comparison:
+    data, records = group.data, [run.record for run in entry.runs]
+    configuration = entry.record.configuration
+    return Comparison(
+        router=entry.router,
+        settings=configuration.settings,
+        settings_hash=entry.settings_hash,
+        tuned=next((record.configuration.tuned for record in records if record.configuration.tuned), None),
+        reference=entry.record.reference,
+        baseline=baseline,
+        outcomes=data.name,
+        data_hash=data.hash,
+        missing=data.missing,
+        simulated=data.simulated,
+        alpha=data.alpha,
+        unknown_costs=data.unknown_costs,
+        encoder=entry.record.encoder,
+        n_seeds=len(records),
+        collapse_rate=None,
+        per_task=_per_task(group, entry),
+        splits={split: figures for split, figures in of_split.items() if split != TEST},
+        fit_seconds=_over_seeds([record.fit_seconds for record in records]),
+        route_us_per_query=_over_seeds([record.route_us_per_query for record in records]),
+        route_us_p95=_over_seeds([record.route_us_p95 for record in records]),
+        command=_command(entry),
+        **dict(of_split[TEST]),
+    )
+
+
+def _per_task(group: Group, entry: Entry) -> dict[str, float | None]:
+    """Accuracy of each task of all evaluated splits. A task that test has too is written `split/task` elsewhere."""
+    in_test = set(group.task_Q[group.split_Q == TEST])
+    accuracies: dict[str, float | None] = {}
+    for split in sorted(set(group.split_Q), key=lambda split: (split != TEST, split)):
+        rows_Q = group.split_Q == split
+        mean_T = metrics.task_means(entry.score_SQ[:, rows_Q], group.task_Q[rows_Q]).mean(axis=0)
+        for task, mean in zip(_tasks(group.task_Q[rows_Q]), mean_T, strict=True):
+            clear = split == TEST or (task not in in_test and task not in accuracies)
+            accuracies[task if clear else f"{split}/{task}"] = known(float(mean))
+    return accuracies
+
+
+def _tasks(task_Q: StrQ) -> list[str]:
+    return [str(task) for task in np.unique(task_Q)]
+
+
+def _command(entry: Entry) -> str:
+    """What reproduces the row: the runs' commands, with the number of seeds where they left it out."""
+    commands = list(dict.fromkeys(run.record.command for run in entry.runs))
+    seeds = entry.seeds
+    if len(commands) == 1 and len(seeds) > 1 and "--seeds" not in shlex.split(commands[0]):
+        return f"{commands[0]} --seeds {max(seeds) + 1}"
+    return " && ".join(commands)
+
+
+def _notes(group: Group) -> tuple[str, ...]:
+    notes = list(group.data.notes)
+    if group.data.unknown_costs:
+        notes.append(
+            f"no utility is reported, since {group.data.unknown_costs:,} outcomes have no known cost: "
+            "routers optimised the score, and rows are ranked and held against the baseline by accuracy"
+        )
+    elif group.data.cost_ref is None:
+        notes.append("no outcome has a cost: utility is the score")
+    alone = sorted({entry.router for entry in group.entries if entry.one_seed_of_many})
+    if alone:
+        notes.append(
+            f"one training seed only: {', '.join(alone)}. Such an interval holds the luck of the queries, "
+            "not that of training (--seeds 5 adds it)"
+        )
+    return tuple(notes)
+
+
+def _over_seeds(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None

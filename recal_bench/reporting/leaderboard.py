@@ -1,0 +1,154 @@
+"""A leaderboard: a folder with tables, pictures and what every row was made with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.records import Data, Run
+from recal_bench.reporting.compare import BASELINE, Table, tables
+from recal_bench.reporting.entries import same_data
+from recal_bench.reporting.plots import cost_quality, training_curves
+from recal_bench.reporting.tables import LATENCY, as_csv, as_json, blocks, labels
+
+_READING = """\
+Utility is `score - alpha * cost / cost_ref`, cost_ref being the mean train cost of the dearest arm. Every figure is the
+mean of the tasks' means unless it says micro. Brackets hold 95% intervals: whole seeds are resampled, crossed with
+queries within each task, and differences to the baseline are paired by query; tasks are fixed. `p` is Holm-adjusted
+over the routers of the table. References are no routers: they know the task, the outcome or the truth.
+All figures were measured by the commands below; none is quoted. Fit seconds and routing latency differ from one
+machine to the next and stand in `leaderboard.csv` and `leaderboard.json` only; docs/metrics.md defines every column."""
+
+_ROUTER_WORDS = re.compile(r"""\s--(?:(?:router|set|tuned|seeds)(?:\s+|=)(?:'[^']*'|"[^"]*"|\S)+|fresh\b)""")
+
+
+def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: str = BASELINE) -> list[Path]:
+    """Write README.md, leaderboard.csv, leaderboard.json and the pictures; return their paths.
+
+    The same runs give the same bytes. Runs repeated with the same code, packages and device give the same README.md and
+    pictures, but not the same timings (CSV, JSON). Raises RecalBenchError where a row that every leaderboard needs is
+    missing, with the command that adds it.
+    """
+    groups = same_data(runs)
+    for group in groups:
+        _require_rows(group)
+    if out.exists() and not out.is_dir():
+        raise RecalBenchError(f"{out} is a file: --out takes a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    made = tables(runs, baseline)
+    sections, pictures = [], list[Path]()
+    for table, group, slug in zip(made, groups, _slugs([table.data for table in made]), strict=True):
+        drawn = [
+            ("Cost against accuracy on test", cost_quality(table, out / f"{slug}-cost-quality")),
+            ("Utility on validation during training", training_curves(table, group, out / f"{slug}-training")),
+        ]
+        pictures += [path for _, paths in drawn for path in paths]
+        shown = [f"![{what}{_simulated(table)}]({paths[0].name})" for what, paths in drawn if paths]
+        parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
+        sections.append("\n\n".join(parts))
+    head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
+    texts = {
+        "README.md": "\n\n".join([head, *sections]),
+        "leaderboard.csv": as_csv([row for table in made for row in table.rows]),
+        "leaderboard.json": json.dumps(_as_json(made, groups, command), indent=1, allow_nan=False),
+    }
+    for name, text in texts.items():
+        (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
+    return [*(out / name for name in texts), *pictures]
+
+
+def _require_rows(group: list[Run]) -> None:
+    data = group[0].record.configuration.data
+    there = {run.record.configuration.router for run in group}
+    routers = [BASELINE, "random", *(["cheapest"] if data.cost_ref is not None else []), "knn"]
+    references = ["oracle", "task-best", "best-accuracy", *(["bayes"] if data.simulated else [])]
+    absent = [name for name in [*routers, *references] if name not in there]
+    if not absent:
+        return
+    # References come with every run.
+    wanted = [name for name in routers if name in absent] or [BASELINE]
+    source = next((run for run in group if not run.record.reference), group[0])
+    base = _ROUTER_WORDS.sub("", source.record.command)
+    command = " ".join([base, *(f"--router {name}" for name in wanted), f"--runs {source.folder.parent}"])
+    raise RecalBenchError(
+        f"the leaderboard of {data.name} (alpha {data.alpha:g}) lacks {', '.join(absent)}: add them with `{command}`"
+    )
+
+
+def _slugs(datas: Sequence[Data]) -> list[str]:
+    """A file name for each table: its outcomes' name, numbered where several tables share it."""
+    slugs: list[str] = []
+    for data in datas:
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower() or "outcomes"
+        count = 2
+        unique = slug
+        while unique in slugs:
+            unique = f"{slug}-{count}"
+            count += 1
+        slugs.append(unique)
+    return slugs
+
+
+def _simulated(table: Table) -> str:
+    return " (simulated)" if table.data.simulated else ""
+
+
+def _commands(table: Table) -> str:
+    lines = ["Commands:", ""]
+    for row, name in zip(table.rows, labels(table.rows), strict=True):
+        tuned = f" (tuned on validation: {row.tuned})" if row.tuned else ""
+        lines.append(f"- {name}{tuned}: `{row.command}`")
+    return "\n".join(lines)
+
+
+def _facts(group: Sequence[Run]) -> dict[str, list[str]]:
+    records = [run.record for run in group]
+    packages = {f"{name} {version}" for record in records for name, version in record.packages.items()}
+    seeds = {
+        (record.configuration.router, record.configuration.seed)
+        for record in records
+        if not record.deterministic and not record.reference
+    }
+    by_router = {router: sorted(seed for name, seed in seeds if name == router) for router, _ in seeds}
+    return {
+        "code": sorted({record.code for record in records}),
+        "packages": sorted(packages),
+        "devices": sorted({record.device_name for record in records}),
+        "seeds": [f"{router} {', '.join(map(str, by_router[router]))}" for router in sorted(by_router)],
+    }
+
+
+def _provenance(table: Table, group: Sequence[Run]) -> str:
+    data, facts = table.data, _facts(group)
+    queries = ", ".join(f"{split} {count:,}" for split, count in sorted(data.n_queries.items()))
+    cost_ref = "none" if data.cost_ref is None else f"{data.cost_ref:.6g} USD"
+    lines = [
+        f"- outcomes: {data.name}, hash `{data.hash}`{', **simulated**' if data.simulated else ''}",
+        f"- tasks: {', '.join(data.tasks)}",
+        f"- queries: {queries}; {len(data.arms)} arms; missing outcomes: {data.missing}",
+        f"- alpha {data.alpha:g}, cost_ref {cost_ref}, baseline {table.baseline}",
+        f"- seeds: {'; '.join(facts['seeds']) or 'none needed'} (routers not named decide the same for every seed)",
+        f"- recal-bench {'; '.join(facts['code'])}, {', '.join(facts['packages'])}",
+        f"- {'; '.join(facts['devices'])}",
+    ]
+    return "\n".join(["Made with:", "", *lines])
+
+
+def _as_json(made: Sequence[Table], groups: Sequence[Sequence[Run]], command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "tables": [
+            {
+                "data": table.data.model_dump(mode="json"),
+                "baseline": table.baseline,
+                "notes": list(table.notes),
+                **_facts(group),
+                "rows": [as_json(row) for row in table.rows],
+            }
+            for table, group in zip(made, groups, strict=True)
+        ],
+    }

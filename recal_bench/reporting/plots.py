@@ -1,0 +1,230 @@
+"""Pictures, as SVG and PNG: cost against quality, and training curves. The same rows give the same bytes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recal_bench.records import Run
+from recal_bench.reporting.compare import Comparison, Table
+from recal_bench.reporting.tables import labels, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart (its yellow is too pale for lines).
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+_LINES = [(colour, dash) for dash in ("-", "--", ":", "-.") for colour in (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)]
+_LABEL_POINTS = 8
+
+
+def cost_quality(table: Table, stem: Path) -> list[Path]:
+    """Accuracy against cost (the router's own included) on test; no file where a cost is unknown in every row.
+
+    Filled points are routers, hollow ones references. The line is the non-decreasing upper hull of the routers: what
+    the best of them reach alone or mixed at random. Writes `stem`.svg and `stem`.png.
+    """
+    points = [
+        (row, name, *point)
+        for row, name in zip(table.rows, labels(table.rows), strict=True)
+        if (point := _point(row)) is not None
+    ]
+    if not points:
+        return []
+    figure, axes = _figure()
+    hull = upper_hull([(cost, accuracy) for row, _, cost, accuracy in points if not row.reference])
+    axes.plot(*zip(*hull, strict=True), color=SKY, linewidth=1.5, zorder=1)
+    for row, _, cost, accuracy in points:
+        is_baseline = row.baseline in (row.router, f"{row.router}@{row.settings_hash}")
+        colour = BLACK if row.reference else VERMILION if is_baseline else BLUE
+        marker = "D" if row.reference else "s" if is_baseline else "o"
+        face = "none" if row.reference else colour
+        axes.plot(cost, accuracy, marker, color=colour, markerfacecolor=face, markersize=6, zorder=3)
+    axes.margins(0.08, 0.1)
+    axes.set_xlabel("cost, USD per 1,000 queries (with the router's own)")
+    axes.set_ylabel("accuracy, % (macro)")
+    axes.set_title(title(table), fontsize=8)
+    _key(axes, table.baseline, any(row.reference for row, *_ in points))
+    _place_labels(figure, axes, [(name, cost, accuracy) for _, name, cost, accuracy in points], hull)
+    return _save(figure, stem)
+
+
+def training_curves(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
+    """Validation utility against training step: the mean of the seeds, in a band from the lowest to the highest seed.
+
+    Of `runs`, those of the table that log `validation_utility` are drawn; no file where none does.
+    """
+    drawn = []
+    for row, name in zip(table.rows, labels(table.rows), strict=True):
+        curves = [validation_curve(run) for run in runs if _is_of(run, table, row)]
+        merged: dict[float, list[float]] = defaultdict(list)
+        for step, value in (pair for curve in curves for pair in curve):
+            merged[step].append(value)
+        if merged:
+            steps = sorted(merged)
+            drawn.append((f"{name} ({len([curve for curve in curves if curve])})", steps, [merged[s] for s in steps]))
+    if not drawn:
+        return []
+    figure, axes = _figure()
+    for (name, steps, values), (colour, dash) in zip(drawn, _LINES * (1 + len(drawn) // len(_LINES)), strict=False):
+        axes.plot(steps, [np.mean(each) for each in values], dash, color=colour, label=name, linewidth=1.5)
+        low, high = [min(each) for each in values], [max(each) for each in values]
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("utility on validation")
+    axes.set_title(title(table), fontsize=8)
+    axes.legend(title="router (seeds)", fontsize=7, title_fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    return _save(figure, stem)
+
+
+def validation_curve(run: Run) -> list[tuple[float, float]]:
+    """The (step, validation utility) pairs of a run's training log, in order; empty where it keeps none."""
+    pairs = [(line.get("step"), line.get("validation_utility")) for line in run.metrics()]
+    known = [(step, value) for step, value in pairs if step is not None and value is not None]
+    return sorted((float(step), float(value)) for step, value in known if np.isfinite(value))
+
+
+def upper_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The non-decreasing upper hull of (cost, quality) points, from the cheapest, flat from the best to the dearest."""
+    if not points:
+        return []
+    hull: list[tuple[float, float]] = []
+    best_at: dict[float, float] = {}
+    for cost, quality in points:
+        best_at[cost] = max(quality, best_at.get(cost, quality))
+    best, dearest = max(best_at.values()), max(best_at)
+    for point in sorted(best_at.items()):
+        while len(hull) > 1 and _slope(hull[-2], point) >= _slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append(point)
+        if point[1] == best:
+            break
+    return [*hull, (dearest, best)] if hull[-1][0] < dearest else hull
+
+
+def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
+    return (right[1] - left[1]) / (right[0] - left[0])
+
+
+def _point(row: Comparison) -> tuple[float, float] | None:
+    costs = (row.cost_usd_per_1k, row.router_cost_usd_per_1k)
+    if row.accuracy_macro is None or costs[0] is None or costs[1] is None:
+        return None
+    return costs[0] + costs[1], 100 * row.accuracy_macro
+
+
+def _is_of(run: Run, table: Table, row: Comparison) -> bool:
+    configuration = run.record.configuration
+    return configuration.data == table.data and (configuration.router, configuration.settings_hash) == (
+        row.router,
+        row.settings_hash,
+    )
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def _key(axes: Axes, baseline: str, references: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    kinds = [("router", "o", BLUE, BLUE), (baseline, "s", VERMILION, VERMILION)]
+    kinds += [("reference", "D", BLACK, "none")] if references else []
+    handles = [
+        Line2D([], [], linestyle="none", marker=marker, color=colour, markerfacecolor=face, markersize=6, label=name)
+        for name, marker, colour, face in kinds
+    ]
+    handles.append(Line2D([], [], color=SKY, linewidth=1.5, label="routers' upper hull"))
+    axes.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+def _place_labels(
+    figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]], line: Sequence[tuple[float, float]]
+) -> None:
+    """Write each name beside its point, at the nearest place that covers no point, no line and no name before it."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    centres = [axes.transData.transform((x, y)) for _, x, y in points]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centres]
+    corners = [axes.transData.transform(corner) for corner in line]
+    for start, end in pairwise(corners):
+        along = np.linspace(start, end, 2 + int(np.hypot(*(end - start)) / 4))
+        taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in along]
+    frame = axes.get_window_extent()
+    for name, x, y in sorted(points, key=lambda point: (point[2], point[1], point[0])):
+        note = axes.annotate(
+            name,
+            (x, y),
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=7.5,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+        )
+        best: tuple[float, tuple[float, float], Any] | None = None
+        for dx, dy in _places():
+            note.set_position((dx, dy))
+            note.set_horizontalalignment("left" if dx > 1 else "right" if dx < -1 else "center")
+            note.set_verticalalignment("bottom" if dy > 1 else "top" if dy < -1 else "center")
+            note.update_positions(renderer)
+            # An annotation's own extent holds its arrow too, and so always the point.
+            box = Text.get_window_extent(note, renderer).padded(1.5)
+            covered = sum(_shared_area(box, other) for other in taken) + _outside(box, frame)
+            if best is None or covered < best[0]:
+                best = (covered, (dx, dy), (note.get_horizontalalignment(), note.get_verticalalignment(), box))
+            if covered == 0:
+                break
+        assert best is not None
+        _, position, (horizontal, vertical, box) = best
+        note.set_position(position)
+        note.set_horizontalalignment(horizontal)
+        note.set_verticalalignment(vertical)
+        if max(map(abs, position)) <= _LABEL_POINTS:
+            note.arrow_patch.set_visible(False)  # type: ignore[union-attr]
+        taken.append(box)
+
+
+def _places() -> list[tuple[float, float]]:
+    """Offsets in points around a point, near ones first."""
+    directions = [(1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7)]
+    return [(d * dx, d * dy) for d in (_LABEL_POINTS, 16, 26, 38, 52, 70) for dx, dy in directions]
+
+
+def _shared_area(one: Any, other: Any) -> float:
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(max(width, 0) * max(height, 0))
+
+
+def _outside(box: Any, frame: Any) -> float:
+    return float(box.width * box.height - _shared_area(box, frame))
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    import matplotlib
+
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
+    # Dates, versions and random identifiers would make every picture a new file.
+    with matplotlib.rc_context({"svg.hashsalt": "recal-bench"}):
+        figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
+        figure.savefig(paths[1], dpi=150, metadata={"Software": None})
+    return paths

@@ -1,0 +1,261 @@
+"""Comparisons as text: a table for the terminal, markdown, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import tabulate
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.reporting.compare import Comparison, Table
+from recal_bench.reporting.figures import Difference, Figures
+
+WIDTH = 120
+FORMATS = ("table", "markdown", "csv", "json")
+UNKNOWN = "-"
+LATENCY = "us med/p95"
+_LABEL_WIDTH = 26
+
+
+def render_all(tables: Sequence[Table], format: str) -> str:
+    """All tables in one format. CSV and JSON are one list of rows; a row names its outcomes."""
+    rows = [row for table in tables for row in table.rows]
+    if format == "json":
+        return json.dumps([as_json(row) for row in rows], indent=1, allow_nan=False)
+    if format == "csv":
+        return as_csv(rows)
+    return "\n\n".join(render(table, format) for table in tables)
+
+
+def render(table: Table, format: str = "table") -> str:
+    """One table in one of `FORMATS`. The terminal's has at most 120 columns and says which figures it leaves out."""
+    if format not in FORMATS:
+        raise RecalBenchError(f"there is no format {format}: choose one of {', '.join(FORMATS)}")
+    if format in ("csv", "json"):
+        return render_all([table], format)
+    return "\n\n".join(blocks(table, format == "markdown"))
+
+
+def blocks(table: Table, markdown: bool, but: Sequence[str] = ()) -> list[str]:
+    """Title, figures of test and of the other evaluated splits, accuracy by task, notes; without the columns `but`."""
+    parts = [("### " if markdown else "") + title(table, markdown), figures_table(table, None, markdown, but)]
+    for split in sorted({split for row in table.rows for split in row.splits}):
+        parts += [f"Split `{split}`:" if markdown else f"Split {split}", figures_table(table, split, markdown, but)]
+    parts += ["Accuracy by task, %", per_task_table(table, markdown)]
+    notes = [f"Note: {note}." for note in table.notes]
+    return parts + (notes if markdown else [textwrap.fill(note, WIDTH) for note in notes])
+
+
+def title(table: Table, markdown: bool = False) -> str:
+    """Which outcomes a table is about, and that they are simulated where they are."""
+    data = table.data
+    simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
+    tasks = f"{len(table.tasks)} task" + ("s" if len(table.tasks) != 1 else "")
+    return (
+        f"{data.name} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}, "
+        f"{table.rows[0].n_queries:,} test queries of {tasks}, missing outcomes: {data.missing}"
+    )
+
+
+def labels(rows: Sequence[Comparison]) -> list[str]:
+    """A short name for every row: the router, and where it has several rows the settings in which they differ."""
+    named = []
+    for row in rows:
+        siblings = [other for other in rows if other.router == row.router]
+        if len(siblings) == 1:
+            named.append(row.router)
+            continue
+        keys = sorted({key for other in siblings for key in other.settings})
+        differing = [key for key in keys if len({repr(other.settings.get(key)) for other in siblings}) > 1]
+        label = " ".join([row.router, *(f"{key}={row.settings.get(key)}" for key in differing)])
+        unique = differing and len(label) <= _LABEL_WIDTH and len({repr(o.settings) for o in siblings}) == len(siblings)
+        named.append(label if unique else f"{row.router}@{row.settings_hash[:6]}")
+    return named
+
+
+@dataclass(frozen=True)
+class _Column:
+    """`rank`: the terminal leaves out the highest first, never 0. A column unknown in every row is never shown.
+
+    `cell` is given the row, its figures on one split, and the digits of a utility.
+    """
+
+    header: str
+    rank: int
+    cell: Callable[[Comparison, Figures, int], str]
+
+
+def _number(value: float | None, spec: str, scale: float = 1, suffix: str = "") -> str:
+    if value is None:
+        return UNKNOWN
+    shown = format(value * scale, spec)
+    return (shown.removeprefix("-") if not shown.strip("-0.") else shown) + suffix
+
+
+def _with_interval(value: float | None, ci: tuple[float, float] | None, spec: str, scale: float = 1) -> str:
+    shown = _number(value, spec, scale)
+    return shown if ci is None else f"{shown} [{ci[0] * scale:{spec}}, {ci[1] * scale:{spec}}]"
+
+
+def _difference(row: Comparison, found: Difference | None, spec: str, scale: float = 1) -> str:
+    if found is None:
+        is_baseline = row.baseline in (row.router, f"{row.router}@{row.settings_hash}")
+        return "baseline" if is_baseline else UNKNOWN
+    return _with_interval(found.difference, found.ci, spec, scale)
+
+
+def _p(found: Difference | None) -> str:
+    if found is None or found.p_adjusted is None:
+        return UNKNOWN
+    return "<.001" if found.p_adjusted < 0.001 else f"{found.p_adjusted:.3f}"
+
+
+def _usd(figures: Figures) -> str:
+    own = figures.router_cost_usd_per_1k
+    return _number(figures.cost_usd_per_1k, "#.4g") + (f" +{own:#.3g}" if own else "")
+
+
+def _latency(row: Comparison) -> str:
+    if row.route_us_per_query is None:
+        return UNKNOWN
+    return f"{row.route_us_per_query:,.0f}/{_number(row.route_us_p95, ',.0f')}"
+
+
+_UTILITY = (
+    _Column("utility [95%]", 0, lambda row, f, digits: _with_interval(f.utility, f.utility_ci, f".{digits}f")),
+    _Column("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
+    _Column("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
+)
+# Where no utility may be reported, accuracy is what is left to hold against the baseline.
+_ACCURACY = (
+    _Column("acc % vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.accuracy_vs_baseline, "+.2f", 100)),
+    _Column("p", 1, lambda row, f, digits: _p(f.accuracy_vs_baseline)),
+)
+_OTHERS = (
+    _Column("acc %", 1, lambda row, f, digits: _number(f.accuracy_macro, ".2f", 100)),
+    _Column("micro", 8, lambda row, f, digits: _number(f.accuracy_micro, ".2f", 100)),
+    _Column("USD/1k", 2, lambda row, f, digits: _usd(f)),
+    _Column("savings", 4, lambda row, f, digits: _number(f.savings, f".{digits - 3}f", 100, "%")),
+    _Column("gap", 3, lambda row, f, digits: _number(f.gap_closed, f".{digits - 3}f", 100, "%")),
+    _Column("regret", 7, lambda row, f, digits: _number(f.regret, f".{digits}f")),
+    _Column("top arm", 10, lambda row, f, digits: _number(f.top_arm_share, ".0f", 100, "%")),
+    _Column("seed SD", 5, lambda row, f, digits: _number(f.seed_sd, f".{digits + 1}f")),
+    _Column(LATENCY, 9, lambda row, f, digits: _latency(row)),
+    _Column("seeds", 6, lambda row, f, digits: str(row.n_seeds)),
+)
+
+
+def figures_table(table: Table, split: str | None, markdown: bool, but: Sequence[str] = ()) -> str:
+    """The figures of one split (None: test), without the columns named in `but`."""
+    columns = [*(_ACCURACY if table.data.unknown_costs else _UTILITY), *_OTHERS]
+    columns = [column for column in columns if column.header not in but]
+    pairs = [(row, row if split is None else row.splits[split]) for row in table.rows]
+    cells = {column: [column.cell(*pair, 4 if markdown else 3) for pair in pairs] for column in columns}
+    columns = [column for column in columns if any(cell != UNKNOWN for cell in cells[column])]
+    names, left_out = labels(table.rows), list[str]()
+    while True:
+        headers = [column.header.replace("BASELINE", table.baseline) for column in columns]
+        lines = list(zip(*(cells[column] for column in columns), strict=True))
+        text = _grid(table, names, headers, lines, markdown)
+        last = max(columns, key=lambda column: column.rank)
+        if markdown or len(text.partition("\n")[0]) <= WIDTH or last.rank == 0:
+            break
+        left_out.append(last.header)
+        columns.remove(last)
+    if left_out:
+        text += (
+            f"\nLeft out to fit {WIDTH} columns, see --format markdown (csv and json have all): {', '.join(left_out)}"
+        )
+    return text
+
+
+def _grid(
+    table: Table, names: Sequence[str], headers: Sequence[str], cells: Sequence[Sequence[str]], markdown: bool
+) -> str:
+    """Rows under headers; references are marked in markdown and stand below a rule in the terminal."""
+    align = ("left", *["right"] * len(headers))
+    head = ["router", *headers]
+    body = [[name, *line] for name, line in zip(names, cells, strict=True)]
+    references = [row.reference for row in table.rows]
+    if markdown:
+        marked = [
+            [f"*{name}* (reference)" if reference else name, *line]
+            for (name, *line), reference in zip(body, references, strict=True)
+        ]
+        return tabulate(marked, head, "pipe", disable_numparse=True, colalign=align)
+    # tabulate's own headers would make every column two wider than it need be.
+    rule = ["-" * max(len(line[index]) for line in [head, *body]) for index in range(len(head))]
+    n_routers = references.index(True) if True in references else len(body)
+    below = [rule, *body[n_routers:]] if body[n_routers:] else []
+    return tabulate([head, rule, *body[:n_routers], *below], tablefmt="plain", disable_numparse=True, colalign=align)
+
+
+def per_task_table(table: Table, markdown: bool = False) -> str:
+    """Accuracy in % of every row on every task of all evaluated splits; for the terminal in as many parts as needed."""
+    tasks = list(table.rows[0].per_task)
+    names = labels(table.rows)
+    room = 10_000 if markdown else WIDTH - max(map(len, [*names, "router"]))
+    parts: list[list[str]] = [[]]
+    used = 0
+    for task in tasks:
+        width = max(len(task), 6) + 2
+        if parts[-1] and used + width > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(task)
+        used += width
+    return "\n\n".join(
+        _grid(
+            table,
+            names,
+            part,
+            [[_number(row.per_task[task], ".2f", 100) for task in part] for row in table.rows],
+            markdown,
+        )
+        for part in parts
+    )
+
+
+def as_json(row: Comparison) -> dict[str, Any]:
+    """A row as plain JSON values; what is unknown, or no finite number, is null."""
+    values: dict[str, Any] = json.loads(row.model_dump_json())
+    return values
+
+
+def as_csv(rows: Sequence[Comparison]) -> str:
+    """All rows under one header. Nested figures have dotted names; what is unknown or does not apply is empty."""
+    flat = [_flatten(as_json(row)) for row in rows]
+    names = list(dict.fromkeys(name for line in flat for name in line))
+    # Tasks that only a later table has would otherwise stand behind everything else.
+    groups: dict[str, int] = {}
+    for name in names:
+        groups.setdefault(name.split(".")[0], len(groups))
+    names.sort(key=lambda name: groups[name.split(".")[0]])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue().rstrip("\n")
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = prefix + key
+        if key == "settings":
+            flat[name] = json.dumps(value, sort_keys=True)
+        elif key in ("ci", "utility_ci"):
+            flat[f"{name}.low"], flat[f"{name}.high"] = value or (None, None)
+        elif key in ("vs_baseline", "accuracy_vs_baseline"):
+            flat |= _flatten(value or dict.fromkeys(Difference.model_fields), f"{name}.")
+        elif isinstance(value, dict):
+            flat |= _flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,47 @@
+"""The Router interface and its registry: all that the author of a router imports."""
+
+from recal_bench.routers.interface import (
+    Calls,
+    Context,
+    Decisions,
+    Predictions,
+    Predicts,
+    Queries,
+    Router,
+    Routes,
+    Train,
+    decide,
+)
+from recal_bench.routers.registry import (
+    Spec,
+    assign_settings,
+    create,
+    discover,
+    load_folder,
+    router,
+    setting_names,
+    settings_of,
+    shipped,
+)
+
+__all__ = [
+    "Calls",
+    "Context",
+    "Decisions",
+    "Predictions",
+    "Predicts",
+    "Queries",
+    "Router",
+    "Routes",
+    "Spec",
+    "Train",
+    "assign_settings",
+    "create",
+    "decide",
+    "discover",
+    "load_folder",
+    "router",
+    "setting_names",
+    "settings_of",
+    "shipped",
+]

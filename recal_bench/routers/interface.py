@@ -1,0 +1,137 @@
+"""The Router interface: what a router is shown, what it answers, what it may call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ
+from recal_bench.errors import RecalBenchError
+from recal_bench.objective import Objective
+from recal_bench.outcomes import Arm, Outcomes
+
+
+class Queries(NamedTuple):
+    """What a router is shown when it routes: identifiers and texts, never a task's name, never a score."""
+
+    query_id: tuple[str, ...]
+    prompt: tuple[str, ...]
+
+
+class Train(NamedTuple):
+    """One split to learn from. Missing outcomes are NaN in `outcomes.score_QA`."""
+
+    queries: Queries
+    outcomes: Outcomes
+    objective: Objective
+
+    @property
+    def utility_QA(self) -> FloatQA:
+        """What a router should predict or maximise; NaN where an arm has no outcome."""
+        return self.objective.utility(self.outcomes.score_QA, self.outcomes.cost_QA)
+
+
+class Context(NamedTuple):
+    """Where and how a fit runs. `folder` is the run's own, for checkpoints; `log` appends a line to metrics.jsonl."""
+
+    seed: int
+    device: str
+    folder: Path
+    log: Callable[[dict[str, Any]], None]
+
+
+class Predictions(NamedTuple):
+    """Expected score and cost (USD; NaN where the outcomes hold no cost) of every arm."""
+
+    score_QA: FloatQA
+    cost_QA: FloatQA
+
+
+class Decisions(NamedTuple):
+    """The arm (index into `calls.arms`) chosen for each query; `answer_Q` where the router itself answers."""
+
+    arm_Q: IntQ
+    answer_Q: tuple[str, ...] | None = None
+
+
+@dataclass
+class Calls:
+    """The arms on offer while routing: which of them may be called, and the meter of the router's own cost."""
+
+    arms: tuple[Arm, ...]
+    objective: Objective
+    available_QA: BoolQA
+    mean_cost_A: FloatA
+    router_cost_Q: FloatQ = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.router_cost_Q = np.zeros(len(self.available_QA))
+
+    def bill(self, row: int, usd: float) -> None:
+        """Charge the router's own cost (say, a language model asked for advice) to a query."""
+        if not usd >= 0:
+            raise ValueError(f"a router billed {usd} USD for row {row}: a cost is a number >= 0")
+        self.router_cost_Q[row] += usd
+
+    def choose(self, value_QA: FloatQA) -> Decisions:
+        """The available arm of the highest value; equal values go to the arm that is cheaper on train, then by name."""
+        cost_A = np.where(np.isnan(self.mean_cost_A), np.inf, self.mean_cost_A)
+        order_A = np.argsort(cost_A, kind="stable")
+        value_QA = np.where(self.available_QA, value_QA, -np.inf)[:, order_A]
+        return Decisions(order_A[np.argmax(value_QA, axis=1)].astype(np.int64))
+
+
+class Router(Protocol):
+    """What every router has. Besides, it has `route` or `predict` (see `Routes` and `Predicts`).
+
+    A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
+    `deterministic` routers give the same result for every seed and are run once.
+    """
+
+    deterministic: ClassVar[bool]
+
+    def fit(self, train: Train, validation: Train, context: Context) -> None: ...
+    def save(self, folder: Path) -> None: ...
+    def load(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Routes(Protocol):
+    """A router that decides itself."""
+
+    def route(self, queries: Queries, calls: Calls) -> Decisions: ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A router that predicts score and cost of every arm; the harness chooses the arm of the highest utility."""
+
+    def predict(self, queries: Queries) -> Predictions: ...
+
+
+def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:
+    """Let a router decide. Raises RecalBenchError where it chooses an arm that is not on offer."""
+    if isinstance(router, Routes):
+        decisions = router.route(queries, calls)
+    elif isinstance(router, Predicts):
+        score_QA, cost_QA = router.predict(queries)
+        decisions = calls.choose(calls.objective.utility(score_QA, cost_QA))
+    else:
+        raise RecalBenchError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
+    arm_Q = np.asarray(decisions.arm_Q)
+    in_range_Q = (arm_Q >= 0) & (arm_Q < len(calls.arms))
+    if arm_Q.shape != (len(queries.prompt),) or not in_range_Q.all():
+        raise RecalBenchError(
+            f"router {type(router).__name__} must give one arm index in 0..{len(calls.arms) - 1} a query"
+        )
+    allowed_Q = calls.available_QA[np.arange(len(arm_Q)), arm_Q]
+    if not allowed_Q.all():
+        raise RecalBenchError(
+            f"router {type(router).__name__} chose an arm without an outcome for {int((~allowed_Q).sum())} queries: "
+            "choose with calls.choose(value_QA), which knows what is available"
+        )
+    return decisions

@@ -1,0 +1,226 @@
+"""Does a run and keeps its record: atomic, found again by its content, resumed after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recal_bench import __version__, provenance, routers
+from recal_bench.bench import Bench
+from recal_bench.evaluation import references
+from recal_bench.outcomes import Outcomes
+from recal_bench.records import Configuration, Run, RunRecord, read_run
+from recal_bench.replay import bayes_arms, decision_frame, replay, time_single_queries
+from recal_bench.routers import Context, Decisions
+from recal_bench.tuning import Tuned
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STANDARD_ROUTERS = ("best-single", "random", "cheapest", "knn")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One router, its settings and a seed. `command` reproduces the row; `tuned` says how the settings were chosen."""
+
+    router: str
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    command: str = ""
+    tuned: str | None = None
+
+
+def plan(
+    bench: Bench,
+    settings: Mapping[str, dict[str, Any]],
+    tuned: Mapping[str, Tuned],
+    seeds: int,
+    device: str,
+    data_words: Sequence[str | Path],
+    own_words: Sequence[str | Path],
+) -> list[Request]:
+    """The runs that a command asks for: the routers named in `settings`, then the standard rows at their defaults.
+
+    Every comparison needs the standard rows; `cheapest` only where there is cost. A deterministic router has one run.
+    `data_words` and `own_words` (settings) are the options that reproduce a row.
+    """
+    requests = []
+    for name in [*settings, *(name for name in STANDARD_ROUTERS if name not in settings)]:
+        if name == "cheapest" and name not in settings and not bench.objective.has_cost:
+            continue
+        chosen = tuned.get(name) if name in settings else None
+        words = [*data_words, *(own_words if name in settings else ())]
+        requests += [
+            Request(
+                router=name,
+                seed=seed,
+                settings={**(chosen.settings if chosen else {}), **settings.get(name, {})},
+                device=device,
+                command=provenance.command_line("recal-bench", "run", "--router", name, *words),
+                tuned=f"{len(chosen.trials)} trials" if chosen else None,
+            )
+            for seed in range(1 if routers.create(name).deterministic else seeds)
+        ]
+    return requests
+
+
+def run_router(
+    bench: Bench,
+    request: Request,
+    folder: Path,
+    fresh: bool = False,
+    on_step: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Run:
+    """Fit, route every evaluated split, keep the record; or find the record of the same configuration.
+
+    The work goes on in a hidden folder that becomes the run's folder by a rename, so a run is there whole or not at
+    all; a killed one goes on from its last checkpoint. Raises RecalBenchError where the router refuses the data.
+    """
+    from filelock import FileLock
+
+    from recal_bench.training import checkpoint_step
+
+    router = routers.create(request.router, request.settings)
+    configuration = Configuration(
+        router=request.router,
+        settings=routers.settings_of(router),
+        seed=request.seed,
+        device=provenance.resolve_device(request.device) if getattr(router, "accelerated", False) else "cpu",
+        data=bench.data,
+        tuned=request.tuned,
+        version=__version__,
+    )
+    target = folder / f"{request.router}-{configuration.key}-s{request.seed}"
+    work = folder / f".{target.name}"
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{target.name}.lock"):
+        if (target / "run.json").exists() and not fresh:
+            shutil.rmtree(work, ignore_errors=True)
+            return read_run(target)
+        if fresh:
+            shutil.rmtree(work)
+            work.mkdir()
+        started = datetime.now(timezone.utc)
+        metrics = work / "metrics.jsonl"
+        _keep_lines(metrics, checkpoint_step(work))
+        with metrics.open("a", encoding="utf-8") as log_file:
+
+            def log(line: dict[str, Any]) -> None:
+                log_file.write(json.dumps(line) + "\n")
+                log_file.flush()
+                on_step(line)
+
+            begin = time.perf_counter()
+            router.fit(bench.train, bench.validation, Context(request.seed, configuration.device, work, log))
+            fit_seconds = time.perf_counter() - begin
+        replay(bench, router).to_parquet(work / "decisions.parquet", index=False)
+        latency = time_single_queries(bench, router)
+        (work / "router").mkdir(exist_ok=True)
+        router.save(work / "router")
+        steps = len(metrics.read_text(encoding="utf-8").splitlines())
+        if not steps:
+            metrics.unlink()
+        record = _record(
+            bench,
+            configuration,
+            started,
+            deterministic=bool(router.deterministic),
+            command=request.command,
+            fit_seconds=fit_seconds,
+            route_us_per_query=float(np.median(latency)),
+            route_us_p95=float(np.percentile(latency, 95)),
+            steps=steps or None,
+            encoder=getattr(router, "encoder", None),
+        )
+        _finish(work, target, record)
+    return read_run(target)
+
+
+def run_references(bench: Bench, folder: Path, command: str) -> list[Run]:
+    """The rows that no router can be: `oracle`, `task-best`, `best-accuracy` (one arm) and, where the truth is known,
+    `bayes`. What they choose on train is chosen on train; only the oracle looks at the outcomes it is judged on.
+    """
+    train, objective = bench.splits.train, bench.objective
+    train_utility_QA = objective.utility(train.score_QA, train.cost_QA)
+    accuracy_A = references.arm_effects(train.score_QA, train.task_Q)
+    choosers: dict[str, Callable[[Outcomes], Decisions]] = {
+        "oracle": lambda part: Decisions(
+            references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
+        ),
+        "task-best": lambda part: Decisions(
+            references.task_best(train_utility_QA, train.task_Q, part.task_Q, part.observed_QA, bench.mean_cost_A)
+        ),
+        "best-accuracy": lambda part: bench.calls(part).choose(np.tile(accuracy_A, (len(part), 1))),
+    }
+    if train.expected_score_QA is not None:
+        choosers["bayes"] = lambda part: Decisions(bayes_arms(objective, part))
+    return [_run_reference(bench, name, choose, folder, command) for name, choose in choosers.items()]
+
+
+def _run_reference(bench: Bench, name: str, choose: Callable[[Outcomes], Decisions], folder: Path, command: str) -> Run:
+    import pandas as pd
+
+    configuration = Configuration(router=name, settings={}, seed=0, device="cpu", data=bench.data, version=__version__)
+    target = folder / f"{name}-{configuration.key}-s0"
+    if not (target / "run.json").exists():
+        started = datetime.now(timezone.utc)
+        work = folder / f".{target.name}-{os.getpid()}"
+        work.mkdir(parents=True, exist_ok=True)
+        frames: list[pd.DataFrame] = [
+            decision_frame(bench, split, part, choose(part), np.zeros(len(part)))
+            for split, part in bench.splits.evaluation.items()
+        ]
+        pd.concat(frames, ignore_index=True).to_parquet(work / "decisions.parquet", index=False)
+        _finish(
+            work,
+            target,
+            _record(bench, configuration, started, reference=True, deterministic=True, command=command),
+        )
+    return read_run(target)
+
+
+def _record(bench: Bench, configuration: Configuration, started: datetime, **results: Any) -> RunRecord:
+    return RunRecord(
+        configuration=configuration,
+        started=started.isoformat(timespec="seconds"),
+        code=provenance.code_version(),
+        packages=provenance.package_versions(),
+        device_name=provenance.device_name(configuration.device),
+        mean_score_A=_known(bench.mean_score_A),
+        mean_cost_A=_known(bench.mean_cost_A),
+        **results,
+    )
+
+
+def _known(value_A: np.ndarray) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in value_A)
+
+
+def _keep_lines(path: Path, count: int) -> None:
+    """Cut a log back to its first lines: what a killed fit logged after its checkpoint will be logged again."""
+    if path.exists():
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def _finish(work: Path, target: Path, record: RunRecord) -> None:
+    """Write the record last, then give the folder its name. An older run of that name is replaced."""
+    (work / "run.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if target.exists():
+        old = target.with_name(f".{target.name}-old-{os.getpid()}")
+        target.rename(old)
+        work.rename(target)
+        shutil.rmtree(old)
+    else:
+        work.rename(target)

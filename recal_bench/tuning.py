@@ -1,0 +1,103 @@
+"""Settings chosen on validation, with the same small budget for every router."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from recal_bench import provenance, routers
+from recal_bench.bench import Bench, queries_of
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.routers import Context, decide
+
+TUNING_SEED = 1000
+
+
+class Trial(BaseModel):
+    """One setting tried: macro utility on validation (macro score where no utility may be reported)."""
+
+    settings: dict[str, Any]
+    validation_utility: float
+
+
+class Tuned(BaseModel):
+    """All trials of one router, the best one first in `settings`. The outcomes are named by their hash."""
+
+    router: str
+    outcomes: str
+    data_hash: str
+    alpha: float
+    seed: int
+    trials: list[Trial]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return max(self.trials, key=lambda trial: trial.validation_utility).settings
+
+
+def tune(
+    bench: Bench,
+    name: str,
+    trials: int,
+    device: str = "auto",
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Tuned:
+    """Random search without repetition over the router's declared `space`, the defaults first.
+
+    Every trial is fitted on train with one seed that no final run uses and judged on validation; test is not touched.
+    A router without a `space` has the one trial of its defaults. Ties go to the earlier trial.
+    """
+    space: dict[str, tuple[Any, ...]] = getattr(routers.create(name), "space", {})
+    everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    defaults = routers.settings_of(routers.create(name))
+    others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
+    order = np.random.default_rng(TUNING_SEED).permutation(len(others))
+    done = []
+    for settings in [{}, *(others[index] for index in order)][:trials]:
+        trial = Trial(settings=settings, validation_utility=_validation_utility(bench, name, settings, device))
+        on_trial(trial)
+        done.append(trial)
+    data = bench.data
+    return Tuned(router=name, outcomes=data.name, data_hash=data.hash, alpha=data.alpha, seed=TUNING_SEED, trials=done)
+
+
+def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], device: str) -> float:
+    router = routers.create(name, settings)
+    resolved = provenance.resolve_device(device) if getattr(router, "accelerated", False) else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        router.fit(bench.train, bench.validation, Context(TUNING_SEED, resolved, Path(folder), lambda line: None))
+    outcomes = bench.splits.validation
+    arm_Q = decide(router, queries_of(outcomes), bench.calls(outcomes)).arm_Q
+    utility_Q = bench.validation.utility_QA[np.arange(len(outcomes)), arm_Q]
+    return float(macro_mean(utility_Q, outcomes.task_Q))
+
+
+def write_tuned(tuned: list[Tuned], path: Path) -> None:
+    """Keep the trials of several routers in one JSON file, for `run --tuned FILE`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
+
+
+def read_tuned(path: Path, data_hash: str, alpha: float) -> dict[str, Tuned]:
+    """Tuned settings by router. Raises RecalBenchError where the file is none, or was made on other outcomes."""
+    try:
+        parsed = [Tuned.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        raise RecalBenchError(
+            f"{path} holds no tuned settings: write them with `recal-bench tune --out {path}`"
+        ) from error
+    for each in parsed:
+        if (each.data_hash, each.alpha) != (data_hash, alpha):
+            raise RecalBenchError(
+                f"{path}: {each.router} was tuned on {each.outcomes} ({each.data_hash}, alpha {each.alpha:g}), "
+                f"these outcomes are {data_hash}, alpha {alpha:g}: tune again on them"
+            )
+    return {each.router: each for each in parsed}

@@ -1,0 +1,145 @@
+"""The crossed interval, Holm's adjustment, the probability of improvement."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.evaluation.statistics import crossed_interval, holm, p_improvement
+
+TASK_Q = np.repeat(["a", "b", "c"], (10, 25, 40)).astype(object)
+
+
+def sample(seed, n_seeds, seed_sd=0.1, query_sd=0.3, noise=0.2):
+    rng = np.random.default_rng(seed)
+    of_seed_S1 = rng.normal(0, seed_sd, (n_seeds, 1)) + 0.05
+    return of_seed_S1 + rng.normal(0, query_sd, len(TASK_Q)) + rng.normal(0, noise, (n_seeds, len(TASK_Q)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 9999), n_seeds=st.integers(1, 6), shift=st.floats(-3, 3), scale=st.floats(0.1, 10))
+def test_interval_moves_and_scales_with_the_values(seed, n_seeds, shift, scale):
+    value_SQ = sample(seed, n_seeds)
+    base, moved = crossed_interval([value_SQ], TASK_Q), crossed_interval([shift + scale * value_SQ], TASK_Q)
+    assert moved[:3] == pytest.approx([shift + scale * bound for bound in base[:3]])
+    assert moved.df == pytest.approx(base.df)
+    assert base.estimate == pytest.approx(macro_mean(value_SQ, TASK_Q).mean())
+    assert base.low < base.estimate < base.high
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 9999), n_seeds=st.integers(1, 6))
+def test_interval_depends_neither_on_the_order_of_queries_nor_of_seeds(seed, n_seeds):
+    value_SQ, rng = sample(seed, n_seeds), np.random.default_rng(seed)
+    queries, seeds = rng.permutation(len(TASK_Q)), rng.permutation(n_seeds)
+    shuffled = crossed_interval([value_SQ[np.ix_(seeds, queries)]], TASK_Q[queries])
+    assert shuffled == pytest.approx(crossed_interval([value_SQ], TASK_Q))
+
+
+def test_one_task_and_one_seed_is_the_paired_t_interval():
+    value_Q = sample(3, 1)[0]
+    found = crossed_interval([value_Q[None]], np.array(["a"] * len(value_Q), dtype=object))
+    known = stats.ttest_1samp(value_Q, 0)
+    low, high = known.confidence_interval(0.95)
+    assert found == pytest.approx((value_Q.mean(), low, high, known.pvalue, len(value_Q) - 1))
+
+
+def test_seeds_that_dominate_give_the_t_interval_of_their_macro_means():
+    value_SQ = np.array([0.1, 0.4, 0.2, 0.6, 0.3])[:, None] + np.zeros(len(TASK_Q))
+    found = crossed_interval([value_SQ], TASK_Q)
+    known = stats.ttest_1samp(macro_mean(value_SQ, TASK_Q), 0)
+    low, high = known.confidence_interval(0.95)
+    assert found == pytest.approx((0.32, low, high, known.pvalue, 4))
+
+
+def test_a_deterministic_baseline_is_broadcast_over_the_seeds():
+    value_SQ, baseline_1Q = sample(1, 5), sample(2, 1)
+    apart, broadcast = (
+        crossed_interval([value_SQ, -baseline_1Q], TASK_Q),
+        crossed_interval([value_SQ - baseline_1Q], TASK_Q),
+    )
+    assert apart == pytest.approx(broadcast)
+
+
+def test_independent_seeds_add_their_variances():
+    one_SQ, other_SQ = sample(1, 6, query_sd=0, noise=0), sample(2, 4, query_sd=0, noise=0)
+    found = crossed_interval([one_SQ, -other_SQ], TASK_Q)
+    welch = stats.ttest_ind(one_SQ[:, 0], other_SQ[:, 0], equal_var=False)
+    low, high = welch.confidence_interval(0.95)
+    assert found[1:] == pytest.approx((low, high, welch.pvalue, welch.df))
+
+
+def test_repeating_every_seed_does_not_narrow_the_query_part():
+    """Seeds that all do the same are one seed: their queries are not counted again."""
+    value_1Q = sample(5, 1)
+    once, often = crossed_interval([value_1Q], TASK_Q), crossed_interval([np.repeat(value_1Q, 8, axis=0)], TASK_Q)
+    assert often == pytest.approx(once)
+
+
+def test_no_difference_at_all():
+    value_SQ = sample(1, 4)
+    same = crossed_interval([value_SQ - value_SQ], TASK_Q)
+    assert (same.estimate, same.low, same.high, same.p) == (0, 0, 0, 1)
+    constant = crossed_interval([np.ones((1, len(TASK_Q)))], TASK_Q)
+    assert (constant.low, constant.high, constant.p) == (1, 1, 0)
+
+
+def test_tasks_of_one_query_borrow_the_variance_of_the_others():
+    value_SQ, task_Q = sample(1, 3), TASK_Q.copy()
+    task_Q[0] = "single"
+    assert np.isfinite(crossed_interval([value_SQ], task_Q)).all()
+    alone = crossed_interval([value_SQ[:, :2]], np.array(["x", "y"], dtype=object))
+    assert np.isnan([alone.low, alone.high, alone.p]).all()
+    assert np.isfinite(alone.estimate)
+
+
+@pytest.mark.parametrize(("seed_sd", "query_sd", "noise"), [(0.03, 0.3, 0.3), (0.0, 0.4, 0.1), (0.08, 0.1, 0.1)])
+@pytest.mark.parametrize("n_seeds", [5, 10])
+def test_interval_covers_the_truth(n_seeds, seed_sd, query_sd, noise):
+    """A small share of benchmarks/coverage.py: 400 repetitions have a standard error of 1.1 points."""
+    rng = np.random.default_rng([n_seeds, int(1000 * seed_sd)])
+    held = 0
+    for _ in range(400):
+        of_seed_S = rng.normal(0, seed_sd, (n_seeds, 1))
+        of_task_ST = rng.normal(0, seed_sd, (n_seeds, 3))
+        per_task_SQ = of_task_ST[:, np.repeat([0, 1, 2], (10, 25, 40))]
+        noise_SQ = rng.normal(0, noise, (n_seeds, len(TASK_Q)))
+        value_SQ = of_seed_S + per_task_SQ + rng.normal(0, query_sd, len(TASK_Q)) + noise_SQ
+        interval = crossed_interval([value_SQ], TASK_Q)
+        held += interval.low <= 0 <= interval.high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert holm([]) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_holm_is_monotone_and_between_p_and_bonferroni(p):
+    adjusted = holm(p)
+    assert all(before <= after <= min(1, len(p) * before) + 1e-12 for before, after in zip(p, adjusted, strict=True))
+    assert min(adjusted) == pytest.approx(min(1, len(p) * min(p)))
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 9999), n=st.integers(1, 6), m=st.integers(1, 6))
+def test_probability_of_improvement_counts_pairs_of_seeds(seed, n, m):
+    rng = np.random.default_rng(seed)
+    router_ST, baseline_ST = (rng.integers(0, 4, (size, 3)).astype(float) for size in (n, m))
+    pairs = router_ST[:, None] - baseline_ST
+    by_hand = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    found = p_improvement(router_ST, baseline_ST)
+    assert found == pytest.approx(by_hand)
+    assert p_improvement(baseline_ST, router_ST) == pytest.approx(1 - found)
+
+
+def test_probability_of_improvement_between_deterministic_routers():
+    router_1T, baseline_1T = np.array([[1.0, 0.5, 0.2]]), np.array([[0.5, 0.5, 0.6]])
+    assert p_improvement(router_1T, baseline_1T) == pytest.approx((1 + 0.5 + 0) / 3)

@@ -1,0 +1,281 @@
+"""From run records to rows."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_runs import World, write_run, write_standard_runs
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.records import read_runs
+from recal_bench.reporting.compare import compare, tables
+from recal_bench.reporting.tables import as_json
+
+CONTRACT = [
+    "router",
+    "settings",
+    "settings_hash",
+    "tuned",
+    "reference",
+    "outcomes",
+    "simulated",
+    "alpha",
+    "n_seeds",
+    "n_queries",
+    "accuracy_macro",
+    "accuracy_micro",
+    "cost_usd_per_1k",
+    "router_cost_usd_per_1k",
+    "savings",
+    "utility",
+    "utility_ci",
+    "vs_baseline",
+    "gap_closed",
+    "regret",
+    "top_arm_share",
+    "routing_entropy",
+    "seed_sd",
+    "collapse_rate",
+    "per_task",
+    "fit_seconds",
+    "route_us_per_query",
+    "command",
+    "data_hash",
+    "missing",
+    "encoder",
+    "route_us_p95",
+    "splits",
+]
+
+
+def rows_by_router(runs, **options):
+    return {row.router: row for row in compare(runs, **options)}
+
+
+def test_rows_have_the_keys_of_the_contract_and_no_nan(tmp_path):
+    write_standard_runs(tmp_path, World(cost=False))
+    for row in compare(read_runs(tmp_path)):
+        values = as_json(row)
+        assert set(CONTRACT) <= set(values)
+        json.dumps(values, allow_nan=False)
+        assert values["cost_usd_per_1k"] is values["savings"] is values["regret"] is values["collapse_rate"] is None
+        if row.router == "recal":
+            assert set(values["vs_baseline"]) == {"difference", "ci", "p_adjusted", "p_improvement"}
+
+
+def test_figures_agree_with_the_decisions(tmp_path):
+    world = World(queries=30)
+    write_standard_runs(tmp_path, world, seeds=4)
+    row = rows_by_router(read_runs(tmp_path))["recal"]
+    frames = [run.decisions() for run in read_runs(tmp_path) if run.record.configuration.router == "recal"]
+    by_task = pd.concat(frames).groupby("task").mean(numeric_only=True)
+    assert row.n_seeds == 4
+    assert row.n_queries == 90
+    assert row.accuracy_macro == pytest.approx(by_task["score"].mean())
+    assert row.per_task == pytest.approx(by_task["score"].to_dict())
+    assert row.cost_usd_per_1k == pytest.approx(1000 * by_task["cost_usd"].mean())
+    assert row.utility == pytest.approx(by_task["utility"].mean())
+    # The utility is linear, so a table's own columns give it back.
+    assert row.utility == pytest.approx(row.accuracy_macro - 0.2 * row.cost_usd_per_1k / 1000 / 0.004)
+    seed_means = [frame.groupby("task")["utility"].mean().mean() for frame in frames]
+    assert row.seed_sd == pytest.approx(np.std(seed_means, ddof=1))
+    baseline = next(run for run in read_runs(tmp_path) if run.record.configuration.router == "best-single").decisions()
+    utility_SQ = np.stack([frame["utility"] for frame in frames])
+    interval = crossed_interval(
+        [utility_SQ - baseline["utility"].to_numpy()], world.keys["task"].to_numpy(dtype=object)
+    )
+    assert row.vs_baseline.difference == pytest.approx(interval.estimate)
+    assert row.vs_baseline.ci == pytest.approx((interval.low, interval.high))
+    assert row.vs_baseline.p_adjusted >= interval.p
+    assert row.command == "recal-bench run --router recal --outcomes toy.parquet --seeds 4"
+    assert row.route_us_per_query == 121.5
+
+
+def test_roles_of_the_rows(tmp_path):
+    write_standard_runs(tmp_path, World(simulated=True))
+    rows = compare(read_runs(tmp_path))
+    by_router = {row.router: row for row in rows}
+    assert [row.reference for row in rows] == sorted(row.reference for row in rows)
+    routers = [row.utility for row in rows if not row.reference]
+    assert routers == sorted(routers, reverse=True)
+    assert by_router["oracle"].gap_closed == pytest.approx(1)
+    assert by_router["best-single"].gap_closed == 0
+    assert by_router["best-single"].vs_baseline is None
+    assert by_router["best-accuracy"].savings == pytest.approx(0)
+    assert by_router["oracle"].vs_baseline.p_adjusted is None
+    assert by_router["best-single"].top_arm_share == 1
+    assert by_router["best-single"].routing_entropy == 0
+    assert by_router["random"].routing_entropy == pytest.approx(math.log(4), abs=0.05)
+    assert by_router["recal"].regret > 0
+    assert by_router["knn"].encoder == "tfidf"
+
+
+def test_savings_count_the_routers_own_cost(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    arm_Q = world.score_QA.argmax(axis=1)
+    write_run(tmp_path, world, "free", arm_Q, deterministic=True)
+    write_run(tmp_path, world, "billed", arm_Q, deterministic=True, router_cost=0.0004)
+    rows = rows_by_router(read_runs(tmp_path))
+    assert rows["billed"].router_cost_usd_per_1k == pytest.approx(0.4)
+    assert rows["billed"].cost_usd_per_1k == pytest.approx(rows["free"].cost_usd_per_1k)
+    assert rows["billed"].savings < rows["free"].savings
+    assert rows["billed"].utility == pytest.approx(rows["free"].utility - 0.2 * 0.1)
+
+
+def test_different_data_never_share_a_table(tmp_path):
+    for world in (World(), World(alpha=0.5), World(name="other.parquet", data_hash="ff"), World(missing="zero")):
+        write_standard_runs(tmp_path, world)
+    found = tables(read_runs(tmp_path))
+    assert [(table.data.name, table.data.alpha, table.data.missing) for table in found] == [
+        ("other.parquet", 0.2, "error"),
+        ("toy.parquet", 0.2, "error"),
+        ("toy.parquet", 0.2, "zero"),
+        ("toy.parquet", 0.5, "error"),
+    ]
+    assert all({row.alpha for row in table.rows} == {table.data.alpha} for table in found)
+
+
+def test_results_do_not_depend_on_the_order_of_runs_and_decisions(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    before = compare(read_runs(tmp_path))
+    for run in read_runs(tmp_path):
+        shuffled = run.decisions().sample(frac=1, random_state=run.record.configuration.seed)
+        shuffled.to_parquet(run.folder / "decisions.parquet", index=False)
+    assert compare(read_runs(tmp_path)[::-1]) == before
+
+
+def test_settings_make_rows_of_their_own_and_the_baseline_may_name_one(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    write_run(tmp_path, world, "knn", np.arange(120) % 3, settings={"k": 50}, deterministic=True)
+    runs = read_runs(tmp_path)
+    knn = [row for row in compare(runs) if row.router == "knn"]
+    assert len(knn) == 2
+    with pytest.raises(RecalBenchError, match=r"knn stands for 2 rows .* name one of knn@"):
+        compare(runs, baseline="knn")
+    named = f"knn@{knn[0].settings_hash}"
+    against = compare(runs, baseline=named)
+    assert [row.settings_hash for row in against if row.router == "knn" and row.vs_baseline is None] == [
+        knn[0].settings_hash
+    ]
+    assert all(row.gap_closed == other.gap_closed for row, other in zip(against, compare(runs), strict=True))
+
+
+def test_the_same_decisions_under_two_devices_still_make_a_baseline(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    write_run(tmp_path, world, "best-single", np.ones(120, dtype=int), deterministic=True, device="cuda")
+    assert len([row for row in compare(read_runs(tmp_path)) if row.router == "best-single"]) == 2
+
+
+def test_tuning_that_arrives_at_known_settings_adds_no_second_row(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    write_run(tmp_path, world, "knn", np.arange(120) % 2 + 1, settings={"k": 10}, deterministic=True, tuned="8 trials")
+    knn = [row for row in compare(read_runs(tmp_path)) if row.router == "knn"]
+    assert [row.tuned for row in knn] == ["8 trials"]
+
+
+def test_deterministic_routers_count_once(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    write_run(tmp_path, world, "best-single", np.ones(120, dtype=int), seed=1, deterministic=True)
+    assert rows_by_router(read_runs(tmp_path))["best-single"].n_seeds == 1
+
+
+def test_routers_with_the_same_seeds_are_paired_by_seed(tmp_path):
+    """`twin` does what `recal` does seed by seed: their difference is nothing, with no uncertainty."""
+    world = World()
+    write_standard_runs(tmp_path, world)
+    for run in read_runs(tmp_path):
+        if run.record.configuration.router == "recal":
+            seed = run.record.configuration.seed
+            write_run(tmp_path, world, "twin", np.zeros(120, dtype=int), seed=seed, decisions=run.decisions())
+    twin = rows_by_router(read_runs(tmp_path), baseline="recal")["twin"].vs_baseline
+    assert (twin.difference, twin.ci, twin.p_improvement) == (0, (0, 0), pytest.approx(0.5))
+
+
+def test_partly_unknown_costs_leave_accuracy(tmp_path):
+    write_standard_runs(tmp_path, World(unknown_costs=7))
+    (table,) = tables(read_runs(tmp_path))
+    recal = next(row for row in table.rows if row.router == "recal")
+    assert recal.utility is recal.utility_ci is recal.vs_baseline is recal.gap_closed is recal.cost_usd_per_1k is None
+    assert recal.unknown_costs == 7
+    assert recal.accuracy_vs_baseline.difference > 0
+    assert recal.accuracy_vs_baseline.p_adjusted < 0.05
+    routers = [row.accuracy_macro for row in table.rows if not row.reference]
+    assert routers == sorted(routers, reverse=True)
+    assert any("7 outcomes have no known cost" in note for note in table.notes)
+
+
+def test_other_splits_have_figures_of_their_own(tmp_path):
+    world = World(splits=("ood", "test"), queries=20)
+    write_standard_runs(tmp_path, world)
+    row = rows_by_router(read_runs(tmp_path))["recal"]
+    assert row.n_queries == 60
+    assert set(row.splits) == {"ood"}
+    assert row.splits["ood"].n_queries == 60
+    assert row.splits["ood"].accuracy_macro != row.accuracy_macro
+    assert row.splits["ood"].vs_baseline.p_adjusted is not None
+    # The same task in two splits: test keeps the plain name.
+    assert set(row.per_task) == {*world.tasks, *(f"ood/{task}" for task in world.tasks)}
+
+
+def test_one_seed_of_a_learning_router_is_said(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world, seeds=1)
+    (table,) = tables(read_runs(tmp_path))
+    assert any(note.startswith("one training seed only: random, recal.") for note in table.notes)
+    row = next(row for row in table.rows if row.router == "recal")
+    assert row.seed_sd is None
+    assert row.utility_ci is not None
+
+
+def test_missing_baseline_names_what_is_there(tmp_path):
+    write_standard_runs(tmp_path, World())
+    with pytest.raises(RecalBenchError, match=r"baseline grpo has no run on toy.parquet .*best-single, cheapest, knn"):
+        compare(read_runs(tmp_path), baseline="grpo")
+
+
+def test_runs_on_different_queries_are_refused(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    fewer = world.decisions(np.zeros(120, dtype=int)).iloc[:-1]
+    write_run(tmp_path, world, "short", np.zeros(120, dtype=int), decisions=fewer)
+    with pytest.raises(RecalBenchError, match="decide on different queries"):
+        compare(read_runs(tmp_path))
+
+
+def test_a_query_decided_twice_is_refused(tmp_path):
+    world = World()
+    frame = world.decisions(np.zeros(120, dtype=int))
+    twice = pd.concat([frame, frame.iloc[:1]])
+    write_run(tmp_path, world, "best-single", np.zeros(120, dtype=int), decisions=twice, deterministic=True)
+    with pytest.raises(RecalBenchError, match="decides twice"):
+        compare(read_runs(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "column"])
+def test_unreadable_decisions_are_one_error(tmp_path, damage):
+    write_standard_runs(tmp_path, World())
+    run = read_runs(tmp_path)[0]
+    path = run.folder / "decisions.parquet"
+    if damage == "gone":
+        path.unlink()
+    elif damage == "torn":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        run.decisions().drop(columns="score").to_parquet(path)
+    with pytest.raises(RecalBenchError, match="--fresh"):
+        compare(read_runs(tmp_path))
+
+
+def test_no_test_split_is_refused(tmp_path):
+    write_standard_runs(tmp_path, World(splits=("ood",)))
+    with pytest.raises(RecalBenchError, match="no test query"):
+        compare(read_runs(tmp_path))

@@ -1,0 +1,137 @@
+"""Rows as text."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from synthetic_runs import World, write_run, write_standard_runs
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.records import read_runs
+from recal_bench.reporting.compare import compare, tables
+from recal_bench.reporting.tables import FORMATS, WIDTH, labels, render, render_all, title
+
+
+@pytest.fixture
+def made(tmp_path):
+    write_standard_runs(tmp_path, World(simulated=True, splits=("ood", "test"), queries=20))
+    return tables(read_runs(tmp_path))
+
+
+def test_the_terminal_table_fits_and_names_what_it_leaves_out(made):
+    text = render(made[0])
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "Left out to fit 120 columns" in text
+    lines = text.splitlines()
+    order = [line.split()[0] for line in lines[4:] if line and not line.startswith("-")]
+    assert order.index("recal") < order.index("best-single") < order.index("oracle")
+    first = lines[: lines.index("Split ood")]
+    assert sum(line.startswith("---") for line in first) == 2
+    assert "Split ood" in text
+    assert "baseline" in next(line for line in lines if line.startswith("best-single"))
+
+
+def test_many_tasks_are_broken_into_parts_that_fit(tmp_path):
+    tasks = tuple(f"a_rather_long_task_name_{index:02}" for index in range(12))
+    write_standard_runs(tmp_path, World(tasks=tasks, queries=5))
+    text = render(tables(read_runs(tmp_path))[0])
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert all(task in text for task in tasks)
+
+
+@pytest.mark.parametrize("format", ["table", "markdown"])
+def test_titles_say_what_the_table_is_about(made, format):
+    text = render(made[0], format).splitlines()[0]
+    assert all(part in text for part in ("toy.parquet", "0123456789ab", "alpha 0.2", "60 test"))
+    assert "simulated" in text
+    assert ("**simulated**" in text) == (format == "markdown")
+
+
+def test_logged_outcomes_are_not_called_simulated(tmp_path):
+    write_standard_runs(tmp_path, World())
+    assert "simulated" not in title(tables(read_runs(tmp_path))[0])
+
+
+def test_markdown_has_every_column_and_marks_references(made):
+    text = render(made[0], "markdown")
+    assert "*oracle* (reference)" in text
+    assert all(column in text for column in ("regret", "us med/p95", "top arm", "micro", "savings", "seeds"))
+
+
+def test_json_is_one_list_of_all_rows(made, tmp_path):
+    rows = json.loads(render_all([*made, *made], "json"))
+    assert len(rows) == 2 * len(made[0].rows)
+    assert rows[0]["router"] == "recal"
+    assert json.loads(render(made[0], "json")) == rows[: len(rows) // 2]
+
+
+def test_csv_has_one_header_for_tables_of_different_tasks(tmp_path):
+    write_standard_runs(tmp_path, World())
+    write_standard_runs(tmp_path, World(name="other.parquet", data_hash="ff", tasks=("gsm8k",), cost=False))
+    rows = list(csv.DictReader(io.StringIO(render_all(tables(read_runs(tmp_path)), "csv"))))
+    assert len(rows) == len(compare(read_runs(tmp_path)))
+    by_key = {(row["outcomes"], row["router"]): row for row in rows}
+    recal = by_key["toy.parquet", "recal"]
+    assert float(recal["vs_baseline.ci.low"]) < float(recal["vs_baseline.difference"])
+    assert json.loads(recal["settings"]) == {"lr": 0.01, "steps": 12}
+    assert recal["per_task.gsm8k"] == ""
+    assert float(recal["per_task.nq"]) > 0
+    assert by_key["other.parquet", "recal"]["savings"] == ""
+    assert by_key["toy.parquet", "best-single"]["vs_baseline.difference"] == ""
+    names = list(rows[0])
+    assert abs(names.index("per_task.gsm8k") - names.index("per_task.nq")) <= 3
+
+
+def test_the_routers_own_cost_stands_beside(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    write_run(tmp_path, world, "billed", np.arange(120) % 2, deterministic=True, router_cost=0.0004)
+    line = next(line for line in render(tables(read_runs(tmp_path))[0]).splitlines() if line.startswith("billed"))
+    assert "+0.400" in line
+
+
+def test_without_utility_accuracy_is_compared_and_said(tmp_path):
+    write_standard_runs(tmp_path, World(unknown_costs=7))
+    text = render(tables(read_runs(tmp_path))[0])
+    assert "acc % vs best-single [95%]" in text
+    assert "utility [95%]" not in text
+    assert "7 outcomes have no known cost" in text
+
+
+def test_without_costs_there_are_no_cost_columns(tmp_path):
+    write_standard_runs(tmp_path, World(cost=False))
+    text = render(tables(read_runs(tmp_path))[0])
+    assert "USD" not in text
+    assert "savings" not in text
+    assert "no outcome has a cost: utility is the score" in text
+
+
+def test_rows_of_one_router_are_told_apart(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    for k in (50, 100):
+        write_run(tmp_path, world, "knn", np.arange(120) % 3, settings={"k": k}, deterministic=True)
+    write_run(tmp_path, world, "best-single", np.ones(120, dtype=int), deterministic=True, device="cuda")
+    rows = tables(read_runs(tmp_path))[0].rows
+    names = labels(rows)
+    assert len(set(names)) == len(names)
+    assert {"knn k=10", "knn k=50", "knn k=100", "recal"} <= set(names)
+    assert sum(name.startswith("best-single@") for name in names) == 2
+
+
+def test_settings_too_long_for_a_label_become_a_hash(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    for letter in "xy":
+        settings = {"a_long_setting": letter * 9, "another_long_setting": letter * 9}
+        write_run(tmp_path, world, "mlp", np.arange(120) % 3, settings=settings)
+    names = labels(tables(read_runs(tmp_path))[0].rows)
+    assert sum(name.startswith("mlp@") for name in names) == 2
+
+
+def test_an_unknown_format_is_refused(made):
+    with pytest.raises(RecalBenchError, match="no format html"):
+        render(made[0], "html")
+    assert FORMATS == ("table", "markdown", "csv", "json")
