@@ -1,1 +1,25 @@
-""""""
+"""The embedded pool: a seeded, fictional world, six simulated models in it, and their outcomes."""
+
+from recal_bench.simulation.embedded import (
+    embedded_frame,
+    embedded_outcomes,
+    embedded_questions,
+    questions_by_prompt,
+)
+from recal_bench.simulation.models import INSTRUCTIONS, STRATEGIES
+from recal_bench.simulation.pool import Pool, Reply
+from recal_bench.simulation.questions import Question
+from recal_bench.simulation.world import World
+
+__all__ = [
+    "INSTRUCTIONS",
+    "STRATEGIES",
+    "Pool",
+    "Question",
+    "Reply",
+    "World",
+    "embedded_frame",
+    "embedded_outcomes",
+    "embedded_questions",
+    "questions_by_prompt",
+]
