@@ -46,7 +46,7 @@ def package_versions() -> dict[str, str]:
 
 
 def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` takes CUDA where torch sees it. Raises RecalBenchError where CUDA is asked for in vain."""
+    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises RecalBenchError where CUDA is asked for in vain."""
     if device == "cpu":
         return device
     import torch

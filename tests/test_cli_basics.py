@@ -54,7 +54,7 @@ def test_help_imports_nothing_heavy():
         "import sys\nfrom recal_bench.cli import main\n"
         "sys.argv = ['recal-bench', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'pandas', 'numpy', 'sklearn', 'scipy', 'matplotlib', 'pydantic', 'rich'} & set(sys.modules)\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'sklearn', 'scipy', 'matplotlib', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recal_bench.cli.base import command, data_options, include_path, runs_option
-from recal_bench.objective import DEFAULT_ALPHA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +61,8 @@ def _data_words(
     outcomes: Path | None, world_seed: int, tasks: tuple[str, ...], alpha: float, missing: str
 ) -> list[str | Path]:
     """The data options that reproduce a row, defaults left out."""
+    from recal_bench.objective import DEFAULT_ALPHA
+
     words: list[str | Path] = []
     words += ["--outcomes", outcomes] if outcomes is not None else []
     words += ["--world-seed", str(world_seed)] if world_seed else []
@@ -126,7 +127,8 @@ def run(
         bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
         tuned = read_tuned(tuned_path, bench.data.hash, alpha) if tuned_path else {}
         requests = plan(bench, settings, tuned, seeds, device, words, own_words)
-        done: list[Run] = run_references(bench, runs, command_line("recal-bench", "run", "--router", "best-single", *words))
+        reference_command = command_line("recal-bench", "run", "--router", "best-single", *words)
+        done: list[Run] = run_references(bench, runs, reference_command)
         bar = progress.add_task("", total=len(requests), detail="")
         for request in requests:
             progress.update(bar, description=f"{request.router}, seed {request.seed}", detail="")

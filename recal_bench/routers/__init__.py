@@ -21,7 +21,6 @@ from recal_bench.routers.registry import (
     router,
     setting_names,
     settings_of,
-    shipped,
 )
 
 __all__ = [
@@ -43,5 +42,4 @@ __all__ = [
     "router",
     "setting_names",
     "settings_of",
-    "shipped",
 ]

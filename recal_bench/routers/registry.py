@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.folders import shipped
 
 ENTRY_POINT_GROUP = "recal_bench.routers"
 
@@ -50,7 +52,7 @@ def load_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise RecalBenchError(f"{folder} is not a folder: --include-path takes a folder of Python files with routers")
     for path in sorted(folder.glob("[!_]*.py")):
-        module_name = f"recal_bench_plugin_{abs(hash(path.resolve()))}_{path.stem}"
+        module_name = f"recal_bench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}_{path.stem}"
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None
         assert spec.loader is not None
@@ -60,13 +62,6 @@ def load_folder(folder: Path) -> None:
             spec.loader.exec_module(module)
         except Exception as error:
             raise RecalBenchError(f"{path} cannot be imported as a router: {type(error).__name__}: {error}") from error
-
-
-def shipped(kind: str) -> Path:
-    """The folder of shipped `baselines` or `tasks`: inside the wheel, or at the top of a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "shipped" / kind
-    return inside if inside.is_dir() else package.parent / kind
 
 
 def discover(include_paths: tuple[Path, ...] = ()) -> dict[str, Spec]:

@@ -1,0 +1,37 @@
+# Needs Python >= 3.10 with pip, and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+ROUTERS ?= recal grpo dr-grpo knn ridge
+SEEDS ?= 3
+RUNS ?= runs
+WORKERS ?= 2
+
+.PHONY: bench test
+
+bench: $(BIN)/recal-bench  ## Routers on the embedded pool: the comparison, the leaderboard and its pictures
+	$(BIN)/recal-bench run $(ROUTERS:%=--router %) --seeds $(SEEDS) --runs $(RUNS)
+	$(BIN)/recal-bench leaderboard $(RUNS) --out $(RUNS)/leaderboard
+	@echo
+	@echo "Try next:"
+	@echo "  $(BIN)/recal-bench compare $(RUNS) --baseline knn"
+	@echo "  $(BIN)/recal-bench routers"
+	@echo "  $(BIN)/recal-bench run --router recal --outcomes YOUR_LOG.parquet --runs $(RUNS)"
+
+test: $(VENV)/test-extras  ## What a change must pass: style, types, tests, coverage
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov
+
+# One environment for both. pip is asked again only when pyproject.toml has changed.
+$(BIN)/recal-bench: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/test-extras: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e ".[test]"
+	@touch $(BIN)/recal-bench $@
