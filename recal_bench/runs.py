@@ -104,7 +104,9 @@ def run_router(
     target = folder / f"{request.router}-{configuration.key}-s{request.seed}"
     work = folder / f".{target.name}"
     work.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{target.name}.lock"):
+    locks = folder / ".locks"
+    locks.mkdir(exist_ok=True)
+    with FileLock(locks / target.name):
         if (target / "run.json").exists() and not fresh:
             shutil.rmtree(work, ignore_errors=True)
             return read_run(target)

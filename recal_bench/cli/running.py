@@ -119,6 +119,8 @@ def run(
 
     routers.discover(include_paths)
     settings = routers.assign_settings(names, assignments)
+    for name in names:
+        routers.create(name, settings[name])  # refuses wrong settings before any work is done
     words = _data_words(outcomes, world_seed, tasks, alpha, missing)
     own_words: list[str | Path] = [part for word in assignments for part in ("--set", word)]
     own_words += ["--tuned", tuned_path] if tuned_path else []

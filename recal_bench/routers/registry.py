@@ -66,8 +66,6 @@ def load_folder(folder: Path) -> None:
 
 def discover(include_paths: tuple[Path, ...] = ()) -> dict[str, Spec]:
     """All routers by name: ours, those of installed packages (entry points), those of the given folders."""
-    import recal_bench.recal  # noqa: F401
-
     load_folder(shipped("baselines"))
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         entry.load()

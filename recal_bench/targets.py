@@ -1,0 +1,87 @@
+"""What a router that predicts is fitted to: the scores and costs of all arms, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from recal_bench.arrays import BoolQA, FloatA, FloatQA, StrQ
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.references import arm_effects
+from recal_bench.routers import Predictions, Queries, Train
+
+PRIOR_COUNT = 20.0
+"""Outcomes that the average arm counts for: what keeps an arm with two lucky outcomes from looking best."""
+
+
+class Targets(NamedTuple):
+    """Columns C: the score of every arm; then, where the outcomes hold costs, its cost in units of `cost_ref` (USD).
+
+    `value_QC` is NaN where an arm has no outcome; `cost_ref` is NaN where the objective has no cost.
+    `typical_C` is what a column is worth over all train queries, never NaN, and near the average arm's for an arm with
+    few outcomes; `trust_C` is how far to follow what a model says of a column beyond that: 0 without an outcome, near
+    1 with hundreds.
+    """
+
+    value_QC: FloatQA
+    typical_C: FloatA
+    trust_C: FloatA
+    cost_ref: float
+
+    @property
+    def known_QC(self) -> BoolQA:
+        return ~np.isnan(self.value_QC)
+
+    @property
+    def excess_QC(self) -> FloatQA:
+        """By how much each value lies above its column's typical value; 0 where there is no outcome."""
+        return np.where(self.known_QC, self.value_QC - self.typical_C, 0.0)
+
+
+def targets_of(train: Train) -> Targets:
+    """The columns that a router which predicts is fitted to."""
+    outcomes, cost_ref = train.outcomes, train.objective.cost_ref
+    score_A = typical_values(outcomes.score_QA, outcomes.task_Q, np.min, PRIOR_COUNT)
+    count_A = outcomes.observed_QA.sum(axis=0)
+    trust_A = count_A / (count_A + PRIOR_COUNT)
+    if cost_ref is None:
+        return Targets(outcomes.score_QA, score_A, trust_A, np.nan)
+    cost_QA = outcomes.cost_QA / cost_ref
+    cost_A = typical_values(cost_QA, outcomes.task_Q, np.max, PRIOR_COUNT)
+    value_QC = np.hstack([outcomes.score_QA, cost_QA])
+    return Targets(value_QC, np.concatenate([score_A, cost_A]), np.tile(trust_A, 2), cost_ref)
+
+
+def predictions_of(value_QC: FloatQA, cost_ref: float) -> Predictions:
+    """Predicted columns as scores and costs (USD)."""
+    if np.isnan(cost_ref):
+        return Predictions(value_QC, np.full_like(value_QC, np.nan))
+    score_QA, cost_QA = np.hsplit(value_QC, 2)
+    return Predictions(score_QA, cost_QA * cost_ref)
+
+
+def typical_values(
+    value_QA: FloatQA, task_Q: StrQ, worst: Callable[[FloatA], float], prior_count: float = 0.0
+) -> FloatA:
+    """What each arm is worth over all queries (see `arm_effects`), never NaN.
+
+    With a `prior_count`, drawn towards the average arm as if that many outcomes of an arm were average. An arm without
+    any outcome is taken to be as bad as the worst known one. Raises RecalBenchError where no arm has an outcome.
+    """
+    level_A = arm_effects(value_QA, task_Q)
+    known_A = ~np.isnan(level_A)
+    if not known_A.any():
+        raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+    average, count_A = level_A[known_A].mean(), (~np.isnan(value_QA)).sum(axis=0)[known_A]
+    level_A[known_A] = average + count_A / (count_A + prior_count) * (level_A[known_A] - average)
+    return np.where(known_A, level_A, worst(level_A[known_A]))
+
+
+def in_fixed_order(train: Train) -> Train:
+    """The same split with its rows sorted by prompt, so that what is drawn or summed does not depend on their order."""
+    keys = zip(train.queries.prompt, train.queries.query_id, train.outcomes.task_Q, strict=True)
+    order_Q = np.array([row for _, row in sorted((key, row) for row, key in enumerate(keys))], dtype=np.int64)
+    queries = Queries(*(tuple(texts[row] for row in order_Q) for texts in train.queries))
+    return Train(queries, train.outcomes.take(order_Q), train.objective)

@@ -1,0 +1,26 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+@dataclass
+class Optimisation:
+    """The fields of every router that the loop trains.
+
+    `group_size` actions are drawn for each of `batch_size` queries a step; `epochs` gradient steps reuse them, and with
+    more than one `clip` bounds how far the policy may go from the one that drew them. `entropy` and `kl` (to the
+    untrained policy) weigh the bonus and the penalty. The learning rate falls linearly to 0.
+    """
+
+    steps: PositiveInt = 400
+    batch_size: PositiveInt = 128
+    group_size: PositiveInt = 16
+    epochs: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-3
+    clip: PositiveFloat = 0.2
+    entropy: NonNegativeFloat = 0.0
+    kl: NonNegativeFloat = 0.0
