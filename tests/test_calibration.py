@@ -154,9 +154,7 @@ def test_without_standardising_components_or_not_is_dr_grpo(data: Any) -> None:
     plain = dr_grpo(weighted_sum(reward_QGK, WEIGHT_K), valid_QG)
     for components in (True, False):
         off = Calibration(components=components, standardise=False, reweighting=False, dataset_norm=False)
-        advantage_QG, _ = calibrate(
-            reward_QGK, WEIGHT_K, 1, dataset_Q, valid_QG, fresh(3 if components else 1), off
-        )
+        advantage_QG, _ = calibrate(reward_QGK, WEIGHT_K, 1, dataset_Q, valid_QG, fresh(3 if components else 1), off)
         np.testing.assert_allclose(advantage_QG, plain, atol=1e-12)
 
 
@@ -285,7 +283,12 @@ def test_state_is_not_changed_in_place_and_survives_packing() -> None:
 # Backends
 
 
-@given(groups(), st.sampled_from([True, False]), st.sampled_from([True, False, "inverse"]), st.sampled_from([True, "batch"]))
+@given(
+    groups(),
+    st.sampled_from([True, False]),
+    st.sampled_from([True, False, "inverse"]),
+    st.sampled_from([True, "batch"]),
+)
 def test_numpy_and_torch_agree(data: Any, keep_utility: bool, reweighting: Any, dataset_norm: Any) -> None:
     reward_QGK, valid_QG = data
     dataset_Q = np.arange(len(reward_QGK)) % 2

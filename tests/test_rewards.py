@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recal_bench.objective import Objective
-from recal_bench.rewards import Reward, component_names, component_rewards, component_weights, quantile, router_r1_reward
+from recal_bench.rewards import (
+    Reward,
+    component_names,
+    component_rewards,
+    component_weights,
+    quantile,
+    router_r1_reward,
+)
 
 
 def test_each_level_is_gated_by_the_one_above() -> None:

@@ -52,8 +52,6 @@ def _load_bench(
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
-    for note in bench.data.notes:
-        click.echo(f"Note: {note}", err=True)
     return bench
 
 

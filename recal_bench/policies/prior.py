@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 1024
+TINY = 1e-12
 
 
 def neighbour_means(
@@ -16,9 +17,10 @@ def neighbour_means(
 ) -> Tensor:
     """Mean value of each arm over the `k` rows of the memory with the highest cosine similarity, `[Q, A]`.
 
-    Embeddings have unit length. NaN values do not count; the arm's mean over the memory enters with the weight of one
-    neighbour, so that an arm without outcomes nearby has it. Where the queries are the memory, `prompt_Q` (one integer
-    a prompt) keeps a query from seeing itself and the queries with an identical prompt.
+    A row counts by the square of its similarity (none below 0), so that small topics are not drowned by what lies
+    further off. Embeddings have unit length. NaN values do not count; the arm's mean over the memory enters with the
+    weight of the nearest row, so that an arm without outcomes nearby has it. Where the queries are the memory,
+    `prompt_Q` (one integer a prompt) keeps a query from seeing itself and the queries with an identical prompt.
     """
     known_NA = ~torch.isnan(value_NA)
     value_NA = torch.where(known_NA, value_NA, 0.0)
@@ -31,9 +33,10 @@ def neighbour_means(
         if prompt_Q is not None:
             similarity_QN.masked_fill_(prompt_Q[rows, None] == prompt_Q[None, :], -torch.inf)
         top = similarity_QN.topk(min(k, len(memory_NE)), dim=-1)
-        seen_Qk1 = torch.isfinite(top.values).to(value_NA.dtype)[..., None]
-        total_QA = (value_NA[top.indices] * seen_Qk1).sum(dim=1)
-        count_QA = (known_NA[top.indices] * seen_Qk1).sum(dim=1)
+        weight_Qk = top.values.clamp(min=0) ** 2
+        weight_Qk1 = (weight_Qk / weight_Qk.amax(dim=1, keepdim=True).clamp(min=TINY))[..., None]
+        total_QA = (value_NA[top.indices] * weight_Qk1).sum(dim=1)
+        count_QA = (known_NA[top.indices] * weight_Qk1).sum(dim=1)
         means.append((total_QA + mean_A) / (count_QA + 1))
     return torch.cat(means)
 

@@ -78,7 +78,13 @@ class Calls:
         self.router_cost_Q[row] += usd
 
     def choose(self, value_QA: FloatQA) -> Decisions:
-        """The available arm of the highest value; equal values go to the arm that is cheaper on train, then by name."""
+        """The available arm of the highest value; equal values go to the arm that is cheaper on train, then by name.
+
+        Raises RecalBenchError where an available arm's value is not finite: it would win or lose by accident.
+        """
+        unusable = int((self.available_QA & ~np.isfinite(value_QA)).sum())
+        if unusable:
+            raise RecalBenchError(f"a router gave {unusable} available arms a value that is not a finite number")
         cost_A = np.where(np.isnan(self.mean_cost_A), np.inf, self.mean_cost_A)
         order_A = np.argsort(cost_A, kind="stable")
         value_QA = np.where(self.available_QA, value_QA, -np.inf)[:, order_A]
