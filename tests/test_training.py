@@ -296,7 +296,8 @@ def test_neighbour_means_by_hand() -> None:
     memory_NE = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), dim=1)
     value_NA = torch.tensor([[1.0, 0.0], [1.0, torch.nan], [0.0, 1.0], [0.0, torch.nan]])
     means_QA = neighbour_means(memory_NE[:1], memory_NE, value_NA, k=2)
-    np.testing.assert_allclose(means_QA, [[(1 + 1 + 0.5) / 3, (0 + 0.5) / 2]])
+    second = 0.81 / 0.82  # the squared similarity of the second row; the mean over the memory is .5 for both arms
+    np.testing.assert_allclose(means_QA, [[(1 + second + 0.5) / (1 + second + 1), (0 + 0.5) / 2]], rtol=1e-6)
 
 
 def test_a_prompt_does_not_see_itself_nor_its_copies() -> None:
@@ -306,5 +307,8 @@ def test_a_prompt_does_not_see_itself_nor_its_copies() -> None:
     embedding_QE = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.8, 0.2], [1.0, 0.0], [0.0, 1.0]]), dim=1)
     value_NA = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
     means_QA = neighbour_means(embedding_QE, embedding_QE, value_NA, k=3, prompt_Q=numbers)
-    np.testing.assert_allclose(means_QA[0], (0 + 0 + 0.5) / 3)
-    np.testing.assert_allclose(means_QA[1], (1 + 1 + 0 + 0.5) / 4)
+    np.testing.assert_allclose(means_QA[0], (0 + 0.5) / (1 + 1), rtol=1e-6)
+    far = 0.04 / 0.64  # the last row's squared similarity, relative to that of the first and the third
+    np.testing.assert_allclose(means_QA[1], (1 + 1 + far * 0 + 0.5) / (1 + 1 + far + 1), rtol=1e-6)
+    nothing_alike = neighbour_means(embedding_QE[3:], embedding_QE[:1], value_NA[:1], k=3)
+    np.testing.assert_allclose(nothing_alike, value_NA[:1])

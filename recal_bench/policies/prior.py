@@ -26,18 +26,17 @@ def neighbour_means(
     value_NA = torch.where(known_NA, value_NA, 0.0)
     known_NA = known_NA.to(value_NA.dtype)
     mean_A = value_NA.sum(dim=0) / known_NA.sum(dim=0).clamp(min=1)
+    k = min(k, len(memory_NE))
     means = []
     for start in range(0, len(embedding_QE), CHUNK):
         rows = slice(start, start + CHUNK)
-        similarity_QN = embedding_QE[rows] @ memory_NE.T
+        similarity_QN = (embedding_QE[rows] @ memory_NE.T).clamp_(min=0)
         if prompt_Q is not None:
-            similarity_QN.masked_fill_(prompt_Q[rows, None] == prompt_Q[None, :], -torch.inf)
-        top = similarity_QN.topk(min(k, len(memory_NE)), dim=-1)
-        weight_Qk = top.values.clamp(min=0) ** 2
-        weight_Qk1 = (weight_Qk / weight_Qk.amax(dim=1, keepdim=True).clamp(min=TINY))[..., None]
-        total_QA = (value_NA[top.indices] * weight_Qk1).sum(dim=1)
-        count_QA = (known_NA[top.indices] * weight_Qk1).sum(dim=1)
-        means.append((total_QA + mean_A) / (count_QA + 1))
+            similarity_QN.masked_fill_(prompt_Q[rows, None] == prompt_Q[None, :], 0.0)
+        least_Q = np.partition(similarity_QN.numpy(), -k, axis=1)[:, -k]
+        weight_QN = torch.where(similarity_QN >= torch.from_numpy(least_Q)[:, None], similarity_QN**2, 0.0)
+        weight_QN /= weight_QN.amax(dim=1, keepdim=True).clamp(min=TINY)
+        means.append((weight_QN @ value_NA + mean_A) / (weight_QN @ known_NA + 1))
     return torch.cat(means)
 
 
