@@ -169,6 +169,7 @@ class _Tfidf:
 def _fit_tfidf(key: str, read: list[str]) -> _Tfidf:
     from scipy.sparse import hstack
     from sklearn.utils.extmath import randomized_svd
+    from threadpoolctl import threadpool_limits
 
     vocabularies: list[list[str]] = []
     idf, parts = [], []
@@ -184,7 +185,9 @@ def _fit_tfidf(key: str, read: list[str]) -> _Tfidf:
         raise RecalBenchError("the train prompts hold no text to encode: check the column `prompt` of the outcomes")
     weights_QV: csr_matrix = hstack(parts, format="csr")
     dimensions = min(_DIMENSIONS, *weights_QV.shape)
-    _, _, projection_EV = randomized_svd(weights_QV, dimensions, n_iter=3, random_state=0)
+    # Threads cost time here, and would make the last bits depend on the number of cores.
+    with threadpool_limits(1):
+        _, _, projection_EV = randomized_svd(weights_QV, dimensions, n_iter=3, random_state=0)
     # Half precision: every run keeps its encoder, and 8 MB do what 15 would.
     return _Tfidf(key, (vocabularies[0], vocabularies[1]), np.concatenate(idf), projection_EV.T.astype(np.float16))
 

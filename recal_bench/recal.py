@@ -24,6 +24,7 @@ from recal_bench.rewards import Reward
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
 from recal_bench.targets import in_fixed_order
 from recal_bench.training.settings import Optimisation
+from recal_bench.training.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,8 +148,8 @@ class RecalRouter(Optimisation):
         if unknown:
             raise RecalBenchError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
         embedding_QE = self._embed(queries)
-        prior_QA = self._prior(embedding_QE)
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():
+            prior_QA = self._prior(embedding_QE)
             actions = self._policy(embedding_QE, prior_QA, torch.ones_like(prior_QA, dtype=torch.bool))
         log_arm_QA = actions.log_arm_QA.double().numpy()
         return calls.choose(log_arm_QA[:, [column[arm] for arm in calls.arms]])

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
-
 from recal_bench.routers import Context
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.learner import Examples, Learner
+from recal_bench.training.threads import one_thread
 
 EVALUATE_EVERY = 25
 CHECKPOINT_EVERY = 100
@@ -26,7 +22,7 @@ def train(learner: Learner, examples: Examples, validation: Examples, context: C
         learner.restore(found["learner"])
     else:
         learner.evaluate(validation)
-    with _one_thread():
+    with one_thread():
         while learner.step < learner.settings.steps:
             line = learner.improve(examples)
             if learner.step % EVALUATE_EVERY == 0 or learner.step == learner.settings.steps:
@@ -39,14 +35,3 @@ def train(learner: Learner, examples: Examples, validation: Examples, context: C
                 )
     learner.finish()
     remove_checkpoint(context.folder)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The steps are too small to share out: threads cost more than they bring, and would add up in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

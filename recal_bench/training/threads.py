@@ -10,14 +10,14 @@ from contextlib import contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute in one thread meanwhile.
 
-    The policy's arrays are too small to gain from more; on a machine that does other work threads that wait for each
-    other lose much, and with one the result does not depend on the number of cores.
+    The policy's steps and single queries are too small to share out: threads cost more than they bring (most of all
+    beside other work), and would add up in another order on another number of cores.
     """
     import torch
 
-    before = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
