@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.targets import Targets, in_fixed_order, predictions_of, targets_of
@@ -33,7 +33,7 @@ class GradientBoosting:
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "components": (16, 32, 64),
         "learning_rate": (0.03, 0.1),
-        "encoder": ("tfidf", "minilm", "tfidf+minilm"),
+        "encoder": installed_encoders(),
     }
 
     components: Annotated[int, Field(ge=1)] = 64

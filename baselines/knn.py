@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.targets import in_fixed_order, predictions_of, targets_of
 
@@ -31,7 +31,7 @@ class Knn:
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "k": (10, 30, 100, 200, 300),
         "weights": ("uniform", "similarity"),
-        "encoder": ("tfidf", "minilm", "tfidf+minilm"),
+        "encoder": installed_encoders(),
     }
 
     k: Annotated[int, Field(ge=1)] = 200

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.targets import in_fixed_order
 
@@ -30,7 +30,7 @@ class Logistic:
     deterministic: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "penalty": (0.3, 1.0, 3.0, 10.0),
-        "encoder": ("tfidf", "minilm", "tfidf+minilm"),
+        "encoder": installed_encoders(),
     }
 
     penalty: Annotated[float, Field(gt=0)] = 1.0

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.targets import in_fixed_order, predictions_of, targets_of
@@ -31,7 +31,7 @@ class Mlp:
         "hidden": (64, 256),
         "learning_rate": (1e-4, 3e-4, 1e-3),
         "weight_decay": (0.01, 1.0),
-        "encoder": ("tfidf", "minilm", "tfidf+minilm"),
+        "encoder": installed_encoders(),
     }
 
     hidden: Annotated[int, Field(ge=1)] = 256

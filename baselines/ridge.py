@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.targets import in_fixed_order, predictions_of, targets_of
 
@@ -26,7 +26,7 @@ class Ridge:
     deterministic: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "penalty": (3.0, 10.0, 30.0, 100.0),
-        "encoder": ("tfidf", "minilm", "tfidf+minilm"),
+        "encoder": installed_encoders(),
     }
 
     penalty: Annotated[float, Field(gt=0)] = 30.0

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.targets import in_fixed_order
 
@@ -28,7 +28,7 @@ class Svm:
     deterministic: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "c": (0.01, 0.03, 0.1, 0.3),
-        "encoder": ("tfidf", "minilm", "tfidf+minilm"),
+        "encoder": installed_encoders(),
     }
 
     c: Annotated[float, Field(gt=0)] = 0.03

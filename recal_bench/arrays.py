@@ -16,3 +16,8 @@ Float32QE: TypeAlias = NDArray[np.float32]
 BoolQA: TypeAlias = NDArray[np.bool_]
 IntQ: TypeAlias = NDArray[np.int64]
 StrQ: TypeAlias = NDArray[np.object_]
+
+
+def known(value: float) -> float | None:
+    """A number for JSON; null where it is not finite, which means unknown."""
+    return float(value) if np.isfinite(value) else None

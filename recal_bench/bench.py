@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,8 @@ class Bench:
         return self._of(self.splits.validation)
 
     def _of(self, outcomes: Outcomes) -> Train:
-        return Train(queries_of(outcomes), outcomes, self.objective)
+        visible = replace(outcomes, expected_score_QA=None, expected_cost_QA=None)
+        return Train(queries_of(outcomes), visible, self.objective)
 
     def calls(self, outcomes: Outcomes) -> Calls:
         """The replayed arms for the queries of one split."""
@@ -43,8 +45,10 @@ class Bench:
 
 
 def queries_of(outcomes: Outcomes) -> Queries:
-    """What a router may see of a split."""
-    return Queries(tuple(outcomes.query_id_Q), tuple(outcomes.prompt_Q))
+    """What a router may see of a split: identifiers that tell nothing (a log's own often name the task), and texts."""
+    keys = zip(outcomes.task_Q, outcomes.query_id_Q, strict=True)
+    identifiers = tuple(hashlib.sha256(f"{task}\n{query_id}".encode()).hexdigest()[:16] for task, query_id in keys)
+    return Queries(identifiers, tuple(outcomes.prompt_Q))
 
 
 def load_bench(

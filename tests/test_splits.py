@@ -50,7 +50,7 @@ def test_the_files_own_splits_are_kept():
     assert list(splits.parts) == ["train", "validation", "test", "a-hard-one", "ood"]
     assert [len(part) for part in splits.parts.values()] == [4, 2, 2, 1, 1]
     assert splits.notes == ()
-    assert splits.arms == ARMS
+    assert splits.train.arms == ARMS
     assert splits.test is splits.evaluation["test"]
     assert all(set(part.split_Q) == {name} for name, part in splits.parts.items())
 
@@ -227,7 +227,7 @@ def test_an_unknown_task():
 def test_an_arm_that_was_never_tried_on_the_tasks_is_dropped():
     score = [[1, 0, np.nan]] * 8 + [[1, 0, 1]]
     splits = prepare(outcomes([*OWN, ("train", "popqa", "p1")][::-1], score_QA=sorted_like(OWN, score)), tasks=("nq",))
-    assert splits.arms == ARMS[:2]
+    assert splits.train.arms == ARMS[:2]
     assert splits.notes == ("1 of 3 arms dropped, no outcome in these tasks: c|cot",)
 
 
@@ -255,7 +255,7 @@ def test_missing_outcomes_are_an_error_that_names_the_flags():
 
 def test_restrict_leaves_them_missing():
     splits = prepare(outcomes(MISSING, SCORE, COST), missing="restrict")
-    assert splits.arms == ARMS[:2]
+    assert splits.train.arms == ARMS[:2]
     np.testing.assert_array_equal(splits.test.score_QA, [[nan, 1], [1, 0]])
     np.testing.assert_array_equal(splits.test.cost_QA, [[nan, 4], [1, 4]])
     assert splits.notes == (
@@ -266,7 +266,7 @@ def test_restrict_leaves_them_missing():
 
 def test_zero_counts_them_as_wrong_at_the_mean_train_cost():
     splits = prepare(outcomes(MISSING, SCORE, COST), missing="zero")
-    assert splits.arms == ARMS[:2]
+    assert splits.train.arms == ARMS[:2]
     np.testing.assert_array_equal(splits.test.score_QA, [[0, 1], [1, 0]])
     np.testing.assert_array_equal(splits.test.cost_QA, [[3, 4], [1, 4]])
     np.testing.assert_array_equal(splits.train.score_QA, [[1, 0], [0, 1], [1, 1]])
@@ -332,7 +332,7 @@ def test_whatever_is_lost_is_in_a_note(data):
     assert bool(n_lost) == bool(dropped)
     for part in splits.parts.values():
         assert len(part)
-        assert part.arms == splits.arms
+        assert part.arms == splits.train.arms
         assert part.observed_QA.any(axis=1).all()
         assert missing == "restrict" or part.observed_QA.all()
     assert splits.train.observed_QA.any(axis=0).all()

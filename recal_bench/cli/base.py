@@ -26,6 +26,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except RecalBenchError as error:
             raise _BadInput(str(error)) from error
+        except OSError as error:
+            raise _BadInput(f"{error}: check the path, and that it can be written") from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

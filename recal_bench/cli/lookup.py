@@ -17,7 +17,7 @@ def routers(include_paths: tuple[Path, ...]) -> None:
     from recal_bench import routers as registry
 
     for name, spec in registry.discover(include_paths).items():
-        click.echo(f"{name:20} {spec.summary}")
+        click.echo(click.wrap_text(f"{name:20} {spec.summary}", 118, "", " " * 21))
         values = registry.settings_of(registry.create(name))
         if values:
             shown = ", ".join(f"{key}={value}" for key, value in values.items())

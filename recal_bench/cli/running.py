@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recal_bench.cli.base import command, data_options, include_path, runs_option
+from recal_bench.errors import RecalBenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,8 @@ def _load_bench(
 ) -> Bench:
     from recal_bench.bench import load_bench
 
+    if outcomes is not None and world_seed:
+        raise RecalBenchError("--world-seed is for the embedded pool: leave it out beside --outcomes")
     what = "building the embedded pool" if outcomes is None else f"reading {outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
     bench = load_bench(
@@ -65,7 +68,7 @@ def _data_words(
     words += ["--outcomes", outcomes] if outcomes is not None else []
     words += ["--world-seed", str(world_seed)] if world_seed else []
     words += ["--tasks", ",".join(tasks)] if tasks else []
-    words += ["--alpha", f"{alpha:g}"] if alpha != DEFAULT_ALPHA else []
+    words += ["--alpha", repr(alpha)] if alpha != DEFAULT_ALPHA else []
     words += ["--missing", missing] if missing != "error" else []
     return words
 
@@ -120,15 +123,17 @@ def run(
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
     words = _data_words(outcomes, world_seed, tasks, alpha, missing)
-    own_words: list[str | Path] = [part for word in assignments for part in ("--set", word)]
-    own_words += ["--tuned", tuned_path] if tuned_path else []
-    own_words += [part for folder in include_paths for part in ("--include-path", folder)]
+    words += ["--device", device] if device != "auto" else []
+    words += [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
         bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
-        tuned = read_tuned(tuned_path, bench.data.hash, alpha) if tuned_path else {}
-        requests = plan(bench, settings, tuned, seeds, device, words, own_words)
+        tuned = read_tuned(tuned_path, bench) if tuned_path else {}
+        for name in names:
+            if tuned_path and name not in tuned:
+                click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
+        requests = plan(bench, settings, tuned, seeds, device, words, tuned_path)
         reference_command = command_line("recal-bench", "run", "--router", "best-single", *words)
-        done: list[Run] = run_references(bench, runs, reference_command)
+        done: list[Run] = run_references(bench, runs, reference_command, fresh)
         bar = progress.add_task("", total=len(requests), detail="")
         for request in requests:
             progress.update(bar, description=f"{request.router}, seed {request.seed}", detail="")
@@ -136,7 +141,7 @@ def run(
             def on_step(line: dict[str, Any]) -> None:
                 progress.update(bar, detail=f"step {line.get('step', '')}")
 
-            done.append(run_router(bench, request, runs, fresh and request.router in names, on_step))
+            done.append(run_router(bench, request, runs, fresh, on_step))
             progress.advance(bar)
     for table in tables(done):
         click.echo(render(table, "table"))
@@ -169,10 +174,15 @@ def tune(
 ) -> None:
     """Choose settings on validation, with the same number of trials for every router. Test is not touched."""
     from recal_bench import routers
+    from recal_bench.provenance import command_line
     from recal_bench.tuning import tune as tune_router
     from recal_bench.tuning import write_tuned
 
+    if out.is_dir():
+        raise RecalBenchError(f"--out {out} is a folder: name a JSON file")
     routers.discover(include_paths)
+    for name in names:
+        routers.create(name)
     with _progress() as progress:
         bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
         done = []
@@ -185,4 +195,7 @@ def tune(
                 f" (defaults {done[-1].trials[0].validation_utility:.4f}): {done[-1].settings or 'defaults'}"
             )
             write_tuned(done, out)
-    click.echo(f"Use them with: recal-bench run --router {names[0]} --tuned {out}")
+    words = _data_words(outcomes, world_seed, tasks, alpha, missing)
+    words += [part for folder in include_paths for part in ("--include-path", folder)]
+    named = [part for name in names for part in ("--router", name)]
+    click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *words, '--tuned', out)}")

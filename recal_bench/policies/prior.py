@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recal_bench.splits import normalized_prompt
+
 CHUNK = 1024
 TINY = 1e-12
 
@@ -41,5 +43,6 @@ def neighbour_means(
 
 
 def prompt_numbers(prompts: Sequence[str]) -> Tensor:
-    """One integer for each distinct prompt, `[Q]`."""
-    return torch.from_numpy(np.unique(np.array(prompts, dtype=object), return_inverse=True)[1].astype(np.int64))
+    """One integer for each distinct prompt, `[Q]`; capitals and white space do not count."""
+    normalized = np.array([normalized_prompt(prompt) for prompt in prompts], dtype=object)
+    return torch.from_numpy(np.unique(normalized, return_inverse=True)[1].astype(np.int64))

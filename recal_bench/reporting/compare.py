@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from recal_bench.arrays import StrQ
+from recal_bench.arrays import StrQ, known
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation import metrics
 from recal_bench.records import Data, Run
 from recal_bench.reporting.entries import Entry, Group, read_groups
-from recal_bench.reporting.figures import Figures, known, split_figures
+from recal_bench.reporting.figures import Figures, split_figures
 
 BASELINE = "best-single"
 TEST = "test"
@@ -154,9 +154,9 @@ def _tasks(task_Q: StrQ) -> list[str]:
 def _command(entry: Entry) -> str:
     """What reproduces the row: the runs' commands, with the number of seeds where they left it out."""
     commands = list(dict.fromkeys(run.record.command for run in entry.runs))
-    seeds = entry.seeds
-    if len(commands) == 1 and len(seeds) > 1 and "--seeds" not in shlex.split(commands[0]):
-        return f"{commands[0]} --seeds {max(seeds) + 1}"
+    if len(entry.seeds) > 1:
+        count = f" --seeds {max(entry.seeds) + 1}"
+        commands = [each if "--seeds" in shlex.split(each) else each + count for each in commands]
     return " && ".join(commands)
 
 
@@ -168,7 +168,7 @@ def _notes(group: Group) -> tuple[str, ...]:
             "routers optimised the score, and rows are ranked and held against the baseline by accuracy"
         )
     elif group.data.cost_ref is None:
-        notes.append("no outcome has a cost: utility is the score")
+        notes.append("utility is the score: no outcome has a cost, or every cost on train is 0")
     alone = sorted({entry.router for entry in group.entries if entry.one_seed_of_many})
     if alone:
         notes.append(
@@ -179,5 +179,5 @@ def _notes(group: Group) -> tuple[str, ...]:
 
 
 def _over_seeds(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+    measured = [value for value in values if value is not None]
+    return float(np.median(measured)) if measured else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from recal_bench.arrays import FloatSQ
+from recal_bench.arrays import FloatSQ, known
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, p_improvement
 from recal_bench.reporting.entries import Entry, Group
@@ -128,10 +128,6 @@ def _differences(
         )
         for index, each in enumerate(found)
     ]
-
-
-def known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _ci(interval: Interval) -> tuple[float, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tabulate import tabulate
 from recal_bench.records import Run
 from recal_bench.reporting.entries import decisions_of
 from recal_bench.reporting.plots import validation_curve
-from recal_bench.reporting.tables import UNKNOWN
+from recal_bench.reporting.tables import UNKNOWN, WIDTH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,8 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
-        f"settings: {settings}",
-        f"command: {run.record.command}",
+        textwrap.fill(f"settings: {settings}", WIDTH),
+        f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
     ]
     oracle = next(
         (

@@ -59,7 +59,8 @@ def title(table: Table, markdown: bool = False) -> str:
     tasks = f"{len(table.tasks)} task" + ("s" if len(table.tasks) != 1 else "")
     return (
         f"{data.name} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}, "
-        f"{table.rows[0].n_queries:,} test queries of {tasks}, missing outcomes: {data.missing}"
+        f"{table.rows[0].n_queries:,} test queries of {tasks}"
+        + ("" if data.missing == "error" else f", missing outcomes: {data.missing}")
     )
 
 
@@ -188,7 +189,8 @@ def _grid(
             [f"*{name}* (reference)" if reference else name, *line]
             for (name, *line), reference in zip(body, references, strict=True)
         ]
-        return tabulate(marked, head, "pipe", disable_numparse=True, colalign=align)
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in [head, *marked]]
+        return tabulate(escaped[1:], escaped[0], "pipe", disable_numparse=True, colalign=align)
     # tabulate's own headers would make every column two wider than it need be.
     rule = ["-" * max(len(line[index]) for line in [head, *body]) for index in range(len(head))]
     n_routers = references.index(True) if True in references else len(body)

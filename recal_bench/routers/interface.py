@@ -80,8 +80,14 @@ class Calls:
     def choose(self, value_QA: FloatQA) -> Decisions:
         """The available arm of the highest value; equal values go to the arm that is cheaper on train, then by name.
 
-        Raises RecalBenchError where an available arm's value is not finite: it would win or lose by accident.
+        Raises RecalBenchError on values of another shape, and where an available arm's is not finite: it would win or
+        lose by accident.
         """
+        if value_QA.shape != self.available_QA.shape:
+            raise RecalBenchError(
+                f"a router gave values of shape {value_QA.shape}: "
+                f"one for each of {len(self.available_QA)} queries and {len(self.arms)} arms is needed"
+            )
         unusable = int((self.available_QA & ~np.isfinite(value_QA)).sum())
         if unusable:
             raise RecalBenchError(f"a router gave {unusable} available arms a value that is not a finite number")
@@ -128,6 +134,8 @@ def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:
         decisions = calls.choose(calls.objective.utility(score_QA, cost_QA))
     else:
         raise RecalBenchError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
+    if not isinstance(decisions, Decisions):
+        raise RecalBenchError(f"router {type(router).__name__}: route() must return Decisions, as calls.choose() does")
     arm_Q = np.asarray(decisions.arm_Q)
     in_range_Q = (arm_Q >= 0) & (arm_Q < len(calls.arms))
     if arm_Q.shape != (len(queries.prompt),) or not in_range_Q.all():

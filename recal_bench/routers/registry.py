@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,10 +37,14 @@ def router(name: str, summary: str = "", **preset: Any) -> Callable[[_Cls], _Cls
     """Register a router class under a kebab-case name. The summary defaults to the docstring's first line.
 
     Decorators stack: one class may stand under several names, each with its own preset of settings
-    (dots in a setting's name are written as `__`).
+    (dots in a setting's name are written as `__`). Raises RecalBenchError where the name is taken.
     """
 
     def register(cls: _Cls) -> _Cls:
+        taken = _REGISTRY.get(name)
+        if taken and taken.cls.__module__ != cls.__module__:
+            files = [inspect.getfile(each) for each in (taken.cls, cls)]
+            raise RecalBenchError(f"two routers are called {name}, in {' and in '.join(files)}: rename one of them")
         line = summary or (cls.__doc__ or "").strip().partition("\n")[0]
         _REGISTRY[name] = Spec(name, cls, {key.replace("__", "."): value for key, value in preset.items()}, line)
         return cls
@@ -60,6 +65,8 @@ def load_folder(folder: Path) -> None:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
+        except RecalBenchError:
+            raise
         except Exception as error:
             raise RecalBenchError(f"{path} cannot be imported as a router: {type(error).__name__}: {error}") from error
 
@@ -100,6 +107,15 @@ def create(name: str, settings: dict[str, Any] | None = None) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecalBenchError(f"router {name}, setting {where}={first['input']}: {first['msg']}") from error
+
+
+def require_parts(name: str, router: Any) -> None:
+    """Raises RecalBenchError where a router lacks a part that a run needs, before hours go into its fit."""
+    lacks = [part for part in ("deterministic", "fit", "save", "load") if not hasattr(router, part)]
+    if not (hasattr(router, "route") or hasattr(router, "predict")):
+        lacks.append("route or predict")
+    if lacks:
+        raise RecalBenchError(f"router {name} lacks {', '.join(lacks)}: see recal_bench.routers.Router")
 
 
 def setting_names(cls: type[Any], prefix: str = "") -> list[str]:
@@ -159,6 +175,7 @@ def assign_settings(names: Sequence[str], assignments: Sequence[str]) -> dict[st
 def _spec(name: str) -> Spec:
     if name not in _REGISTRY:
         raise RecalBenchError(
-            f"no router is called {name}{near_miss(name, list(_REGISTRY))}: `recal-bench routers` lists them all"
+            f"no router is called {name}{near_miss(name, list(_REGISTRY))}: `recal-bench routers` lists them all, "
+            "and --include-path FOLDER adds your own"
         )
     return _REGISTRY[name]

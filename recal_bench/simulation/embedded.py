@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
 from recal_bench.arrays import FloatQA, StrQ
 from recal_bench.errors import RecalBenchError
+from recal_bench.folders import cache_folder
 from recal_bench.outcomes import Outcomes, content_hash
 from recal_bench.simulation import models
 from recal_bench.simulation.pool import Pool, score_all
@@ -30,7 +30,6 @@ from recal_bench.simulation.questions import Question, all_questions
 if TYPE_CHECKING:
     import pandas as pd
 
-CACHE_VARIABLE = "RECAL_BENCH_CACHE"
 TRAIN, VALIDATION, TEST = 1000, 200, 500
 _BLOCK = 1700
 """Queries simulated at once: bounds the memory, and is a step of the progress."""
@@ -54,7 +53,7 @@ def embedded_outcomes(
     """
     sizes = (train, validation, test)
     _check(world_seed, sizes)
-    folder = cache_folder()
+    folder = cache_folder() / "embedded"
     path = folder / f"{_name(world_seed, sizes)}-{_simulation_hash()}.npz"
     kept = _load(path)
     if kept is not None:
@@ -125,12 +124,6 @@ def embedded_frame(
         parts.append(pd.DataFrame(columns))
     frame: pd.DataFrame = pd.concat(parts, ignore_index=True)
     return frame
-
-
-def cache_folder() -> Path:
-    """Where built outcomes are kept."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return (Path(chosen) if chosen else user_cache_path("recal-bench")) / "embedded"
 
 
 def _check(world_seed: int, sizes: tuple[int, int, int]) -> None:

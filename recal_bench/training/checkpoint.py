@@ -14,7 +14,7 @@ def write_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{NAME}-{os.getpid()}"
+    unfinished = folder / f".{NAME}"
     with unfinished.open("wb") as file:
         torch.save(content, file)
         file.flush()

@@ -110,7 +110,7 @@ def write_run(
         device=device,
         data=world.data,
         tuned=tuned,
-        version="0.1.0",
+        source="0123456789ab",
     )
     target = folder / f"{router}-{configuration.key}-s{seed}"
     target.mkdir(parents=True)

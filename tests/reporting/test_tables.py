@@ -105,7 +105,7 @@ def test_without_costs_there_are_no_cost_columns(tmp_path):
     text = render(tables(read_runs(tmp_path))[0])
     assert "USD" not in text
     assert "savings" not in text
-    assert "no outcome has a cost: utility is the score" in text
+    assert "utility is the score: no outcome has a cost" in text
 
 
 def test_rows_of_one_router_are_told_apart(tmp_path):
