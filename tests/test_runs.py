@@ -283,14 +283,14 @@ def test_processes_on_one_folder_do_not_disturb_each_other(log, tmp_path):
 
 def test_a_router_is_never_shown_the_simulated_truth(tmp_path):
     (tmp_path / "mine").mkdir()
-    code = ROUTER.replace(
+    code = ROUTER.replace("first-word", "truth-seeker").replace(
         "def fit(self, train, validation, context): ...",
         "def fit(self, train, validation, context):\n"
         "        assert train.outcomes.expected_score_QA is None\n"
         "        assert validation.outcomes.expected_cost_QA is None",
     )
-    (tmp_path / "mine" / "first_word.py").write_text(code)
-    words = ("run", "--router", "first-word", "--include-path", tmp_path / "mine", "--tasks", "nq")
+    (tmp_path / "mine" / "truth_seeker.py").write_text(code)
+    words = ("run", "--router", "truth-seeker", "--include-path", tmp_path / "mine", "--tasks", "nq")
     assert invoke(*words, "--runs", tmp_path / "runs").exit_code == 0
 
 
