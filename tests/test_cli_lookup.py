@@ -62,6 +62,14 @@ def test_validate_lists_all_problems_at_once(tmp_path):
     assert result.output.count("Problem: ") == 4
 
 
+def test_validate_says_when_the_splits_cannot_be_used(tmp_path):
+    small_log().assign(split="train").to_parquet(tmp_path / "log.parquet", index=False)
+    result = invoke("validate", tmp_path / "log.parquet")
+    assert result.exit_code == 2
+    assert "arms: 3" in result.output
+    assert "Problem: log: there is no test query" in result.output
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"\x00\xff" * 50, b'{"task": 1}\n{', b"task,score\nx"])
 @pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl"])
 def test_no_file_ends_in_a_traceback(tmp_path, content, extension):

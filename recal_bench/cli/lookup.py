@@ -50,17 +50,20 @@ def validate(file: Path) -> None:
     from recal_bench.splits import prepare
 
     report = check_file(file)
-    notes = report.notes
+    notes, problems = report.notes, report.problems
     if report.outcomes is not None:
-        notes = (*notes, *prepare(report.outcomes, missing="restrict").notes)
+        try:
+            notes = (*notes, *prepare(report.outcomes, missing="restrict").notes)
+        except RecalBenchError as error:
+            problems = (str(error),)
     for line in report.summary:
         click.echo(line)
     for note in notes:
         click.echo(f"Note: {note}")
-    for problem in report.problems:
+    for problem in problems:
         click.echo(f"Problem: {problem}")
-    if report.problems:
-        raise RecalBenchError(f"{file} is not usable: {len(report.problems)} problem(s), see above")
+    if problems:
+        raise RecalBenchError(f"{file} is not usable: {len(problems)} problem(s), see above")
     incomplete = report.outcomes is not None and not report.outcomes.observed_QA.all()
     rule = " --missing restrict" if incomplete else ""
     click.echo(f"{file} is usable: recal-bench run --router recal --outcomes {file}{rule}")

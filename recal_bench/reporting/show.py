@@ -89,6 +89,9 @@ def most_regretted(run: Run, oracle: Run, n: int) -> str:
 def learning_curve(run: Run) -> str:
     """Validation utility against training step, drawn with characters."""
     curve = validation_curve(run)
+    if len(run.metrics()) < (run.record.steps or 0):
+        log = run.folder / "metrics.jsonl"
+        return f"The training log is missing or damaged: {log} should hold {run.record.steps} steps."
     if len(curve) < 2:
         return "This router keeps no learning curve."
     height, width = _CHART
