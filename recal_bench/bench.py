@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from recal_bench.arrays import FloatA
-from recal_bench.objective import DEFAULT_ALPHA, Objective, mean_over_observed
+from recal_bench.defaults import DEFAULT_ALPHA
+from recal_bench.objective import Objective, mean_over_observed
 from recal_bench.outcomes import Outcomes
 from recal_bench.records import Data
 from recal_bench.routers import Calls, Queries, Train

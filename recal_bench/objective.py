@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recal_bench.arrays import FloatA, FloatQA
+from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import RecalBenchError
-
-DEFAULT_ALPHA = 0.2
 
 
 def mean_over_observed(value_QA: FloatQA) -> FloatA:

@@ -61,7 +61,8 @@ def plan(
     for name in [*settings, *(name for name in STANDARD_ROUTERS if name not in settings)]:
         if name == "cheapest" and name not in settings and not bench.objective.has_cost:
             continue
-        routers.require_parts(name, routers.create(name))
+        router = routers.create(name)
+        routers.require_parts(name, router)
         chosen = tuned.get(name) if name in settings else None
         own: list[str | Path] = ["--tuned", tuned_path] if chosen and tuned_path else []
         own += [part for key, value in settings.get(name, {}).items() for part in ("--set", f"{key}={value}")]
@@ -74,7 +75,7 @@ def plan(
                 command=provenance.command_line("recal-bench", "run", "--router", name, *words, *own),
                 tuned=f"{len(chosen.trials)} trials" if chosen and not settings[name] else None,
             )
-            for seed in range(1 if routers.create(name).deterministic else seeds)
+            for seed in range(1 if router.deterministic else seeds)
         ]
     return requests
 

@@ -57,9 +57,10 @@ def tune(
     Every trial is fitted on train with one seed that no final run uses and judged on validation; test is not touched.
     A router without a `space` has the one trial of its defaults. Ties go to the earlier trial.
     """
-    space: dict[str, tuple[Any, ...]] = getattr(routers.create(name), "space", {})
+    router = routers.create(name)
+    space: dict[str, tuple[Any, ...]] = getattr(router, "space", {})
     everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    defaults = routers.settings_of(routers.create(name))
+    defaults = routers.settings_of(router)
     others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
     order = np.random.default_rng(TUNING_SEED).permutation(len(others))
     done = []

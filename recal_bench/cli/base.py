@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from recal_bench import __version__
+from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import RecalBenchError, near_miss
 
 RUNS = Path("runs")
@@ -76,8 +78,35 @@ runs_option = click.option(
 )
 
 
+class DataOptions(NamedTuple):
+    """What the outcomes are and how they are judged: the options that `data_options` adds, in one piece."""
+
+    outcomes: Path | None
+    world_seed: int
+    tasks: tuple[str, ...]
+    alpha: float
+    missing: str
+
+    def words(self) -> list[str | Path]:
+        """The options as one would type them, defaults left out."""
+        words: list[str | Path] = []
+        words += ["--outcomes", self.outcomes] if self.outcomes is not None else []
+        words += ["--world-seed", str(self.world_seed)] if self.world_seed else []
+        words += ["--tasks", ",".join(self.tasks)] if self.tasks else []
+        words += ["--alpha", repr(self.alpha)] if self.alpha != DEFAULT_ALPHA else []
+        words += ["--missing", self.missing] if self.missing != "error" else []
+        return words
+
+
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What the outcomes are and how they are judged."""
+    """Adds the options of `DataOptions`; the command takes them as one argument, `data`."""
+
+    @wraps(function)
+    def with_data(**values: Any) -> Any:
+        data = DataOptions(**{name: values.pop(name) for name in DataOptions._fields})
+        return function(data=data, **values)
+
+    decorated: Callable[..., Any] = with_data
     for option in reversed(
         [
             click.option(
@@ -102,7 +131,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--alpha",
                 type=float,
-                default=0.2,
+                default=DEFAULT_ALPHA,
                 show_default=True,
                 help="The price of cost: utility = score - alpha * cost / mean cost of the dearest arm.",
             ),
@@ -113,14 +142,16 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Where an arm has no outcome for a query: stop, count it as score 0, or let no router choose it.",
             ),
-            click.option(
-                "--device",
-                type=click.Choice(["auto", "cpu", "cuda"]),
-                default="auto",
-                show_default=True,
-                help="Where policies are trained.",
-            ),
         ]
     ):
-        function = option(function)
-    return function
+        decorated = option(decorated)
+    return decorated
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where policies are trained.",
+)

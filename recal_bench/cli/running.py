@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recal_bench.cli.base import command, data_options, include_path, runs_option
+from recal_bench.cli.base import DataOptions, command, data_options, device_option, include_path, runs_option
 from recal_bench.errors import RecalBenchError
 
 if TYPE_CHECKING:
@@ -32,45 +32,23 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _load_bench(
-    progress: Progress,
-    outcomes: Path | None,
-    world_seed: int,
-    tasks: tuple[str, ...],
-    alpha: float,
-    missing: str,
-) -> Bench:
+def _load_bench(progress: Progress, data: DataOptions) -> Bench:
     from recal_bench.bench import load_bench
 
-    if outcomes is not None and world_seed:
+    if data.outcomes is not None and data.world_seed:
         raise RecalBenchError("--world-seed is for the embedded pool: leave it out beside --outcomes")
-    what = "building the embedded pool" if outcomes is None else f"reading {outcomes.name}"
+    what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
     bench = load_bench(
-        outcomes,
-        world_seed=world_seed,
-        tasks=tasks,
-        alpha=alpha,
-        missing=missing,
+        data.outcomes,
+        world_seed=data.world_seed,
+        tasks=data.tasks,
+        alpha=data.alpha,
+        missing=data.missing,
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
     return bench
-
-
-def _data_words(
-    outcomes: Path | None, world_seed: int, tasks: tuple[str, ...], alpha: float, missing: str
-) -> list[str | Path]:
-    """The data options that reproduce a row, defaults left out."""
-    from recal_bench.objective import DEFAULT_ALPHA
-
-    words: list[str | Path] = []
-    words += ["--outcomes", outcomes] if outcomes is not None else []
-    words += ["--world-seed", str(world_seed)] if world_seed else []
-    words += ["--tasks", ",".join(tasks)] if tasks else []
-    words += ["--alpha", repr(alpha)] if alpha != DEFAULT_ALPHA else []
-    words += ["--missing", missing] if missing != "error" else []
-    return words
 
 
 @command(
@@ -79,6 +57,7 @@ def _data_words(
 )
 @click.option("--router", "names", multiple=True, required=True, help="A router's name (repeatable).")
 @data_options
+@device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
 @click.option(
     "--set",
@@ -93,11 +72,7 @@ def _data_words(
 @include_path
 def run(
     names: tuple[str, ...],
-    outcomes: Path | None,
-    world_seed: int,
-    tasks: tuple[str, ...],
-    alpha: float,
-    missing: str,
+    data: DataOptions,
     device: str,
     seeds: int,
     assignments: tuple[str, ...],
@@ -122,11 +97,11 @@ def run(
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
-    words = _data_words(outcomes, world_seed, tasks, alpha, missing)
+    words = data.words()
     words += ["--device", device] if device != "auto" else []
     words += [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
-        bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
+        bench = _load_bench(progress, data)
         tuned = read_tuned(tuned_path, bench) if tuned_path else {}
         for name in names:
             if tuned_path and name not in tuned:
@@ -151,6 +126,7 @@ def run(
 @command("recal-bench tune --router recal --router knn --trials 8 --out tuned.json")
 @click.option("--router", "names", multiple=True, required=True, help="A router's name (repeatable).")
 @data_options
+@device_option
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
@@ -162,11 +138,7 @@ def run(
 @include_path
 def tune(
     names: tuple[str, ...],
-    outcomes: Path | None,
-    world_seed: int,
-    tasks: tuple[str, ...],
-    alpha: float,
-    missing: str,
+    data: DataOptions,
     device: str,
     trials: int,
     out: Path,
@@ -184,7 +156,7 @@ def tune(
     for name in names:
         routers.create(name)
     with _progress() as progress:
-        bench = _load_bench(progress, outcomes, world_seed, tasks, alpha, missing)
+        bench = _load_bench(progress, data)
         done = []
         for name in names:
             bar = progress.add_task(name, total=trials, detail="")
@@ -195,7 +167,7 @@ def tune(
                 f" (defaults {done[-1].trials[0].validation_utility:.4f}): {done[-1].settings or 'defaults'}"
             )
             write_tuned(done, out)
-    words = _data_words(outcomes, world_seed, tasks, alpha, missing)
+    words = data.words()
     words += [part for folder in include_paths for part in ("--include-path", folder)]
     named = [part for name in names for part in ("--router", name)]
     click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *words, '--tuned', out)}")

@@ -1,0 +1,3 @@
+"""Defaults that the command line shows without importing what uses them."""
+
+DEFAULT_ALPHA = 0.2
