@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from recal_bench import provenance
-from recal_bench.calibration.pipeline import Calibration
+from recal_bench.calibration import ESTIMATORS, Calibration
 from recal_bench.encoders import installed_encoders
 from recal_bench.errors import RecalBenchError
+from recal_bench.objective import Objective
 from recal_bench.outcomes import Arm
+from recal_bench.policies.settings import Policy, Prior
 from recal_bench.rewards import Reward
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
 from recal_bench.targets import in_fixed_order
@@ -29,40 +31,40 @@ from recal_bench.training.threads import one_thread
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from recal_bench.training.learner import Examples
+    from recal_bench.training.examples import Examples
 
 
-@dataclass
-class Prior:
-    """Where the policy starts: `scale` times each arm's mean utility on the `k` nearest train queries, or nowhere."""
-
-    kind: Literal["knn", "none"] = "knn"
-    k: PositiveInt = 500
-    scale: PositiveFloat = 30.0
+SAME = "ReCal's policy and loop"
 
 
+@router("expected", f"{SAME}, the exact gradient of the expected reward over all arms: a control", estimator="expected")
+@router("popart", f"{SAME}, rewards by their task's running mean and spread (PopArt)", estimator="popart")
+@router("disco", f"{SAME}, rewards weighted by rarity of the task and difficulty (DISCO)", estimator="disco")
+@router("hero", f"{SAME}, GRPO with variance-aware weights (HERO)", estimator="hero")
+@router("dvao", f"{SAME}, component z-scores weighted by their spread in the group (DVAO)", estimator="dvao")
+@router("gdpo", f"{SAME}, component z-scores, whitened over the batch (GDPO)", estimator="gdpo")
+@router("dapo", f"{SAME}, GRPO on the groups whose scores vary (DAPO)", estimator="dapo", clip_high=0.28)
+@router("lite-ppo", f"{SAME}, group mean and batch spread (Lite PPO)", estimator="lite-ppo")
+@router("dr-grpo", f"{SAME}, reward minus the group's mean (Dr. GRPO)", estimator="dr-grpo")
+@router("grpo", f"{SAME}, z-score within the group (GRPO)", estimator="grpo")
+@router("rloo", f"{SAME}, reward minus the mean of the group's others (RLOO)", estimator="rloo")
+@router("reinforce-pp", f"{SAME}, whitened over the batch (REINFORCE++)", estimator="reinforce-pp")
+@router("reinforce", f"{SAME}, reward minus the batch's mean (REINFORCE)", estimator="reinforce")
 @router(
-    "dr-grpo",
-    "ReCal's policy and loop on the summed reward, calibrated as Dr. GRPO: reward minus the group's mean",
-    calibration__components=False,
+    "recal-unbiased",
+    "ReCal whose scales no rollout of a query can change: one for each task, none in a group; and an entropy bonus",
     calibration__standardise=False,
-    calibration__keep_utility=False,
-    calibration__floor=0.0,
     calibration__reweighting=False,
-    calibration__dataset_norm=False,
+    entropy=0.03,
 )
-@router(
-    "grpo",
-    "ReCal's policy and loop on the summed reward, calibrated as GRPO: z-score within the group",
-    calibration__components=False,
-    calibration__keep_utility=False,
-    calibration__floor=0.0,
-    calibration__reweighting=False,
-    calibration__dataset_norm=False,
-)
+@router("recal-no-floor", "ReCal that divides by spreads however small", calibration__floor=0.0)
+@router("recal-inverse-weights", "ReCal that favours certain queries", calibration__reweighting="inverse")
+@router("recal-no-dataset-norm", "ReCal without a scale for each task", calibration__dataset_norm=False)
+@router("recal-no-reweighting", "ReCal without variance-aware weights", calibration__reweighting=False)
+@router("recal-no-components", "ReCal on the summed reward", calibration__components=False)
 @router(
     "recal-plain",
-    "ReCal without keeping the components' exchange rate: the reconstruction taken at its word, for the ablation",
+    "ReCal without keeping the components' exchange rate: the reconstruction taken at its word",
     calibration__keep_utility=False,
 )
 @router("recal", "RL on calibrated rewards: advantages by component, variance-aware weights, a scale for each task")
@@ -71,10 +73,9 @@ class RecalRouter(Optimisation):
     """A policy over arms, trained by RL on what the arms it draws score and cost.
 
     encoder      text to vectors: tfidf, minilm or tfidf+minilm
+    estimator    from rewards to advantages; `calibration` holds the steps of `recal`
     reward       `components`, or `router-r1`: that system's own scalar, for training only
     cost_gate    the cost counts only where the answer is right
-    hidden       units of the policy's one hidden layer
-    malformed    how often the untrained policy's actions are malformed
     """
 
     deterministic: ClassVar[bool] = False
@@ -84,13 +85,16 @@ class RecalRouter(Optimisation):
         "prior.k": (100, 500),
         "prior.scale": (20.0, 30.0, 50.0),
         "learning_rate": (3e-4, 7e-4, 2e-3),
+        "steps": (200, 400, 800),
+        "group_size": (8, 16, 32),
+        "entropy": (0.0, 0.003, 0.01, 0.03),
     }
 
     encoder: Literal["tfidf", "minilm", "tfidf+minilm"] = "tfidf"
+    estimator: Literal[ESTIMATORS] = "recal"  # type: ignore[valid-type]
     reward: Literal["components", "router-r1"] = "components"
     cost_gate: bool = False
-    hidden: PositiveInt = 64
-    malformed: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    policy: Policy = field(default_factory=Policy)
     prior: Prior = field(default_factory=Prior)
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -98,72 +102,117 @@ class RecalRouter(Optimisation):
     _encoder: Any = field(init=False, default=None, repr=False)
     _policy: Any = field(init=False, default=None, repr=False)
     _memory: Any = field(init=False, default=None, repr=False)
+    _alpha: float = field(init=False, default=0.0, repr=False)
+    _last: Any = field(init=False, default=None, repr=False)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether it may be asked at another price of cost than it was trained at."""
+        return self.policy.alpha == "conditioned"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        """Train on the arms' logged outcomes. Raises RecalBenchError where `reward=router-r1` finds no cost."""
+        """Train on the arms' logged outcomes. Raises RecalBenchError where a setting needs costs and there are none."""
+        self.fit_seeds([self], train, validation, [context])
+
+    @classmethod
+    def fit_seeds(
+        cls, seeds: Sequence[RecalRouter], train: Train, validation: Train, contexts: Sequence[Context]
+    ) -> None:
+        """Fit routers of the same settings, one for each context, as one batched computation.
+
+        Each draws from its own seed and comes out as it would alone.
+        """
         import torch
 
         from recal_bench.encoders import fit_encoder
         from recal_bench.policies.encoder_policy import EncoderPolicy
+        from recal_bench.training.examples import best_single_utility, cost_units
         from recal_bench.training.learner import Learner
         from recal_bench.training.loop import train as run_loop
 
-        objective = train.objective
-        if self.reward == "router-r1" and not objective.has_cost:
-            raise RecalBenchError("reward=router-r1 needs the cost of every outcome: use reward=components")
+        first, device = seeds[0], contexts[0].device
+        first._check(train.objective)
         train, validation = _learnable(train), _learnable(validation)
-        self.arms = train.outcomes.arms
-        self._encoder = fit_encoder(self.encoder, train.queries.prompt)
-        embedding_QE = self._embed(train.queries)
-        if self.prior.kind == "knn":
-            self._memory = (embedding_QE, torch.tensor(train.utility_QA, dtype=torch.float32))
+        objective, outcomes = train.objective, train.outcomes
+        encoder = fit_encoder(first.encoder, train.queries.prompt)
+        for each in seeds:
+            each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
+        embedding_QE = first._embed(train.queries)
+        if first.prior.kind == "knn":
+            value_QX = np.concatenate([outcomes.score_QA, cost_units(train)], axis=1)
+            for each in seeds:
+                each._memory = (embedding_QE, torch.tensor(value_QX, dtype=torch.float32))
+        size = embedding_QE.shape[1] + first.sweeps
+        examples = first._examples(train, embedding_QE, device, leave_out=True)
+        judged = first._examples(validation, first._embed(validation.queries), device)
+        best_single = best_single_utility(train, validation)
 
-        generator = torch.Generator().manual_seed(context.seed)
-        size = embedding_QE.shape[1]
-        self._policy = EncoderPolicy(self.arms, size, self.hidden, self.malformed, generator).to(context.device)
-        learner = Learner(
-            policy=self._policy,
-            reward=Reward(self.reward, objective.alpha, objective.has_cost, self.cost_gate),
-            calibration=self.calibration,
-            settings=self,
-            tasks=train.outcomes.tasks,
-            cost_ref=objective.cost_ref,
-            generator=generator,
-        )
-        run_loop(
-            learner,
-            self._examples(train, embedding_QE, context.device, leave_out=True),
-            self._examples(validation, self._embed(validation.queries), context.device),
-            context,
-            _digest(settings_of(self), context.seed, context.device, train, validation),
-        )
-        self._policy = self._policy.cpu().eval()
+        def make(numbers: Sequence[int]) -> Learner:
+            generators = [torch.Generator().manual_seed(contexts[number].seed) for number in numbers]
+            policy = EncoderPolicy(outcomes.arms, size, first.policy.hidden, first.policy.malformed, generators)
+            return Learner(
+                policy=policy.to(device),
+                generators=generators,
+                reward=Reward(first.reward, objective.alpha, objective.has_cost, first.cost_gate),
+                estimator=first.estimator,
+                calibration=first.calibration,
+                settings=first,
+                price=first.policy.alpha,
+                tasks=outcomes.tasks,
+                cost_ref=objective.cost_ref,
+                best_single=best_single,
+                train=examples,
+                validation=judged,
+            )
+
+        digests = [_digest(settings_of(first), context.seed, device, train, validation) for context in contexts]
+        for each, kept in zip(seeds, run_loop(make, contexts, digests), strict=True):
+            each._policy = EncoderPolicy(
+                each.arms, size, each.policy.hidden, each.policy.malformed, [torch.Generator()]
+            )
+            each._policy.load_state_dict(kept)
+            each._policy.eval()
+
+    def _check(self, objective: Objective) -> None:
+        for setting, used in (
+            ("reward=router-r1", self.reward == "router-r1"),
+            ("policy.alpha=conditioned", self.sweeps),
+        ):
+            if used and not objective.has_cost:
+                raise RecalBenchError(
+                    f"{setting} needs the cost of every outcome: leave it out for outcomes without cost"
+                )
+        if self.reward == "router-r1" and self.sweeps:
+            raise RecalBenchError("reward=router-r1 has its own price of cost: use reward=components with policy.alpha")
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         """The likeliest available arm of each query, given that the action is well-formed."""
         import torch
 
+        from recal_bench.policies.price import priced
+
         column = {arm: index for index, arm in enumerate(self.arms)}
         unknown = [str(arm) for arm in calls.arms if arm not in column]
         if unknown:
             raise RecalBenchError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
-        embedding_QE = self._embed(queries)
+        alpha = torch.tensor([calls.objective.alpha if self.sweeps else self._alpha])
         with torch.no_grad(), one_thread():
-            prior_QA = self._prior(embedding_QE)
+            embedding_QE, prior_QA = priced(*self._known(queries), alpha, self.policy.alpha)
             actions = self._policy(embedding_QE, prior_QA, torch.ones_like(prior_QA, dtype=torch.bool))
-        log_arm_QA = actions.log_arm_QA.double().numpy()
+        log_arm_QA = actions.log_arm_QA[0].double().numpy()
         return calls.choose(log_arm_QA[:, [column[arm] for arm in calls.arms]])
 
     def save(self, folder: Path) -> None:
-        """Keep what `route` needs: `policy.safetensors`, `arms.json` and the encoder."""
+        """Keep what `route` needs: `policy.safetensors`, `policy.json` and the encoder."""
         from safetensors.torch import save_file
 
         tensors = {f"policy.{name}": value for name, value in self._policy.state_dict().items()}
         if self._memory is not None:
-            tensors |= {"memory.embedding_NE": self._memory[0], "memory.utility_NA": self._memory[1]}
+            tensors |= {"memory.embedding_NE": self._memory[0], "memory.value_NX": self._memory[1]}
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "policy.safetensors")
-        (folder / "arms.json").write_text(json.dumps([list(arm) for arm in self.arms]) + "\n", encoding="utf-8")
+        described = {"arms": [list(arm) for arm in self.arms], "alpha": self._alpha}
+        (folder / "policy.json").write_text(json.dumps(described) + "\n", encoding="utf-8")
         self._encoder.save(folder / "encoder")
 
     def load(self, folder: Path) -> None:
@@ -177,16 +226,25 @@ class RecalRouter(Optimisation):
 
         try:
             tensors = load_file(folder / "policy.safetensors")
-            self.arms = tuple(Arm(*arm) for arm in json.loads((folder / "arms.json").read_text(encoding="utf-8")))
+            described = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+            self.arms, self._alpha = tuple(Arm(*arm) for arm in described["arms"]), float(described["alpha"])
             state = {name[7:]: value for name, value in tensors.items() if name.startswith("policy.")}
-            hidden, size = state["first.weight"].shape
-            self._policy = EncoderPolicy(self.arms, size, hidden, self.malformed, torch.Generator()).eval()
+            _, size, hidden = state["first_weight"].shape
+            self._policy = EncoderPolicy(self.arms, size, hidden, self.policy.malformed, [torch.Generator()]).eval()
             self._policy.load_state_dict(state)
         except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise RecalBenchError(f"{folder} holds no usable policy: run the router again with --fresh") from error
         self._encoder = load_encoder(folder / "encoder")
         if "memory.embedding_NE" in tensors:
-            self._memory = (tensors["memory.embedding_NE"], tensors["memory.utility_NA"])
+            self._memory = (tensors["memory.embedding_NE"], tensors["memory.value_NX"])
+
+    def _known(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings and priors; those of the last queries are kept, for a sweep asks for them at every price."""
+        if self._last is None or self._last[0] is not queries:
+            embedding_QE = self._embed(queries)
+            self._last = (queries, embedding_QE, *self._prior(embedding_QE))
+        known: tuple[Tensor, Tensor, Tensor] = self._last[1:]
+        return known
 
     def _embed(self, queries: Queries) -> Tensor:
         """Embeddings of unit length, `[Q, E]`."""
@@ -194,39 +252,24 @@ class RecalRouter(Optimisation):
 
         return torch.nn.functional.normalize(torch.from_numpy(self._encoder.encode(queries.prompt)), dim=1)
 
-    def _prior(self, embedding_QE: Tensor, prompt_Q: Tensor | None = None) -> Tensor:
-        """The policy's logits before training, `[Q, A]`; with `prompt_Q` (train) each prompt itself left out."""
+    def _prior(self, embedding_QE: Tensor, prompt_Q: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score and cost part of the logits before training, `[Q, A]`; with `prompt_Q` each prompt itself left out."""
         from recal_bench.policies.prior import neighbour_means
 
         if self._memory is None:
-            return embedding_QE.new_zeros((len(embedding_QE), len(self.arms)))
-        memory_NE, utility_NA = self._memory
-        return self.prior.scale * neighbour_means(embedding_QE, memory_NE, utility_NA, self.prior.k, prompt_Q)
+            nothing_QA = embedding_QE.new_zeros((len(embedding_QE), len(self.arms)))
+            return nothing_QA, nothing_QA
+        memory_NE, value_NX = self._memory
+        means_QX = neighbour_means(embedding_QE, memory_NE, value_NX, self.prior.k, prompt_Q)
+        score_QA, cost_QA = (self.prior.scale * means_QX).tensor_split(2, dim=1)
+        return score_QA, cost_QA
 
     def _examples(self, split: Train, embedding_QE: Tensor, device: str, leave_out: bool = False) -> Examples:
-        import torch
-
         from recal_bench.policies.prior import prompt_numbers
-        from recal_bench.training.learner import Examples
+        from recal_bench.training.examples import examples_of
 
-        outcomes, objective = split.outcomes, split.objective
-        prior_QA = self._prior(
-            embedding_QE,
-            prompt_numbers(split.queries.prompt) if leave_out else None,
-        )
-
-        def values(value_QA: np.ndarray) -> Tensor:
-            return torch.tensor(np.where(outcomes.observed_QA, value_QA, 0.0), dtype=torch.float32, device=device)
-
-        return Examples(
-            embedding_QE=embedding_QE.to(device),
-            prior_QA=prior_QA.to(device),
-            available_QA=torch.tensor(outcomes.observed_QA, device=device),
-            score_QA=values(outcomes.score_QA),
-            cost_QA=values(outcomes.cost_QA / objective.cost_ref) if objective.cost_ref is not None else None,
-            utility_QA=values(split.utility_QA),
-            dataset_Q=torch.tensor(np.unique(outcomes.task_Q.astype(str), return_inverse=True)[1], device=device),
-        )
+        prompt_Q = prompt_numbers(split.queries.prompt) if leave_out else None
+        return examples_of(split, embedding_QE, *self._prior(embedding_QE, prompt_Q), device)
 
 
 def _learnable(split: Train) -> Train:

@@ -58,10 +58,41 @@ class Configuration(BaseModel):
         return _hash({"settings": self.settings, "device": self.device, "source": self.source})
 
 
+class OperatingPoint(BaseModel):
+    """One way to route a split: macro mean score, and macro mean cost with the router's own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accuracy: float
+    cost_usd_per_1k: float
+
+
+class FrontierPoint(OperatingPoint):
+    """What a router does where cost has this price."""
+
+    alpha: float
+
+
+class Frontier(BaseModel):
+    """What one router does on one split at every price of cost, and the single arms on the same queries.
+
+    `arms` are in the order of `Data.arms`; where an arm lacks outcomes, others stand in for it (see `sweep`).
+    `best_accuracy` is the arm that was most accurate on train, as the reference of that name decides.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    split: str
+    points: tuple[FrontierPoint, ...]
+    arms: tuple[OperatingPoint, ...]
+    best_accuracy: OperatingPoint
+
+
 class RunRecord(BaseModel):
     """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, ...); they have no settings.
 
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
+    `frontier` holds every evaluated split; null for a router that cannot be swept over alpha.
     """
 
     record_version: Literal[1] = RECORD_VERSION
@@ -80,6 +111,7 @@ class RunRecord(BaseModel):
     encoder: str | None = None
     mean_score_A: tuple[float | None, ...]
     mean_cost_A: tuple[float | None, ...]
+    frontier: tuple[Frontier, ...] | None = None
 
 
 class Run(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,12 +33,16 @@ class Reward:
         """The component whose spread tells how uncertain a query is."""
         return 1 if self.kind == "components" else 0
 
-    def __call__(self, well_formed_QG: Any, score_QG: Any, cost_QG: Any | None, buffer_N: Any) -> tuple[Any, Any]:
-        """Rewards `[Q, G, K]` and Router-R1's buffer of recent costs, which the components leave as it is."""
+    def __call__(
+        self, well_formed_SQG: Any, score_SQG: Any, cost_SQG: Any, buffers: Sequence[Any]
+    ) -> tuple[Any, list[Any]]:
+        """Rewards `[S, Q, G, K]` of S seeds, and each seed's buffer of recent costs (Router-R1's; else left alone)."""
         if self.kind == "components":
-            return component_rewards(well_formed_QG, score_QG, cost_QG, self.gate_cost), buffer_N
-        reward_QG, buffer_N = router_r1_reward(well_formed_QG, score_QG, cost_QG, buffer_N, self.alpha)
-        return reward_QG[..., None], buffer_N
+            cost = cost_SQG if self.has_cost else None
+            return component_rewards(well_formed_SQG, score_SQG, cost, self.gate_cost), list(buffers)
+        seeds = zip(well_formed_SQG, score_SQG, cost_SQG, buffers, strict=True)
+        rewards, kept = zip(*(router_r1_reward(*each, self.alpha) for each in seeds), strict=True)
+        return array_namespace(score_SQG).stack(rewards)[..., None], list(kept)
 
 
 def component_names(has_cost: bool) -> tuple[str, ...]:

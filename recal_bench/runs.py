@@ -7,11 +7,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -23,20 +23,24 @@ from recal_bench.outcomes import Outcomes
 from recal_bench.records import Configuration, Run, RunRecord, read_run
 from recal_bench.replay import bayes_arms, decision_frame, replay, time_single_queries
 from recal_bench.routers import Context, Decisions
+from recal_bench.sweep import sweep
 from recal_bench.tuning import Tuned
 
 if TYPE_CHECKING:
     import pandas as pd
 
+METRICS = "metrics.jsonl"
+# On a CPU more seeds at once no longer fit its caches and take longer each.
+SEEDS_AT_ONCE = {"cpu": 10, "cuda": 256}
 STANDARD_ROUTERS = ("best-single", "random", "cheapest", "knn")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One router, its settings and a seed. `command` reproduces the row; `tuned` says how the settings were chosen."""
+    """One router, its settings and seeds. `command` reproduces the row; `tuned` says how the settings were chosen."""
 
     router: str
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
     settings: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     command: str = ""
@@ -66,17 +70,16 @@ def plan(
         chosen = tuned.get(name) if name in settings else None
         own: list[str | Path] = ["--tuned", tuned_path] if chosen and tuned_path else []
         own += [part for key, value in settings.get(name, {}).items() for part in ("--set", f"{key}={value}")]
-        requests += [
+        requests.append(
             Request(
                 router=name,
-                seed=seed,
+                seeds=tuple(range(1 if router.deterministic else seeds)),
                 settings={**(chosen.settings if chosen else {}), **settings.get(name, {})},
                 device=device,
                 command=provenance.command_line("recal-bench", "run", "--router", name, *words, *own),
                 tuned=f"{len(chosen.trials)} trials" if chosen and not settings[name] else None,
             )
-            for seed in range(1 if router.deterministic else seeds)
-        ]
+        )
     return requests
 
 
@@ -86,67 +89,106 @@ def run_router(
     folder: Path,
     fresh: bool = False,
     on_step: Callable[[dict[str, Any]], None] = lambda line: None,
-) -> Run:
-    """Fit, route every evaluated split, keep the record; or find the record of the same configuration.
+    on_seed: Callable[[], None] = lambda: None,
+) -> list[Run]:
+    """For each seed fit, route every evaluated split, keep the record; or find the record of the same configuration.
 
     The work goes on in a hidden folder that becomes the run's folder by a rename, so a run is there whole or not at
-    all; a killed one goes on from its last checkpoint. Raises RecalBenchError where the router refuses the data.
+    all; a killed one goes on from its last checkpoint. A router with `fit_seeds` is fitted on several seeds at once.
+    `on_step` sees the first of them. Raises RecalBenchError where the router refuses the data.
     """
+    router = routers.create(request.router, request.settings)
+    device = provenance.resolve_device(request.device) if getattr(router, "accelerated", False) else "cpu"
+    configurations = [
+        Configuration(
+            router=request.router,
+            settings=routers.settings_of(router),
+            seed=seed,
+            device=device,
+            data=bench.data,
+            tuned=request.tuned,
+            source=provenance.source_hash(type(router)),
+        )
+        for seed in request.seeds
+    ]
+    targets = [folder / f"{each.router}-{each.key}-s{each.seed}" for each in configurations]
+    with ExitStack() as locks:
+        for target in sorted(targets):
+            locks.enter_context(_locked(target))
+        todo = [
+            (configuration, target)
+            for configuration, target in zip(configurations, targets, strict=True)
+            if fresh or not (target / "run.json").exists()
+        ]
+        at_once = SEEDS_AT_ONCE[device] if hasattr(router, "fit_seeds") else 1
+        for start in range(0, len(todo), at_once):
+            _fit_and_keep(bench, request, todo[start : start + at_once], fresh, on_step, on_seed)
+        for _ in range(len(targets) - len(todo)):
+            on_seed()
+        return [read_run(target) for target in targets]
+
+
+def _fit_and_keep(
+    bench: Bench,
+    request: Request,
+    todo: Sequence[tuple[Configuration, Path]],
+    fresh: bool,
+    on_step: Callable[[dict[str, Any]], None],
+    on_seed: Callable[[], None],
+) -> None:
+    """Runs of one router with several seeds, fitted together. The time of the fit is shared equally between them."""
     from recal_bench.training import checkpoint_step
 
-    router = routers.create(request.router, request.settings)
-    configuration = Configuration(
-        router=request.router,
-        settings=routers.settings_of(router),
-        seed=request.seed,
-        device=provenance.resolve_device(request.device) if getattr(router, "accelerated", False) else "cpu",
-        data=bench.data,
-        tuned=request.tuned,
-        source=provenance.source_hash(type(router)),
-    )
-    target = folder / f"{request.router}-{configuration.key}-s{request.seed}"
-    work = folder / f".{target.name}"
-    with _locked(target):
-        if (target / "run.json").exists() and not fresh:
-            return read_run(target)
-        if fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(exist_ok=True)
-        resumed = checkpoint_step(work)
-        started = datetime.now(timezone.utc)
-        metrics = work / "metrics.jsonl"
-        _keep_lines(metrics, resumed)
-        with metrics.open("a", encoding="utf-8") as log_file:
-
-            def log(line: dict[str, Any]) -> None:
-                log_file.write(json.dumps(line) + "\n")
-                log_file.flush()
-                on_step(line)
-
-            begin = time.perf_counter()
-            router.fit(bench.train, bench.validation, Context(request.seed, configuration.device, work, log))
-            fit_seconds = time.perf_counter() - begin
+    seeds = [routers.create(request.router, request.settings) for _ in todo]
+    works = [target.with_name(f".{target.name}") for _, target in todo]
+    started, resumed = datetime.now(timezone.utc), False
+    with ExitStack() as logs:
+        contexts = []
+        for number, ((configuration, _), work) in enumerate(zip(todo, works, strict=True)):
+            if fresh:
+                shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(exist_ok=True)
+            step = checkpoint_step(work)
+            resumed |= step > 0
+            _keep_lines(work / METRICS, step)
+            file = logs.enter_context((work / METRICS).open("a", encoding="utf-8"))
+            log = _logger(file, on_step if number == 0 else lambda line: None)
+            contexts.append(Context(configuration.seed, configuration.device, work, log))
+        begin = time.perf_counter()
+        routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
+        fit_seconds = None if resumed else (time.perf_counter() - begin) / len(seeds)
+    for router, (configuration, target), work in zip(seeds, todo, works, strict=True):
         replay(bench, router).to_parquet(work / "decisions.parquet", index=False)
         latency = time_single_queries(bench, router)
         (work / "router").mkdir(exist_ok=True)
         router.save(work / "router")
-        steps = len(metrics.read_text(encoding="utf-8").splitlines())
-        if not steps:
-            metrics.unlink()
+        lines = len((work / METRICS).read_text(encoding="utf-8").splitlines())
+        if not lines:
+            (work / METRICS).unlink()
         record = _record(
             bench,
             configuration,
             started,
             deterministic=bool(router.deterministic),
             command=request.command,
-            fit_seconds=None if resumed else fit_seconds,
+            fit_seconds=fit_seconds,
             route_us_per_query=float(np.median(latency)),
             route_us_p95=float(np.percentile(latency, 95)),
-            steps=steps or None,
+            steps=lines - 1 if lines else None,
             encoder=getattr(router, "encoder", None),
+            frontier=sweep(bench, router),
         )
         _finish(work, target, record)
-    return read_run(target)
+        on_seed()
+
+
+def _logger(file: TextIO, on_step: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    def log(line: dict[str, Any]) -> None:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        on_step(line)
+
+    return log
 
 
 def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False) -> list[Run]:
@@ -218,10 +260,11 @@ def _record(bench: Bench, configuration: Configuration, started: datetime, **res
     )
 
 
-def _keep_lines(path: Path, count: int) -> None:
-    """Cut a log back to its first lines: what a killed fit logged after its checkpoint will be logged again."""
+def _keep_lines(path: Path, step: int) -> None:
+    """Cut a log back to a step: what a killed fit logged after its checkpoint will be logged again."""
     if path.exists():
-        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
+        # The first line is the untrained policy's, at step 0.
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[: step + 1 if step else 0]
         path.write_text("".join(kept), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.routers import Context, decide
 
-TUNING_SEED = 1000
+TUNING_SEEDS = (1000, 1001, 1002)
 
 
 class Trial(BaseModel):
@@ -37,7 +37,7 @@ class Tuned(BaseModel):
     tasks: tuple[str, ...]
     missing: str
     alpha: float
-    seed: int
+    seeds: tuple[int, ...]
     trials: list[Trial]
 
     @property
@@ -50,21 +50,26 @@ def tune(
     name: str,
     trials: int,
     device: str = "auto",
+    fixed: dict[str, Any] | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Tuned:
     """Random search without repetition over the router's declared `space`, the defaults first.
 
-    Every trial is fitted on train with one seed that no final run uses and judged on validation; test is not touched.
-    A router without a `space` has the one trial of its defaults. Ties go to the earlier trial.
+    Every trial is fitted on train with seeds that no final run uses (one seed where the router is deterministic) and
+    judged by their mean on validation; test is not touched.
+    A router without a `space` has the one trial of its defaults. `fixed` settings are part of every trial. Ties go to
+    the earlier trial.
     """
-    router = routers.create(name)
-    space: dict[str, tuple[Any, ...]] = getattr(router, "space", {})
+    fixed = fixed or {}
+    router = routers.create(name, fixed)
+    space = {key: values for key, values in getattr(router, "space", {}).items() if key not in fixed}
     everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     defaults = routers.settings_of(router)
     others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
-    order = np.random.default_rng(TUNING_SEED).permutation(len(others))
+    order = np.random.default_rng(TUNING_SEEDS[0]).permutation(len(others))
     done = []
     for settings in [{}, *(others[index] for index in order)][:trials]:
+        settings = {**fixed, **settings}
         trial = Trial(settings=settings, validation_utility=_validation_utility(bench, name, settings, device))
         on_trial(trial)
         done.append(trial)
@@ -76,7 +81,7 @@ def tune(
         tasks=data.tasks,
         missing=data.missing,
         alpha=data.alpha,
-        seed=TUNING_SEED,
+        seeds=TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS,
         trials=done,
     )
 
@@ -84,12 +89,16 @@ def tune(
 def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], device: str) -> float:
     router = routers.create(name, settings)
     resolved = provenance.resolve_device(device) if getattr(router, "accelerated", False) else "cpu"
+    seeds = [routers.create(name, settings) for _ in (TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS)]
     with tempfile.TemporaryDirectory() as folder:
-        router.fit(bench.train, bench.validation, Context(TUNING_SEED, resolved, Path(folder), lambda line: None))
-    outcomes = bench.splits.validation
-    arm_Q = decide(router, queries_of(outcomes), bench.calls(outcomes)).arm_Q
-    utility_Q = bench.validation.utility_QA[np.arange(len(outcomes)), arm_Q]
-    return float(macro_mean(utility_Q, outcomes.task_Q))
+        contexts = []
+        for seed in TUNING_SEEDS[: len(seeds)]:
+            (own := Path(folder) / str(seed)).mkdir()
+            contexts.append(Context(seed, resolved, own, lambda line: None))
+        routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
+    outcomes, rows = bench.splits.validation, np.arange(len(bench.splits.validation))
+    chosen = [decide(each, queries_of(outcomes), bench.calls(outcomes)).arm_Q for each in seeds]
+    return float(np.mean([macro_mean(bench.validation.utility_QA[rows, arm_Q], outcomes.task_Q) for arm_Q in chosen]))
 
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:

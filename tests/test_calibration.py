@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recal_bench.calibration import (
+    ESTIMATORS,
+    Batch,
     Calibration,
     CalibrationState,
     Running,
-    calibrate,
     component_advantages,
     dataset_scales,
     dr_grpo,
+    estimate,
     gdpo,
     group_spread,
     grpo,
@@ -29,7 +31,6 @@ from recal_bench.calibration import (
     relative_weights,
     variance_weights,
     weighted_sum,
-    whiten,
 )
 
 WEIGHT_K = np.array([1.0, 1.0, 0.2])
@@ -50,6 +51,23 @@ def groups(draw: st.DrawFn, components: int = 3, all_valid: bool = False) -> tup
 
 def fresh(components: int = 3, datasets: int = 2) -> CalibrationState:
     return CalibrationState.empty(np.zeros(components), np.zeros(datasets))
+
+
+def batch_of(reward_QGK: Any, weight_K: Any, outcome: int, dataset_Q: Any, valid_QG: Any) -> Batch:
+    """A batch of drawn rollouts."""
+    share_QG = np.full(reward_QGK.shape[:2], 1 / reward_QGK.shape[1])
+    return Batch(reward_QGK, weight_K, reward_QGK[..., outcome], share_QG, dataset_Q, valid_QG)
+
+
+def as_torch(batch: Batch) -> Batch:
+    return Batch(*(torch.tensor(part) for part in batch))
+
+
+def calibrate(
+    reward_QGK: Any, weight_K: Any, outcome: int, dataset_Q: Any, valid_QG: Any, state: Any, settings: Calibration
+) -> Any:
+    """ReCal's own calibration."""
+    return estimate("recal", batch_of(reward_QGK, weight_K, outcome, dataset_Q, valid_QG), outcome, state, settings)
 
 
 @given(groups(), st.integers(-3, 3), st.sampled_from([0.25, 2.0, 16.0]))
@@ -285,29 +303,36 @@ def test_state_is_not_changed_in_place_and_survives_packing() -> None:
 
 @given(
     groups(),
+    st.sampled_from(ESTIMATORS),
     st.sampled_from([True, False]),
     st.sampled_from([True, False, "inverse"]),
     st.sampled_from([True, "batch"]),
 )
-def test_numpy_and_torch_agree(data: Any, keep_utility: bool, reweighting: Any, dataset_norm: Any) -> None:
+def test_numpy_and_torch_agree(data: Any, name: str, keep_utility: bool, reweighting: Any, dataset_norm: Any) -> None:
     reward_QGK, valid_QG = data
-    dataset_Q = np.arange(len(reward_QGK)) % 2
     made = Calibration(keep_utility=keep_utility, reweighting=reweighting, dataset_norm=dataset_norm)
-    by_numpy, numpy_state = calibrate(reward_QGK, WEIGHT_K, 1, dataset_Q, valid_QG, fresh(), made)
+    batch = batch_of(reward_QGK, WEIGHT_K, 1, np.arange(len(reward_QGK)) % 2, valid_QG)
+    by_numpy, numpy_state = estimate(name, batch, 1, fresh(), made)
     zeros = torch.zeros(3, dtype=torch.float64)
-    by_torch, torch_state = calibrate(
-        torch.tensor(reward_QGK),
-        torch.tensor(WEIGHT_K),
-        1,
-        torch.tensor(dataset_Q),
-        torch.tensor(valid_QG),
-        CalibrationState.empty(zeros, zeros[:2]),
-        made,
-    )
+    by_torch, torch_state = estimate(name, as_torch(batch), 1, CalibrationState.empty(zeros, zeros[:2]), made)
     np.testing.assert_allclose(by_torch.numpy(), by_numpy, atol=1e-9)
-    np.testing.assert_allclose(torch_state.scale_D.value_N.numpy(), numpy_state.scale_D.value_N, atol=1e-9)
-    np.testing.assert_allclose(
-        gdpo(torch.tensor(reward_QGK), torch.tensor(WEIGHT_K), torch.tensor(valid_QG)).numpy(),
-        whiten(weighted_sum(component_advantages(reward_QGK, valid_QG), WEIGHT_K), valid_QG),
-        atol=1e-9,
+    for of_numpy, of_torch in zip(numpy_state, torch_state, strict=True):
+        np.testing.assert_allclose(of_torch.value_N.numpy(), of_numpy.value_N, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_works_on_many_seeds_at_once_as_on_one(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    reward_SQGK = torch.rand((3, 6, 5, 3), generator=generator)
+    dataset_SQ = torch.randint(2, (3, 6), generator=generator)
+    batches = [
+        as_torch(batch_of(reward_SQGK[seed].numpy(), WEIGHT_K, 1, dataset_SQ[seed].numpy(), np.ones((6, 5), bool)))
+        for seed in range(3)
+    ]
+    state = CalibrationState.empty(torch.zeros(3), torch.zeros(2))
+    together = torch.vmap(lambda batch: estimate(name, batch, 1, state, Calibration())[0])(
+        Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
     )
+    for seed, batch in enumerate(batches):
+        alone, _ = estimate(name, batch, 1, state, Calibration())
+        torch.testing.assert_close(together[seed], alone, rtol=1e-6, atol=1e-6)

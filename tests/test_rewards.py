@@ -86,7 +86,8 @@ def test_quantile_is_numpys(values: list[float], level: float) -> None:
 
 def test_router_r1_is_one_component() -> None:
     reward = Reward("router-r1", alpha=0.2, has_cost=True, gate_cost=False)
-    one = np.ones((2, 3))
-    reward_QGK, _ = reward(one > 0, one, one, np.zeros(0))
-    assert reward_QGK.shape == (2, 3, 1)
+    one = np.ones((4, 2, 3))
+    reward_SQGK, buffers = reward(one > 0, one, one, [np.zeros(0)] * 4)
+    assert reward_SQGK.shape == (4, 2, 3, 1)
+    assert [len(buffer_N) for buffer_N in buffers] == [6] * 4
     assert (reward.names, reward.weights, reward.outcome) == (("router-r1",), (1.0,), 0)

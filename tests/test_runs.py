@@ -54,7 +54,8 @@ def test_a_run_leaves_a_complete_record(log, tmp_path):
     assert record.configuration.settings["steps"] == 30
     assert "--set steps=30" in record.command
     assert record.packages["numpy"]
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == record.steps == 30
+    assert record.steps == 30
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 31  # the untrained policy's line comes first
     frame = pd.read_parquet(folder / "decisions.parquet")
     assert set(frame["split"]) == {"test"}
     alpha, cost_ref = record.configuration.data.alpha, record.configuration.data.cost_ref

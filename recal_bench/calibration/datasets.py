@@ -1,4 +1,4 @@
-"""Per-dataset normalisation: advantages of every dataset (task) brought to one scale."""
+"""Per-dataset quantities: running scales, and advantages of every dataset (task) brought to one scale."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ from recal_bench.calibration.moments import EPS, divide, segment_sum
 from recal_bench.calibration.running import Running, observe
 
 
+def dataset_means(value_Q: Any, dataset_Q: Any, count: int, weight_Q: Any = None) -> tuple[Any, Any]:
+    """Each dataset's (weighted) mean and its total weight, `[count]` both; 0 for a dataset without any."""
+    xp = array_namespace(value_Q)
+    weight_Q = xp.ones_like(value_Q) if weight_Q is None else weight_Q
+    weight_D = segment_sum(weight_Q, dataset_Q, count)
+    return divide(segment_sum(value_Q * weight_Q, dataset_Q, count), weight_D), weight_D
+
+
+def observe_datasets(running_D: Running, value_QG: Any, dataset_Q: Any, valid_QG: Any, decay: float) -> Running:
+    """Follow each dataset's mean value over its valid rollouts by an EMA; `count_N` counts valid rollouts."""
+    xp = array_namespace(value_QG)
+    count_Q = xp.sum(xp.astype(valid_QG, value_QG.dtype), axis=1)
+    total_Q = xp.sum(xp.where(valid_QG, value_QG, xp.zeros_like(value_QG)), axis=1)
+    mean_D, count_D = dataset_means(divide(total_Q, count_Q), dataset_Q, running_D.total_N.shape[0], count_Q)
+    return observe(running_D, mean_D, count_D, decay)
+
+
 def observe_scale(running_D: Running, advantage_QG: Any, dataset_Q: Any, valid_QG: Any, decay: float) -> Running:
-    """Follow each dataset's mean square advantage by an EMA; `count_N` counts valid rollouts.
+    """Follow each dataset's mean square advantage.
 
     Advantages centred in their group have mean 0 in every dataset, so the mean square is their variance (ddof 0).
     """
-    xp = array_namespace(advantage_QG)
-    size = running_D.total_N.shape[0]
-    square_QG = xp.where(valid_QG, advantage_QG**2, xp.zeros_like(advantage_QG))
-    count_D = segment_sum(xp.sum(xp.astype(valid_QG, advantage_QG.dtype), axis=1), dataset_Q, size)
-    square_D = segment_sum(xp.sum(square_QG, axis=1), dataset_Q, size)
-    return observe(running_D, divide(square_D, count_D), count_D, decay)
+    return observe_datasets(running_D, advantage_QG**2, dataset_Q, valid_QG, decay)
 
 
 def dataset_scales(running_D: Running, least_count: float = 0.0, cap: float = float("inf"), eps: float = EPS) -> Any:

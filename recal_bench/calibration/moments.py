@@ -12,19 +12,19 @@ from array_api_compat import array_namespace, device
 EPS = 1e-6
 
 
-def moments(value: Any, valid: Any, axis: int) -> tuple[Any, Any]:
-    """Mean and population standard deviation (ddof 0) over the valid entries of an axis, which is kept with length 1.
+def moments(value: Any, valid: Any, axis: int, ddof: int = 0) -> tuple[Any, Any]:
+    """`value - mean` and the standard deviation over the valid entries of an axis, which is kept with length 1.
 
-    The standard deviation is exactly 0 where all valid entries are equal (max == min) or there is none.
+    Population standard deviation unless `ddof` says otherwise. Both are exactly 0 where all valid entries are equal
+    (max == min) or there is at most one; the first also where an entry is not valid.
     """
     xp = array_namespace(value)
-    value = xp.where(valid, value, xp.zeros_like(value))
+    zero = xp.zeros_like(value)
     count = xp.sum(xp.astype(valid, value.dtype), axis=axis, keepdims=True)
-    count = xp.where(count > 0, count, xp.ones_like(count))
-    mean = xp.sum(value, axis=axis, keepdims=True) / count
-    centred = xp.where(valid, value - mean, xp.zeros_like(value))
-    std = xp.sqrt(xp.sum(centred**2, axis=axis, keepdims=True) / count)
-    return mean, xp.where(has_spread(value, valid, axis), std, xp.zeros_like(std))
+    total = xp.sum(xp.where(valid, value, zero), axis=axis, keepdims=True)
+    counted = valid & has_spread(value, valid, axis)
+    centred = xp.where(counted, value - divide(total, count), zero)
+    return centred, xp.sqrt(divide(xp.sum(centred**2, axis=axis, keepdims=True), count - ddof))
 
 
 def has_spread(value: Any, valid: Any, axis: int) -> Any:
@@ -35,15 +35,8 @@ def has_spread(value: Any, valid: Any, axis: int) -> Any:
     return high > low
 
 
-def centre(value: Any, valid: Any, axis: int) -> Any:
-    """`value - mean` over an axis; exactly 0 where there is no spread and where an entry is not valid."""
-    xp = array_namespace(value)
-    mean, _ = moments(value, valid, axis)
-    return xp.where(valid & has_spread(value, valid, axis), value - mean, xp.zeros_like(value))
-
-
 def divide(value: Any, scale: Any) -> Any:
-    """`value / scale`, and `value` where the scale is 0 (the value is then 0 too: nothing to scale)."""
+    """`value / scale`, and `value` where the scale is not above 0 (the value is then 0 too: nothing to scale)."""
     xp = array_namespace(value)
     return value / xp.where(scale > 0, scale, xp.ones_like(scale))
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from array_api_compat import array_namespace, device
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from recal_bench.calibration.advantages import component_advantages, observe_spread, weighted_sum, whiten
 from recal_bench.calibration.datasets import dataset_scales, normalise_datasets, observe_scale
-from recal_bench.calibration.moments import centre
-from recal_bench.calibration.running import Running
+from recal_bench.calibration.estimators import component_advantages, known, weighted_sum, whiten
+from recal_bench.calibration.moments import divide, moments
+from recal_bench.calibration.running import Running, observe
+from recal_bench.calibration.state import DECAY, Batch, CalibrationState
 from recal_bench.calibration.weights import group_spread, observe_mean, relative_weights, variance_weights
 
-DECAY = 0.95
 LEAST_COUNT = 256
 
 
 @dataclass
 class Calibration:
-    """Which parts of the calibration are on.
+    """Which steps of ReCal's calibration are on.
 
     components    an advantage for each reward component; off: one for their weighted sum
     standardise   divide an advantage by its group's spread; off: only subtract the group's mean
@@ -41,48 +41,19 @@ class Calibration:
     cap: PositiveFloat = 3.0
 
 
-@dataclass(frozen=True)
-class CalibrationState:
-    """What persists between steps: running spread of each component, mean outcome spread, scale of each dataset."""
-
-    spread_K: Running
-    outcome_spread_1: Running
-    scale_D: Running
-
-    @classmethod
-    def empty(cls, like_K: Any, like_D: Any) -> CalibrationState:
-        """A state that has seen nothing, for K components (one where they are summed up) and D datasets."""
-        return cls(Running.empty(like_K), Running.empty(like_K[:1]), Running.empty(like_D))
-
-    def pack(self) -> dict[str, dict[str, Any]]:
-        """Plain nested dictionaries of arrays, for a checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def unpack(cls, packed: dict[str, dict[str, Any]]) -> CalibrationState:
-        return cls(**{name: Running(**fields) for name, fields in packed.items()})
-
-
-def calibrate(
-    reward_QGK: Any,
-    weight_K: Any,
-    outcome: int,
-    dataset_Q: Any,
-    valid_QG: Any,
-    state: CalibrationState,
-    settings: Calibration,
-) -> tuple[Any, CalibrationState]:
+def recal(batch: Batch, outcome: int, state: CalibrationState, settings: Calibration) -> tuple[Any, CalibrationState]:
     """`Ahat_ij = (sum_k weight_k sigma_k w_ik z_ijk) / scale_{d(i)}`, `[Q, G]`, and the state after the batch.
 
     `z` are the component advantages. With `keep_utility`, `sigma_k` is the running spread of component k and `w_ik` is
     the variance-aware weight for the component numbered `outcome`, with mean 1 over the groups where it has any spread,
     and 1 for the others. Without it `sigma_k` is 1 and all components of a query have its weight. The batch enters the
-    running quantities before they are used.
+    running quantities before they are used. Where components are off, their sum stands for them.
     """
+    reward_QGK, weight_K, dataset_Q, valid_QG = batch.reward_QGK, batch.weight_K, batch.dataset_Q, batch.valid_QG
     xp = array_namespace(reward_QGK)
-    spread_Q = group_spread(reward_QGK[..., outcome], valid_QG)
     if not settings.components:
-        reward_QGK, weight_K, outcome = weighted_sum(reward_QGK, weight_K)[..., None], xp.ones_like(weight_K[:1]), 0
+        reward_QGK, outcome = weighted_sum(reward_QGK, weight_K)[..., None], 0
+        weight_K = xp.ones_like(reward_QGK[0, 0, :])
 
     spread_K = observe_spread(state.spread_K, reward_QGK, valid_QG, DECAY)
     if settings.standardise:
@@ -90,19 +61,20 @@ def calibrate(
         if settings.keep_utility:
             weight_K = weight_K * spread_K.value_N
     else:
-        advantage_QGK = centre(reward_QGK, valid_QG[..., None], axis=1)
+        advantage_QGK = moments(reward_QGK, known(reward_QGK, valid_QG), axis=1)[0]
 
+    spread_Q = group_spread(batch.outcome_QG, known(batch.outcome_QG, valid_QG))
     outcome_spread_1 = observe_mean(state.outcome_spread_1, spread_Q, DECAY)
     if settings.reweighting:
         inverse = settings.reweighting == "inverse"
-        weight_Q1 = variance_weights(spread_Q, outcome_spread_1.value_N[0], inverse=inverse)[:, None]
+        weight_Q = variance_weights(spread_Q, outcome_spread_1.value_N[0], inverse=inverse)
         if settings.keep_utility and settings.components:
-            is_outcome_K = xp.arange(weight_K.shape[0], device=device(weight_K)) == outcome
-            weight_Q1 = relative_weights(weight_Q1, spread_Q[:, None] > 0)
-            weight_QK = xp.where(is_outcome_K, weight_Q1, xp.ones_like(weight_Q1))
+            weight_Q = relative_weights(weight_Q, spread_Q > 0)
+            is_outcome_K = xp.arange(reward_QGK.shape[-1], device=device(reward_QGK)) == outcome
+            weight_QK = xp.where(is_outcome_K, weight_Q[:, None], xp.ones_like(weight_Q[:, None]))
             advantage_QGK = advantage_QGK * weight_QK[:, None, :]
         else:
-            advantage_QGK = advantage_QGK * weight_Q1[:, None, :]
+            advantage_QGK = advantage_QGK * weight_Q[:, None, None]
     advantage_QG = weighted_sum(advantage_QGK, weight_K)
 
     scale_D = observe_scale(state.scale_D, advantage_QG, dataset_Q, valid_QG, DECAY)
@@ -110,4 +82,13 @@ def calibrate(
         advantage_QG = whiten(advantage_QG, valid_QG)
     elif settings.dataset_norm:
         advantage_QG = normalise_datasets(advantage_QG, dataset_Q, dataset_scales(scale_D, LEAST_COUNT, settings.cap))
-    return advantage_QG, CalibrationState(spread_K, outcome_spread_1, scale_D)
+    return advantage_QG, state._replace(spread_K=spread_K, outcome_spread_1=outcome_spread_1, scale_D=scale_D)
+
+
+def observe_spread(running_K: Running, reward_QGK: Any, valid_QG: Any, decay: float) -> Running:
+    """Follow each component's typical spread: the EMA of its mean standard deviation over the groups that have any."""
+    xp = array_namespace(reward_QGK)
+    known_QGK = known(reward_QGK, valid_QG)
+    _, std_Q1K = moments(reward_QGK, known_QGK, axis=1)
+    count_K = xp.sum(xp.astype(std_Q1K > 0, reward_QGK.dtype), axis=(0, 1))
+    return observe(running_K, divide(xp.sum(std_Q1K, axis=(0, 1)), count_K), count_K, decay)

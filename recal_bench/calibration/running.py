@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
 from recal_bench.calibration.moments import divide
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(NamedTuple):
     """Exponential moving averages of N quantities without start-up bias (Adam's correction, arXiv 1412.6980).
 
     `count_N` is how many observations each has seen in all.

@@ -1,4 +1,4 @@
-"""`compare`, `leaderboard` and `show`."""
+"""`compare`, `leaderboard`, `stability`, `diagnose` and `show`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import click
 
 from recal_bench.cli.base import command, run_argument, runs_argument
 
-
-@command("recal-bench compare runs --baseline knn --format json")
-@runs_argument
-@click.option("--baseline", default="best-single", show_default=True, help="The router that others are held against.")
-@click.option(
+_format_option = click.option(
     "--format",
     "format_",
     type=click.Choice(["table", "markdown", "csv", "json"]),
     default="table",
     show_default=True,
 )
+
+
+@command("recal-bench compare runs --baseline knn --format json")
+@runs_argument
+@click.option("--baseline", default="best-single", show_default=True, help="The router that others are held against.")
+@_format_option
 def compare(runs: Path, baseline: str, format_: str) -> None:
     """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, regret."""
     from recal_bench.records import read_runs
@@ -42,6 +44,45 @@ def leaderboard(runs: Path, out: Path, baseline: str) -> None:
     command = command_line("recal-bench", "leaderboard", str(runs), "--out", str(out), *asked)
     for path in write_leaderboard(read_runs(runs), out, command, baseline):
         click.echo(path)
+
+
+@command("recal-bench stability runs --baseline grpo --out stability")
+@runs_argument
+@click.option(
+    "--baseline", help="The router that others are held against, or router@settings.  [default: grpo where it is there]"
+)
+@click.option(
+    "--utility",
+    type=float,
+    help="The validation utility whose steps are counted.  [default: where the baseline's mean curve ends]",
+)
+@_format_option
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for stability.md, stability.json and curves.")
+def stability(runs: Path, baseline: str | None, utility: float | None, format_: str, out: Path | None) -> None:
+    """How steady the routers were trained: spread of the seeds, drawdown, collapse, gradient spikes, speed."""
+    from recal_bench.provenance import command_line
+    from recal_bench.records import read_runs
+    from recal_bench.reporting.stability import stability as report_stability
+    from recal_bench.reporting.stability_text import render_reports, write_stability
+
+    reports = report_stability(read_runs(runs), baseline, utility)
+    click.echo(render_reports(reports, format_))
+    if out is not None:
+        asked = ["--baseline", baseline] if baseline is not None else []
+        asked += ["--utility", repr(utility)] if utility is not None else []
+        command = command_line("recal-bench", "stability", str(runs), *asked, "--out", str(out))
+        for path in write_stability(reports, out, command)[0]:
+            click.echo(path, err=True)
+
+
+@command("recal-bench diagnose runs/recal-...")
+@run_argument
+def diagnose(run_folder: Path) -> None:
+    """Which failure modes a run's training shows, with their numbers and what to change."""
+    from recal_bench.records import read_run
+    from recal_bench.reporting.show import diagnose_run
+
+    click.echo(diagnose_run(read_run(run_folder)))
 
 
 @command("recal-bench show runs/recal-...")

@@ -109,15 +109,15 @@ def run(
         requests = plan(bench, settings, tuned, seeds, device, words, tuned_path)
         reference_command = command_line("recal-bench", "run", "--router", "best-single", *words)
         done: list[Run] = run_references(bench, runs, reference_command, fresh)
-        bar = progress.add_task("", total=len(requests), detail="")
+        bar = progress.add_task("", total=sum(len(request.seeds) for request in requests), detail="")
+
+        def on_step(line: dict[str, Any]) -> None:
+            progress.update(bar, detail=f"step {line.get('step', '')}")
+
         for request in requests:
-            progress.update(bar, description=f"{request.router}, seed {request.seed}", detail="")
-
-            def on_step(line: dict[str, Any]) -> None:
-                progress.update(bar, detail=f"step {line.get('step', '')}")
-
-            done.append(run_router(bench, request, runs, fresh, on_step))
-            progress.advance(bar)
+            what = f"{len(request.seeds)} seeds" if len(request.seeds) > 1 else "1 seed"
+            progress.update(bar, description=f"{request.router}, {what}", detail="")
+            done += run_router(bench, request, runs, fresh, on_step, lambda: progress.advance(bar))
     for table in tables(done):
         click.echo(render(table, "table"))
     click.echo(f"\n{len(done)} run records in {runs}/")
@@ -134,6 +134,13 @@ def run(
     show_default=True,
     help="Settings tried, the same for each router.",
 )
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="[ROUTER:]KEY=VALUE",
+    help="A setting that every trial has, instead of searching for it (repeatable).",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file for `run --tuned`.")
 @include_path
 def tune(
@@ -141,6 +148,7 @@ def tune(
     data: DataOptions,
     device: str,
     trials: int,
+    assignments: tuple[str, ...],
     out: Path,
     include_paths: tuple[Path, ...],
 ) -> None:
@@ -153,14 +161,15 @@ def tune(
     if out.is_dir():
         raise RecalBenchError(f"--out {out} is a folder: name a JSON file")
     routers.discover(include_paths)
+    settings = routers.assign_settings(names, assignments)
     for name in names:
-        routers.create(name)
+        routers.create(name, settings[name])
     with _progress() as progress:
         bench = _load_bench(progress, data)
         done = []
         for name in names:
             bar = progress.add_task(name, total=trials, detail="")
-            done.append(tune_router(bench, name, trials, device, lambda trial: progress.advance(bar)))  # noqa: B023
+            done.append(tune_router(bench, name, trials, device, settings[name], lambda trial: progress.advance(bar)))  # noqa: B023
             best = max(trial.validation_utility for trial in done[-1].trials)
             click.echo(
                 f"{name}: {best:.4f} on validation in {len(done[-1].trials)} trials"

@@ -1,21 +1,25 @@
 """Uncertainty of macro means: whole seeds crossed with queries within tasks.
 
-One run covers all tasks, so its tasks share the luck of its seed: seeds are resampled whole. Queries are resampled
-within their tasks, and the same queries for every seed and router, hence the pairing. Tasks are fixed.
-docs/metrics.md derives the formulas; benchmarks/coverage.py measures how often the interval holds the truth.
+One run covers all tasks, so its tasks share the luck of its seed: seeds are taken whole. Queries are a sample within
+their tasks, the same for every seed and router, hence the pairing. Tasks are fixed. These intervals are analytic;
+bootstrap.py resamples. docs/metrics.md derives the formulas; benchmarks/coverage.py measures how often each holds the
+truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatSQ
+from recal_bench.errors import RecalBenchError
 
 LEVEL = 0.95
+POWER = 0.8
 
 
 class Interval(NamedTuple):
@@ -30,6 +34,13 @@ class Interval(NamedTuple):
     p: float
     df: float
 
+    @property
+    def error(self) -> float:
+        """The standard error. NaN where the data cannot tell."""
+        from scipy.special import stdtrit
+
+        return (self.high - self.low) / 2 / float(stdtrit(self.df, (1 + LEVEL) / 2))
+
 
 def crossed_interval(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> Interval:
     """Interval of the macro mean of a sum of parts, each `[S, Q]` with seeds of its own (S may differ between parts).
@@ -43,11 +54,93 @@ def crossed_interval(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> Interval
     A part with one seed adds no seed variance: for a router that is not deterministic the interval is then of that
     seed alone. A task with a single query borrows the other tasks' variance.
     """
+    found = _variances(parts, task_Q)
+    return t_interval(found.estimate, *found.error_and_df())
+
+
+def t_interval(estimate: float, error: float, df: float) -> Interval:
+    """The t interval of an estimate with a standard error (NaN: unknown) of `df` degrees of freedom."""
     from scipy.special import stdtr, stdtrit
 
+    if np.isnan(error):
+        return Interval(estimate, np.nan, np.nan, np.nan, np.nan)
+    if error == 0:
+        return Interval(estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, np.inf)
+    half = float(stdtrit(df, (1 + LEVEL) / 2)) * error
+    return Interval(estimate, estimate - half, estimate + half, 2 * float(stdtr(df, -abs(estimate) / error)), df)
+
+
+def mde(
+    parts: Sequence[FloatSQ], task_Q: NDArray[Any], n_seeds: int | None = None, queries_factor: float = 1.0
+) -> float:
+    """Minimum detectable difference: the true value that the test of "it is zero" finds with 80% power at 5%.
+
+    `parts` as for crossed_interval, of which this is the two-sided test. It answers "how many would I need" from the
+    variances seen: with `n_seeds` seeds for each part that has several (None: as many as there are), and with
+    `queries_factor` times the queries in each task. A part with one seed keeps it. Where 2 to 4 seeds differ
+    much, more queries alone may not lower it: what is left of the error is then known from few seeds. NaN where the
+    data cannot tell.
+    Raises RecalBenchError for fewer than 2 seeds or a factor that is not above 0.
+    """
+    from scipy.special import nctdtrinc, stdtrit
+
+    if n_seeds is not None and n_seeds < 2:
+        raise RecalBenchError(f"{n_seeds} seeds cannot tell the luck of training: ask for at least 2")
+    if not queries_factor > 0:
+        raise RecalBenchError(f"{queries_factor:g} times the queries is no number of queries: give a factor above 0")
+    error, df = _variances(parts, task_Q).error_and_df(n_seeds, queries_factor)
+    if not error > 0:  # 0 or NaN
+        return error
+    # The noncentrality at which t exceeds its critical value with the wanted power; the other tail adds nearly nothing.
+    return float(nctdtrinc(df, 1 - POWER, stdtrit(df, (1 + LEVEL) / 2))) * error
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """A part's seeds: the variance of their macro means, and a single seed's interaction with the queries, by task."""
+
+    n_seeds: int
+    macro: float
+    interaction_T: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Variances:
+    """Variances behind the estimate. `queries_T`: of the query means over all seeds, each task's share, interaction
+    included; `df_T`: its degrees of freedom. Parts with one seed are not among `parts`."""
+
+    estimate: float
+    parts: tuple[_Seeds, ...]
+    queries_T: NDArray[np.float64]
+    df_T: NDArray[np.float64]
+
+    def error_and_df(self, n_seeds: int | None = None, queries_factor: float = 1.0) -> tuple[float, float]:
+        """Standard error and Satterthwaite's degrees of freedom, also for other numbers of seeds and queries."""
+        seeds = squares = 0.0
+        queries_T = self.queries_T
+        interaction_T = np.zeros_like(queries_T)
+        df_T = self.df_T * queries_factor
+        for part in self.parts:
+            count = n_seeds or part.n_seeds
+            of_query_T = part.interaction_T / queries_factor / count
+            # The variance of the macro means holds the interaction, of which more queries leave less.
+            seeds_only = part.macro - float(part.interaction_T.sum())
+            of_seeds = max(seeds_only / count + float(of_query_T.sum()), 0.0)
+            queries_T = queries_T - part.interaction_T / part.n_seeds + part.interaction_T / count
+            interaction_T = interaction_T + of_query_T
+            seeds += of_seeds
+            squares += of_seeds**2 / (count - 1) + float((of_query_T**2 / (df_T * (count - 1))).sum())
+        queries_T = queries_T / queries_factor
+        variance = seeds + max(float(queries_T.sum()) - float(interaction_T.sum()), 0.0)
+        squares += float((queries_T**2 / df_T).sum())
+        return float(np.sqrt(variance)), variance**2 / squares if squares else np.inf
+
+
+def _variances(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> _Variances:
     layout = _Layout(task_Q)
     total_Q = np.zeros(len(task_Q))
-    estimate = seeds = interaction = squares = 0.0
+    estimate = 0.0
+    of_parts = []
     for value_SQ in parts:
         n_seeds = len(value_SQ)
         mean_Q = value_SQ.mean(axis=0)
@@ -55,27 +148,12 @@ def crossed_interval(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> Interval
         task_mean_ST = layout.means(value_SQ)
         macro_S = task_mean_ST.mean(axis=1)
         estimate += float(macro_S.mean())
-        if n_seeds == 1:
-            continue
-        of_seeds = float(macro_S.var(ddof=1)) / n_seeds
-        residual_SQ = value_SQ - mean_Q - (task_mean_ST - task_mean_ST.mean(axis=0))[:, layout.task_index_Q]
-        of_interaction_T, df_T = layout.variance_of_means((residual_SQ**2).sum(axis=0) / (n_seeds - 1))
-        of_interaction_T = of_interaction_T / n_seeds
-        seeds += of_seeds
-        interaction += float(of_interaction_T.sum())
-        squares += of_seeds**2 / (n_seeds - 1) + float((of_interaction_T**2 / (df_T * (n_seeds - 1))).sum())
+        if n_seeds > 1:
+            residual_SQ = value_SQ - mean_Q - (task_mean_ST - task_mean_ST.mean(axis=0))[:, layout.task_index_Q]
+            interaction_T, _ = layout.variance_of_means((residual_SQ**2).sum(axis=0) / (n_seeds - 1))
+            of_parts.append(_Seeds(n_seeds, float(macro_S.var(ddof=1)), interaction_T))
     centred_Q = total_Q - layout.means(total_Q)[layout.task_index_Q]
-    of_queries_T, df_T = layout.variance_of_means(centred_Q**2)
-    variance = seeds + max(float(of_queries_T.sum()) - interaction, 0.0)
-    squares += float((of_queries_T**2 / df_T).sum())
-    if np.isnan(variance):
-        return Interval(estimate, np.nan, np.nan, np.nan, np.nan)
-    if variance == 0:
-        return Interval(estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, np.inf)
-    df = variance**2 / squares
-    error = float(np.sqrt(variance))
-    half = float(stdtrit(df, (1 + LEVEL) / 2)) * error
-    return Interval(estimate, estimate - half, estimate + half, 2 * float(stdtr(df, -abs(estimate) / error)), df)
+    return _Variances(estimate, tuple(of_parts), *layout.variance_of_means(centred_Q**2))
 
 
 class _Layout:

@@ -1,15 +1,12 @@
-"""The encoder policy: a text's embedding, a small network, a structured action."""
+"""The encoder policy: a text's embedding, a small network, a structured action. Several seeds at once."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from recal_bench.outcomes import Arm
 from recal_bench.policies.actions import ActionDistribution
@@ -20,13 +17,15 @@ class EncoderPolicy(nn.Module):
 
     One more output says how likely the action is well-formed. The last layer starts at zero: the untrained policy is
     the prior (uniform without one), and malformed with probability `malformed`, which training has to bring down.
+    Every parameter has the seeds as its first axis; each seed is drawn from a generator of its own, so that it starts
+    as it would alone.
     """
 
     model_A: Tensor
     strategy_A: Tensor
 
     def __init__(
-        self, arms: Sequence[Arm], size: int, hidden: int, malformed: float, generator: torch.Generator
+        self, arms: Sequence[Arm], size: int, hidden: int, malformed: float, generators: Sequence[torch.Generator]
     ) -> None:
         super().__init__()
         models = sorted({arm.model for arm in arms})
@@ -36,30 +35,33 @@ class EncoderPolicy(nn.Module):
         self.register_buffer("strategy_A", strategy_A, persistent=False)
         self.sizes = [len(models), len(strategies), len(arms), 1]
         self.untrained_format_logit = math.log(1 - malformed) - math.log(malformed)
-        # Made without torch's own initialisation, which would draw from the global generator.
-        linear: Any = partial(skip_init, nn.Linear)
-        self.first: nn.Linear = linear(size, hidden)
-        self.last: nn.Linear = linear(hidden, sum(self.sizes))
+        n_seeds, bound = len(generators), 1 / math.sqrt(size)
+        self.first_weight = nn.Parameter(torch.empty(n_seeds, size, hidden))
+        self.first_bias = nn.Parameter(torch.empty(n_seeds, 1, hidden))
+        self.last_weight = nn.Parameter(torch.zeros(n_seeds, hidden, sum(self.sizes)))
+        self.last_bias = nn.Parameter(torch.zeros(n_seeds, 1, sum(self.sizes)))
         with torch.no_grad():
-            bound = 1 / math.sqrt(size)
-            for parameter in self.first.parameters():
-                parameter.uniform_(-bound, bound, generator=generator)
-            self.last.weight.zero_()
-            self.last.bias.zero_()
-            self.last.bias[-1] = self.untrained_format_logit
+            for seed, generator in enumerate(generators):
+                for parameter in (self.first_weight, self.first_bias):
+                    parameter[seed].uniform_(-bound, bound, generator=generator)
+            self.last_bias[..., -1] = self.untrained_format_logit
 
     @property
     def device(self) -> torch.device:
-        return self.first.weight.device
+        return self.first_weight.device
 
     def forward(self, embedding_QE: Tensor, prior_QA: Tensor, available_QA: Tensor) -> ActionDistribution:
-        """The distribution over actions. Embeddings have unit length; the network sees entries of about unit size."""
-        hidden_QH = torch.relu(self.first(embedding_QE * math.sqrt(embedding_QE.shape[1])))
-        model_QM, strategy_QS, pair_QA, format_Q1 = self.last(hidden_QH).split(self.sizes, dim=-1)
-        logit_QA = prior_QA + model_QM[:, self.model_A] + strategy_QS[:, self.strategy_A] + pair_QA
-        return ActionDistribution.of(format_Q1[:, 0], logit_QA, available_QA)
+        """Distributions over actions, `[S, Q, ...]`; inputs `[S, Q, ...]`, or `[Q, ...]` that all seeds share.
+
+        Embeddings have unit length; the network sees entries of about unit size.
+        """
+        hidden_SQH = torch.relu(embedding_QE * math.sqrt(embedding_QE.shape[-1]) @ self.first_weight + self.first_bias)
+        logit_SQX = hidden_SQH @ self.last_weight + self.last_bias
+        model_SQM, strategy_SQS, pair_SQA, format_SQ1 = torch.split(logit_SQX, self.sizes, dim=-1)
+        logit_SQA = prior_QA + model_SQM[..., self.model_A] + strategy_SQS[..., self.strategy_A] + pair_SQA
+        return ActionDistribution.of(format_SQ1[..., 0], logit_SQA, available_QA)
 
     def untrained(self, prior_QA: Tensor, available_QA: Tensor) -> ActionDistribution:
         """The distribution before the first step."""
-        format_logit_Q = prior_QA.new_full((len(prior_QA),), self.untrained_format_logit)
+        format_logit_Q = torch.full_like(prior_QA[..., 0], self.untrained_format_logit)
         return ActionDistribution.of(format_logit_Q, prior_QA, available_QA)

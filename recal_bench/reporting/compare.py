@@ -19,6 +19,7 @@ from recal_bench.reporting.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures import Figures, split_figures
 
 BASELINE = "best-single"
+AGGREGATES = ("mean", "iqm")
 TEST = "test"
 
 
@@ -65,22 +66,26 @@ class Table:
     baseline: str
     rows: tuple[Comparison, ...]
     notes: tuple[str, ...]
+    aggregate: str = "mean"
 
 
-def compare(runs: Sequence[Run], baseline: str = BASELINE) -> list[Comparison]:
+def compare(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean") -> list[Comparison]:
     """The rows of all tables, one table after the other."""
-    return [row for table in tables(runs, baseline) for row in table.rows]
+    return [row for table in tables(runs, baseline, aggregate) for row in table.rows]
 
 
-def tables(runs: Sequence[Run], baseline: str = BASELINE) -> list[Table]:
+def tables(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean") -> list[Table]:
     """One table for each `Data`. `baseline` is a router's name, or `router@settings_hash` where it has several rows.
 
+    `aggregate` "iqm" adds interquartile means and ranks by them; every other figure stays a mean.
     Raises RecalBenchError where a table lacks the baseline, or its runs decided on different queries.
     """
-    return [_table(group, baseline) for group in read_groups(runs)]
+    if aggregate not in AGGREGATES:
+        raise RecalBenchError(f"there is no aggregate {aggregate}: choose one of {', '.join(AGGREGATES)}")
+    return [_table(group, baseline, aggregate) for group in read_groups(runs)]
 
 
-def _table(group: Group, baseline_name: str) -> Table:
+def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     data = group.data
     baseline = group.find(baseline_name)
     if baseline is None:
@@ -90,18 +95,23 @@ def _table(group: Group, baseline_name: str) -> Table:
         )
     if TEST not in group.split_Q:
         raise RecalBenchError(f"the runs on {data.name} decide on no test query: run them again with --fresh")
-    by_split = {split: split_figures(group, split, baseline) for split in sorted(set(group.split_Q))}
+    by_split = {
+        split: split_figures(group, split, baseline, aggregate == "iqm") for split in sorted(set(group.split_Q))
+    }
     rows = []
     for index, entry in enumerate(group.entries):
         of_split = {split: figures[index] for split, figures in by_split.items()}
         rows.append(_row(group, entry, baseline_name, of_split))
     rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
-    return Table(data, tasks, baseline_name, tuple(rows), _notes(group))
+    notes = [*_notes(group), *_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
+    return Table(data, tasks, baseline_name, tuple(rows), tuple(notes), aggregate)
 
 
 def _rank(row: Comparison) -> float:
     value = row.accuracy_macro if row.utility is None else row.utility
+    if row.iqm is not None:
+        value = row.iqm.value
     return -math.inf if value is None else value
 
 
@@ -160,7 +170,7 @@ def _command(entry: Entry) -> str:
     return " && ".join(commands)
 
 
-def _notes(group: Group) -> tuple[str, ...]:
+def _notes(group: Group) -> list[str]:
     notes = list(group.data.notes)
     if group.data.unknown_costs:
         notes.append(
@@ -175,7 +185,39 @@ def _notes(group: Group) -> tuple[str, ...]:
             f"one training seed only: {', '.join(alone)}. Such an interval holds the luck of the queries, "
             "not that of training (--seeds 5 adds it)"
         )
-    return tuple(notes)
+    return notes
+
+
+def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
+    """What an interquartile mean leaves out, which for a router of one seed are tasks."""
+    if all(row.iqm is None for row in rows):
+        return []
+    notes = [
+        "IQM is the mean of what is left of all seeds' task means without the lowest and the highest quarter; "
+        "rows are ranked by it, every other figure is a mean"
+    ]
+    alone = sorted({row.router for row in rows if row.n_seeds == 1 and not row.reference})
+    if alone:
+        cut = n_tasks // 4
+        count = f"{n_tasks} task" + ("s" if n_tasks != 1 else "")
+        what = f"leaves out {2 * cut} of them" if cut else "is the plain mean"
+        notes.append(f"with one seed and {count} the IQM {what} ({', '.join(alone)} and the references)")
+    return notes
+
+
+def _detectable(rows: Sequence[Comparison], baseline: str) -> list[str]:
+    """The smallest differences that the test can be expected to find, from the least to the greatest."""
+    found = [(row.vs_baseline or row.accuracy_vs_baseline, row.router) for row in rows]
+    sizes = sorted((each.mde, router, each.metric) for each, router in found if each and each.mde is not None)
+    if not sizes:
+        return []
+    metric = sizes[0][2]
+    ends = [f"±{100 * size:.2f} points" if metric == "accuracy" else f"±{size:.3f}" for size, _, _ in sizes]
+    shown = ends[0] if ends[0] == ends[-1] else f"{ends[0]} ({sizes[0][1]}) to {ends[-1]} ({sizes[-1][1]})"
+    return [
+        f"the smallest difference of {metric} to {baseline} that these seeds and queries can tell "
+        f"(MDE: found with 80% power by one two-sided test at 5%) is {shown}"
+    ]
 
 
 def _over_seeds(values: list[float | None]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,37 @@ from pydantic import BaseModel
 
 from recal_bench.arrays import FloatSQ, known
 from recal_bench.evaluation import metrics
-from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, p_improvement
+from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootstrap, iqm
+from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, mde, p_improvement
 from recal_bench.reporting.entries import Entry, Group
+
+# The metrics held against the baseline, and where an entry has them.
+_COLUMNS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
 
 
 class Difference(BaseModel):
-    """A row's paired difference to the baseline, with its 95% interval. `p_adjusted` is null for references."""
+    """A row's paired difference to the baseline in `metric`, with its 95% interval.
 
+    `p_adjusted` and `mde`, the minimum detectable difference, are null for references.
+    """
+
+    metric: str
     difference: float
     ci: tuple[float, float] | None
     p_adjusted: float | None
     p_improvement: float
+    mde: float | None
+
+
+class InterquartileMean(BaseModel):
+    """Interquartile mean of the seeds' task means of `metric`, and its difference to the baseline's (null for that)."""
+
+    metric: str
+    value: float
+    ci: tuple[float, float] | None
+    difference: float | None
+    difference_ci: tuple[float, float] | None
+    p_adjusted: float | None
 
 
 class Figures(BaseModel):
@@ -36,6 +57,7 @@ class Figures(BaseModel):
     utility: float | None
     utility_ci: tuple[float, float] | None
     vs_baseline: Difference | None
+    iqm: InterquartileMean | None
     accuracy_vs_baseline: Difference | None
     gap_closed: float | None
     regret: float | None
@@ -44,8 +66,8 @@ class Figures(BaseModel):
     seed_sd: float | None
 
 
-def split_figures(group: Group, split: str, baseline: Entry) -> list[Figures]:
-    """The figures of every entry on one split."""
+def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = False) -> list[Figures]:
+    """The figures of every entry on one split; interquartile means only where asked, since they take a bootstrap."""
     rows_Q = group.split_Q == split
     # Tasks as numbers: grouping by text would be most of the work.
     task_Q = np.unique(group.task_Q[rows_Q], return_inverse=True)[1]
@@ -54,7 +76,10 @@ def split_figures(group: Group, split: str, baseline: Entry) -> list[Figures]:
         _point(group.find(name), rows_Q, task_Q) for name in ("best-accuracy", "best-single", "cheapest")
     )
     singles = [point for point in others if point is not None]
-    differences = [_differences(group, baseline, f"{measure}_SQ", rows_Q, task_Q) for measure in ("utility", "score")]
+    differences = [_differences(group, baseline, metric, rows_Q, task_Q) for metric in _COLUMNS]
+    # Where no utility may be reported, accuracy is what is left.
+    metric = "accuracy" if group.data.unknown_costs else "utility"
+    iqms = _iqms(group, baseline, metric, rows_Q, task_Q) if with_iqm else [None] * len(group.entries)
     figures = []
     for index, entry in enumerate(group.entries):
         score_SQ, utility_SQ = entry.score_SQ[:, rows_Q], entry.utility_SQ[:, rows_Q]
@@ -74,6 +99,7 @@ def split_figures(group: Group, split: str, baseline: Entry) -> list[Figures]:
                 utility=known(utility.estimate),
                 utility_ci=_ci(utility),
                 vs_baseline=differences[0][index],
+                iqm=iqms[index],
                 accuracy_vs_baseline=differences[1][index],
                 gap_closed=metrics.gap_closed(utility.estimate, best_single, oracle) if gap_known else None,
                 regret=known(_macro(entry, "regret_SQ", rows_Q, task_Q)),
@@ -99,35 +125,97 @@ def _point(entry: Entry | None, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any])
 
 
 def _differences(
-    group: Group, baseline: Entry, name: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
+    group: Group, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
 ) -> list[Difference | None]:
     """Every entry's paired difference to the baseline; Holm's family is the routers of the table."""
-    of_baseline_SQ: FloatSQ = getattr(baseline, name)[:, rows_Q]
-    found: list[tuple[Interval, float] | None] = []
-    for entry in group.entries:
-        value_SQ: FloatSQ = getattr(entry, name)[:, rows_Q]
-        if entry is baseline or np.isnan(value_SQ).any() or np.isnan(of_baseline_SQ).any():
-            found.append(None)
+    of_baseline_SQ = _values(baseline, metric, rows_Q)
+    parts = [_parts(entry, baseline, metric, rows_Q) for entry in group.entries]
+    intervals = [None if each is None else crossed_interval(each, task_Q) for each in parts]
+    adjusted_R = _holm(group, intervals)
+    differences: list[Difference | None] = []
+    for entry, part, interval, adjusted in zip(group.entries, parts, intervals, adjusted_R, strict=True):
+        if part is None or interval is None:
+            differences.append(None)
             continue
-        # Routers trained with the same seeds may share their luck (start, batches): then seeds are paired too.
-        paired = len(entry.seeds) > 1 and entry.seeds == baseline.seeds
-        parts = [value_SQ - of_baseline_SQ] if paired else [value_SQ, -of_baseline_SQ]
-        means = (metrics.task_means(each_SQ, task_Q) for each_SQ in (value_SQ, of_baseline_SQ))
-        found.append((crossed_interval(parts, task_Q), p_improvement(*means)))
-    family = [
-        index
-        for index, each in enumerate(found)
-        if each is not None and not group.entries[index].record.reference and not math.isnan(each[0].p)
-    ]
-    adjusted = dict(zip(family, holm([found[index][0].p for index in family]), strict=True))  # type: ignore[index]
+        means = (metrics.task_means(each_SQ, task_Q) for each_SQ in (_values(entry, metric, rows_Q), of_baseline_SQ))
+        # Where no query differs from another there is nothing to tell it from; 0 would promise too much.
+        detectable = None if entry.record.reference else known(mde(part, task_Q)) or None
+        differences.append(
+            Difference(
+                metric=metric,
+                difference=interval.estimate,
+                ci=_ci(interval),
+                p_adjusted=adjusted,
+                p_improvement=p_improvement(*means),
+                mde=detectable,
+            )
+        )
+    return differences
+
+
+def _iqms(
+    group: Group, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
+) -> list[InterquartileMean | None]:
+    """Every entry's interquartile mean, all on the same resamples; the difference is that of the two."""
+    values = [_values(entry, metric, rows_Q) for entry in group.entries]
+    resampled = crossed_bootstrap(values, [entry.seeds for entry in group.entries], task_Q)
+    estimate_R = [float(iqm(metrics.task_means(value_SQ, task_Q))) for value_SQ in values]
+    iqm_RB, mean_RB = [iqm(mean_BST) for mean_BST in resampled], [mean_BST.mean(axis=(1, 2)) for mean_BST in resampled]
+    base = next(index for index, entry in enumerate(group.entries) if entry is baseline)
+    owns, differences = list[Interval](), list[Interval | None]()
+    for index, entry in enumerate(group.entries):
+        of_mean = crossed_interval([values[index]], task_Q)
+        owns.append(calibrated_interval(estimate_R[index], iqm_RB[index], mean_RB[index], of_mean))
+        parts = _parts(entry, baseline, metric, rows_Q)
+        differences.append(
+            None
+            if parts is None
+            else calibrated_interval(
+                estimate_R[index] - estimate_R[base],
+                iqm_RB[index] - iqm_RB[base],
+                mean_RB[index] - mean_RB[base],
+                crossed_interval(parts, task_Q),
+            )
+        )
     return [
         None
-        if each is None
-        else Difference(
-            difference=each[0].estimate, ci=_ci(each[0]), p_adjusted=adjusted.get(index), p_improvement=each[1]
+        if math.isnan(own.estimate)
+        else InterquartileMean(
+            metric=metric,
+            value=own.estimate,
+            ci=_ci(own),
+            difference=None if difference is None else difference.estimate,
+            difference_ci=None if difference is None else _ci(difference),
+            p_adjusted=adjusted,
         )
-        for index, each in enumerate(found)
+        for own, difference, adjusted in zip(owns, differences, _holm(group, differences), strict=True)
     ]
+
+
+def _values(entry: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> FloatSQ:
+    value_SQ: FloatSQ = getattr(entry, _COLUMNS[metric])[:, rows_Q]
+    return value_SQ
+
+
+def _parts(entry: Entry, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> list[FloatSQ] | None:
+    """The difference to the baseline as crossed_interval takes it; None for the baseline and for unknown values."""
+    value_SQ, of_baseline_SQ = _values(entry, metric, rows_Q), _values(baseline, metric, rows_Q)
+    if entry is baseline or np.isnan(value_SQ).any() or np.isnan(of_baseline_SQ).any():
+        return None
+    # Routers trained with the same seeds may share their luck (start, batches): then seeds are paired too.
+    paired = len(entry.seeds) > 1 and entry.seeds == baseline.seeds
+    return [value_SQ - of_baseline_SQ] if paired else [value_SQ, -of_baseline_SQ]
+
+
+def _holm(group: Group, intervals: Sequence[Interval | None]) -> list[float | None]:
+    """Adjusted p of every entry; None for what is no hypothesis (the baseline, references) or cannot be told."""
+    family = {
+        index: interval.p
+        for index, interval in enumerate(intervals)
+        if interval is not None and not group.entries[index].record.reference and not math.isnan(interval.p)
+    }
+    adjusted = dict(zip(family, holm(list(family.values())), strict=True))
+    return [adjusted.get(index) for index in range(len(intervals))]
 
 
 def _ci(interval: Interval) -> tuple[float, float] | None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.records import Data, Run
+from recal_bench.records import Run
 from recal_bench.reporting.compare import BASELINE, Table, tables
 from recal_bench.reporting.entries import same_data
-from recal_bench.reporting.plots import cost_quality, training_curves
+from recal_bench.reporting.plots import cost_quality
+from recal_bench.reporting.stability import has_log, stability
+from recal_bench.reporting.stability_text import slugs, write_stability
 from recal_bench.reporting.tables import LATENCY, as_csv, as_json, blocks, labels
 
 _READING = """\
@@ -40,14 +42,17 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
         raise RecalBenchError(f"{out} is a file: --out takes a folder")
     out.mkdir(parents=True, exist_ok=True)
     made = tables(runs, baseline)
+    reports = stability(runs) if any(map(has_log, runs)) else []
+    stability_paths, curves = write_stability(reports, out, command)
     sections, pictures = [], list[Path]()
-    for table, group, slug in zip(made, groups, _slugs([table.data for table in made]), strict=True):
-        drawn = [
-            ("Cost against accuracy on test", cost_quality(table, out / f"{slug}-cost-quality")),
-            ("Utility on validation during training", training_curves(table, group, out / f"{slug}-training")),
-        ]
-        pictures += [path for _, paths in drawn for path in paths]
-        shown = [f"![{what}{_simulated(table)}]({paths[0].name})" for what, paths in drawn if paths]
+    for index, slug in enumerate(slugs([table.data for table in made])):
+        table, group = made[index], groups[index]
+        drawn = cost_quality(table, out / f"{slug}-cost-quality")
+        pictures += drawn
+        shown = [f"![Cost against accuracy on test{_simulated(table)}]({drawn[0].name})"] if drawn else []
+        if index in curves:
+            shown.append(f"![Training curves{_simulated(table)}]({curves[index].name})")
+            shown.append("How steady the routers were trained: [stability.md](stability.md).")
         parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
         sections.append("\n\n".join(parts))
     head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
@@ -58,7 +63,7 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     }
     for name, text in texts.items():
         (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
-    return [*(out / name for name in texts), *pictures]
+    return [*(out / name for name in texts), *pictures, *stability_paths]
 
 
 def _require_rows(group: list[Run]) -> None:
@@ -77,20 +82,6 @@ def _require_rows(group: list[Run]) -> None:
     raise RecalBenchError(
         f"the leaderboard of {data.name} (alpha {data.alpha:g}) lacks {', '.join(absent)}: add them with `{command}`"
     )
-
-
-def _slugs(datas: Sequence[Data]) -> list[str]:
-    """A file name for each table: its outcomes' name, numbered where several tables share it."""
-    slugs: list[str] = []
-    for data in datas:
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower() or "outcomes"
-        count = 2
-        unique = slug
-        while unique in slugs:
-            unique = f"{slug}-{count}"
-            count += 1
-        slugs.append(unique)
-    return slugs
 
 
 def _simulated(table: Table) -> str:

@@ -1,8 +1,7 @@
-"""Pictures, as SVG and PNG: cost against quality, and training curves. The same rows give the same bytes."""
+"""Cost against quality, as SVG and PNG. The same rows give the same bytes."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -55,41 +54,6 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     _key(axes, table.baseline, any(row.reference for row, *_ in points))
     _place_labels(figure, axes, [(name, cost, accuracy) for _, name, cost, accuracy in points], hull)
     return _save(figure, stem)
-
-
-def training_curves(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
-    """Validation utility against training step: the mean of the seeds, in a band from the lowest to the highest seed.
-
-    Of `runs`, those of the table that log `validation_utility` are drawn; no file where none does.
-    """
-    drawn = []
-    for row, name in zip(table.rows, labels(table.rows), strict=True):
-        curves = [validation_curve(run) for run in runs if _is_of(run, table, row)]
-        merged: dict[float, list[float]] = defaultdict(list)
-        for step, value in (pair for curve in curves for pair in curve):
-            merged[step].append(value)
-        if merged:
-            steps = sorted(merged)
-            drawn.append((f"{name} ({len([curve for curve in curves if curve])})", steps, [merged[s] for s in steps]))
-    if not drawn:
-        return []
-    figure, axes = _figure()
-    for (name, steps, values), (colour, dash) in zip(drawn, _LINES * (1 + len(drawn) // len(_LINES)), strict=False):
-        axes.plot(steps, [np.mean(each) for each in values], dash, color=colour, label=name, linewidth=1.5)
-        low, high = [min(each) for each in values], [max(each) for each in values]
-        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_xlabel("training step")
-    axes.set_ylabel("utility on validation")
-    axes.set_title(title(table), fontsize=8)
-    axes.legend(title="router (seeds)", fontsize=7, title_fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
-    return _save(figure, stem)
-
-
-def validation_curve(run: Run) -> list[tuple[float, float]]:
-    """The (step, validation utility) pairs of a run's training log, in order; empty where it keeps none."""
-    pairs = [(line.get("step"), line.get("validation_utility")) for line in run.metrics()]
-    known = [(step, value) for step, value in pairs if step is not None and value is not None]
-    return sorted((float(step), float(value)) for step, value in known if np.isfinite(value))
 
 
 def upper_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -220,6 +184,7 @@ def _outside(box: Any, frame: Any) -> float:
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as `stem`.svg and `stem`.png; the same figure gives the same bytes."""
     import matplotlib
 
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]

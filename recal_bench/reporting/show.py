@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tabulate import tabulate
 
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.records import Run
 from recal_bench.reporting.entries import decisions_of
-from recal_bench.reporting.plots import validation_curve
+from recal_bench.reporting.logs import curves_of, is_torn
 from recal_bench.reporting.tables import UNKNOWN, WIDTH
 
 if TYPE_CHECKING:
@@ -42,6 +44,40 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     )
     lost = most_regretted(run, oracle, worst) if oracle else "No oracle of the same outcomes lies beside this run."
     return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
+
+
+def diagnose_run(run: Run) -> str:
+    """The failure modes that a run's training shows, each with its numbers and what to change.
+
+    Raises RecalBenchError where the run keeps no training log, or a damaged one.
+    """
+    columns, configuration = curves_of(run), run.record.configuration
+    if is_torn(run):
+        raise RecalBenchError(f"the training log of {run.folder} is damaged: run it again with --fresh")
+    if not columns:
+        raise RecalBenchError(
+            f"{run.folder} keeps no training log ({configuration.router}): diagnose a router that is trained, say recal"
+        )
+    found = diagnose(columns)
+    title = f"{configuration.router}, seed {configuration.seed}, on {configuration.data.name}"
+    parts = [
+        "\n".join(
+            textwrap.fill(line, WIDTH, initial_indent=indent, subsequent_indent=" " * 10)
+            for indent, line in (
+                (f"{number}. ", finding.name),
+                ("   shows: ", finding.evidence),
+                ("   change: ", finding.change),
+            )
+        )
+        for number, finding in enumerate(found.findings, 1)
+    ]
+    if not parts:
+        parts = [
+            f"No failure mode shows: the training looks healthy ({len(MODES) - len(found.not_judged)} modes judged)."
+        ]
+    if found.not_judged:
+        parts.append(f"Not judged, since the log lacks what it takes: {', '.join(found.not_judged)}.")
+    return "\n\n".join([title, *parts])
 
 
 def per_task_table(run: Run) -> str:
@@ -88,28 +124,28 @@ def most_regretted(run: Run, oracle: Run, n: int) -> str:
 
 def learning_curve(run: Run) -> str:
     """Validation utility against training step, drawn with characters."""
-    curve = validation_curve(run)
-    if len(run.metrics()) < (run.record.steps or 0):
+    curve = curves_of(run).get("validation_utility")
+    if is_torn(run):
         log = run.folder / "metrics.jsonl"
         return f"The training log is missing or damaged: {log} should hold {run.record.steps} steps."
-    if len(curve) < 2:
+    if curve is None or len(curve.step_N) < 2:
         return "This router keeps no learning curve."
     height, width = _CHART
-    step_S, value_S = np.array(curve).T
-    columns = min(width, len(curve))
+    step_N, value_N = curve
+    columns = min(width, len(step_N))
     # Equal shares of the curve, averaged, so that a long training fits the width.
-    value_C = np.array([part.mean() for part in np.array_split(value_S, columns)])
+    value_C = np.array([part.mean() for part in np.array_split(value_N, columns)])
     low, high = value_C.min(), value_C.max()
     level_C = np.round((value_C - low) / max(high - low, 1e-12) * (height - 1)).astype(int)
     rows = []
     for level in range(height - 1, -1, -1):
         edge = f"{high:8.4f}" if level == height - 1 else f"{low:8.4f}" if level == 0 else " " * 8
         rows.append(f"{edge} |" + "".join("*" if at == level else " " for at in level_C).rstrip())
-    first, last = f"{step_S[0]:g}", f"{step_S[-1]:g}"
+    first, last = f"{step_N[0]:g}", f"{step_N[-1]:g}"
     rows.append(" " * 9 + "+" + "-" * columns)
     rows.append(" " * 10 + first + " " * max(1, columns - len(first) - len(last)) + last)
-    best = int(np.argmax(value_S))
-    summary = f"best {value_S[best]:.4f} at step {step_S[best]:g}, last {value_S[-1]:.4f}"
+    best = int(np.argmax(value_N))
+    summary = f"best {value_N[best]:.4f} at step {step_N[best]:g}, last {value_N[-1]:.4f}"
     return f"Utility on validation by training step ({summary})\n\n" + "\n".join(rows)
 
 

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.reporting.compare import Comparison, Table
-from recal_bench.reporting.figures import Difference, Figures
+from recal_bench.reporting.figures import Difference, Figures, InterquartileMean
 
 WIDTH = 120
 FORMATS = ("table", "markdown", "csv", "json")
@@ -111,10 +111,34 @@ def _difference(row: Comparison, found: Difference | None, spec: str, scale: flo
     return _with_interval(found.difference, found.ci, spec, scale)
 
 
-def _p(found: Difference | None) -> str:
+def _p(found: Difference | InterquartileMean | None) -> str:
     if found is None or found.p_adjusted is None:
         return UNKNOWN
     return "<.001" if found.p_adjusted < 0.001 else f"{found.p_adjusted:.3f}"
+
+
+def _mde(found: Difference | None, spec: str, scale: float = 1) -> str:
+    return UNKNOWN if found is None else _number(found.mde, spec, scale)
+
+
+def _iqm(found: InterquartileMean | None, digits: int) -> str:
+    return UNKNOWN if found is None else _with_interval(found.value, found.ci, *_precision(found, digits))
+
+
+def _iqm_difference(row: Comparison, figures: Figures, digits: int) -> str:
+    found = figures.iqm
+    if found is None or found.difference is None:
+        return _difference(row, None, "")
+    spec, scale = _precision(found, digits)
+    return _with_interval(found.difference, found.difference_ci, "+" + spec, scale)
+
+
+def _precision(found: InterquartileMean, digits: int) -> tuple[str, float]:
+    return (".2f", 100) if found.metric == "accuracy" else (f".{digits}f", 1)
+
+
+def _improvement(found: Difference | None) -> str:
+    return UNKNOWN if found is None else f"{found.p_improvement:.2f}"
 
 
 def _usd(figures: Figures) -> str:
@@ -132,11 +156,21 @@ _UTILITY = (
     _Column("utility [95%]", 0, lambda row, f, digits: _with_interval(f.utility, f.utility_ci, f".{digits}f")),
     _Column("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
     _Column("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
+    _Column("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),
+    _Column("P(utility > BASELINE)", 12, lambda row, f, digits: _improvement(f.vs_baseline)),
 )
 # Where no utility may be reported, accuracy is what is left to hold against the baseline.
 _ACCURACY = (
     _Column("acc % vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.accuracy_vs_baseline, "+.2f", 100)),
     _Column("p", 1, lambda row, f, digits: _p(f.accuracy_vs_baseline)),
+    _Column("MDE, points", 5, lambda row, f, digits: _mde(f.accuracy_vs_baseline, ".2f", 100)),
+    _Column("P(accuracy > BASELINE)", 12, lambda row, f, digits: _improvement(f.accuracy_vs_baseline)),
+)
+_IQM = (
+    _Column("IQM of METRIC [95%]", 0, lambda row, f, digits: _iqm(f.iqm, digits)),
+    _Column("IQM vs BASELINE [95%]", 0, _iqm_difference),
+    _Column("p", 1, lambda row, f, digits: _p(f.iqm)),
+    _Column("utility", 1, lambda row, f, digits: _number(f.utility, f".{digits}f")),
 )
 _OTHERS = (
     _Column("acc %", 1, lambda row, f, digits: _number(f.accuracy_macro, ".2f", 100)),
@@ -154,25 +188,28 @@ _OTHERS = (
 
 def figures_table(table: Table, split: str | None, markdown: bool, but: Sequence[str] = ()) -> str:
     """The figures of one split (None: test), without the columns named in `but`."""
-    columns = [*(_ACCURACY if table.data.unknown_costs else _UTILITY), *_OTHERS]
+    by_accuracy = bool(table.data.unknown_costs)
+    first = _IQM if table.aggregate == "iqm" else _ACCURACY if by_accuracy else _UTILITY
+    columns = [*first, *_OTHERS]
     columns = [column for column in columns if column.header not in but]
     pairs = [(row, row if split is None else row.splits[split]) for row in table.rows]
     cells = {column: [column.cell(*pair, 4 if markdown else 3) for pair in pairs] for column in columns}
     columns = [column for column in columns if any(cell != UNKNOWN for cell in cells[column])]
     names, left_out = labels(table.rows), list[str]()
+    metric = "accuracy %" if by_accuracy else "utility"
+    named = {each: each.header.replace("BASELINE", table.baseline).replace("METRIC", metric) for each in columns}
     while True:
-        headers = [column.header.replace("BASELINE", table.baseline) for column in columns]
+        headers = [named[column] for column in columns]
         lines = list(zip(*(cells[column] for column in columns), strict=True))
         text = _grid(table, names, headers, lines, markdown)
         last = max(columns, key=lambda column: column.rank)
         if markdown or len(text.partition("\n")[0]) <= WIDTH or last.rank == 0:
             break
-        left_out.append(last.header)
+        left_out.append(named[last])
         columns.remove(last)
     if left_out:
-        text += (
-            f"\nLeft out to fit {WIDTH} columns, see --format markdown (csv and json have all): {', '.join(left_out)}"
-        )
+        line = f"Left out to fit {WIDTH} columns, see --format markdown (csv and json have all): {', '.join(left_out)}"
+        text += "\n" + textwrap.fill(line, WIDTH, break_on_hyphens=False)
     return text
 
 
@@ -252,10 +289,12 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = prefix + key
         if key == "settings":
             flat[name] = json.dumps(value, sort_keys=True)
-        elif key in ("ci", "utility_ci"):
+        elif key in ("ci", "utility_ci", "difference_ci"):
             flat[f"{name}.low"], flat[f"{name}.high"] = value or (None, None)
         elif key in ("vs_baseline", "accuracy_vs_baseline"):
             flat |= _flatten(value or dict.fromkeys(Difference.model_fields), f"{name}.")
+        elif key == "iqm" and value is None:
+            continue
         elif isinstance(value, dict):
             flat |= _flatten(value, f"{name}.")
         else:

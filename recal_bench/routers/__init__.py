@@ -11,6 +11,7 @@ from recal_bench.routers.interface import (
     Routes,
     Train,
     decide,
+    fit_seeds,
 )
 from recal_bench.routers.registry import (
     Spec,
@@ -39,6 +40,7 @@ __all__ = [
     "create",
     "decide",
     "discover",
+    "fit_seeds",
     "load_folder",
     "require_parts",
     "router",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -101,7 +101,9 @@ class Router(Protocol):
     """What every router has. Besides, it has `route` or `predict` (see `Routes` and `Predicts`).
 
     A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
-    `deterministic` routers give the same result for every seed and are run once.
+    `deterministic` routers give the same result for every seed and are run once. A class may have a class method
+    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and a
+    true attribute `sweeps` where `route` heeds `calls.objective.alpha`, whatever alpha it was fitted at.
     """
 
     deterministic: ClassVar[bool]
@@ -123,6 +125,16 @@ class Predicts(Protocol):
     """A router that predicts score and cost of every arm; the harness chooses the arm of the highest utility."""
 
     def predict(self, queries: Queries) -> Predictions: ...
+
+
+def fit_seeds(seeds: Sequence[Router], train: Train, validation: Train, contexts: Sequence[Context]) -> None:
+    """Fit routers of the same settings, one for each context: at once where their class can (`fit_seeds`)."""
+    at_once = getattr(seeds[0], "fit_seeds", None)
+    if at_once is not None:
+        at_once(seeds, train, validation, contexts)
+    else:
+        for router, context in zip(seeds, contexts, strict=True):
+            router.fit(train, validation, context)
 
 
 def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:

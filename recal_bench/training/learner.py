@@ -1,181 +1,247 @@
-"""A policy in training: one step, one evaluation, and all that persists between steps."""
+"""Policies in training, one for each seed, as one batched computation: a step, an evaluation, and what persists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from recal_bench.calibration import Calibration, CalibrationState, calibrate, has_spread, weighted_sum
-from recal_bench.policies.actions import Actions
+from recal_bench.calibration import Batch, Calibration, CalibrationState, estimate
+from recal_bench.policies.actions import ActionDistribution
 from recal_bench.policies.encoder_policy import EncoderPolicy
+from recal_bench.policies.price import JUDGED, draw_alphas, priced
 from recal_bench.rewards import Reward
+from recal_bench.training.examples import Examples
+from recal_bench.training.metrics import cheapest_arms, step_metrics
+from recal_bench.training.seeds import by_seed, of_seed, stack_seeds
 from recal_bench.training.selection import Selection, macro_mean
 from recal_bench.training.settings import Optimisation
 
 AVERAGING = 0.98
 LARGEST_NORM = 1.0
-
-
-class Examples(NamedTuple):
-    """Queries of one split. Scores, utilities, costs (in units of `cost_ref`) are 0 where an arm is not available."""
-
-    embedding_QE: Tensor
-    prior_QA: Tensor
-    available_QA: Tensor
-    score_QA: Tensor
-    cost_QA: Tensor | None
-    utility_QA: Tensor
-    dataset_Q: Tensor
-
-    def take(self, rows: Tensor) -> Examples:
-        parts: list[Any] = [None if part is None else part[rows] for part in self]
-        return Examples(*parts)
+TINY = 1e-6
 
 
 @dataclass
 class Learner:
-    """`tasks` names the datasets; `generator` is the only source of randomness; `cost_ref` is in USD."""
+    """S seeds of one policy. `generators` (one a seed) are the only source of randomness; `tasks` names the datasets.
+
+    `price` says whether the policy is for the reward's alpha or for any. `cost_ref` is in USD; `best_single` is
+    the utility on validation of the arm that is best on train.
+    """
 
     policy: EncoderPolicy
+    generators: list[torch.Generator]
     reward: Reward
+    estimator: str
     calibration: Calibration
     settings: Optimisation
+    price: Literal["fixed", "conditioned"]
     tasks: tuple[str, ...]
     cost_ref: float | None
-    generator: torch.Generator
+    best_single: float
+    train: Examples
+    validation: Examples
 
     def __post_init__(self) -> None:
-        device = self.policy.device
+        device, n_seeds = self.policy.device, len(self.generators)
         self.step = 0
         self.weight_K = torch.tensor(self.reward.weights, device=device)
-        n_components = len(self.reward.names) if self.calibration.components else 1
-        self.state = CalibrationState.empty(
-            torch.zeros(n_components, device=device), torch.zeros(len(self.tasks), device=device)
-        )
-        self.buffer_N = torch.zeros(0, device=device)
+        summed = self.estimator == "recal" and not self.calibration.components
+        like_K = torch.zeros(1 if summed else len(self.reward.names), device=device)
+        empty = CalibrationState.empty(like_K, torch.zeros(len(self.tasks), device=device))
+        self.state = CalibrationState.unpack(stack_seeds([empty.pack()] * n_seeds))
+        self.buffers = [torch.zeros(0, device=device) for _ in self.generators]
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate)
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
-        self.selection = Selection()
+        self.selections = [Selection() for _ in self.generators]
+        count_A = self.train.available_QA.sum(dim=0).clamp(min=1)
+        self.cost_rank_A = (self.train.cost_QA.sum(dim=0) / count_A).argsort().argsort()
 
-    def improve(self, train: Examples) -> dict[str, float]:
-        """One step: draw, reward, calibrate, and raise the clipped objective. Returns what to log."""
+    def improve(self) -> list[dict[str, float]]:
+        """One step: draw, reward, calibrate, and raise the clipped objective. Returns what to log, for each seed."""
         settings = self.settings
-        rows = torch.randint(len(train.dataset_Q), (settings.batch_size,), generator=self.generator)
-        batch = train.take(rows.to(self.policy.device))
+        draws = [
+            torch.randint(len(self.train.dataset_Q), (settings.batch_size,), generator=generator)
+            for generator in self.generators
+        ]
+        batch = self.train.take(torch.stack(draws).to(self.policy.device))
+        alpha_SQ1 = self._alphas()
         with torch.no_grad():
-            before = self.policy(batch.embedding_QE, batch.prior_QA, batch.available_QA)
-            actions = before.sample(settings.group_size, self.generator)
-            log_before_QG = before.log_prob(actions)
-            reward_QGK, self.buffer_N = self.reward(
+            before = self._distribution(batch, alpha_SQ1)
+            if self.estimator == "expected":
+                actions = before.everything()
+            else:
+                actions = before.sample(settings.group_size, self.generators)
+            log_before_SQG = before.log_prob(actions)
+            reward_SQGK, self.buffers = self.reward(
                 actions.well_formed_QG,
-                batch.score_QA.gather(1, actions.arm_QG),
-                None if batch.cost_QA is None else batch.cost_QA.gather(1, actions.arm_QG),
-                self.buffer_N,
+                batch.score_QA.gather(-1, actions.arm_QG),
+                batch.cost_QA.gather(-1, actions.arm_QG),
+                self.buffers,
             )
-            everything_QG = torch.ones_like(actions.well_formed_QG)
-            advantage_QG, self.state = calibrate(
-                reward_QGK,
-                self.weight_K,
-                self.reward.outcome,
-                batch.dataset_Q,
-                everything_QG,
-                self.state,
-                self.calibration,
+            weight = self._weights(alpha_SQ1)
+            valid_SQG = batch.available_QA.gather(-1, actions.arm_QG) | ~actions.well_formed_QG
+            advantage_SQG, self.state = self._estimate(
+                Batch(
+                    reward_QGK=reward_SQGK,
+                    weight_K=weight,
+                    outcome_QG=reward_SQGK[..., self.reward.outcome],
+                    share_QG=actions.share_QG,
+                    dataset_Q=batch.dataset_Q,
+                    valid_QG=valid_SQG,
+                )
             )
         learning_rate = settings.learning_rate * (1 - self.step / settings.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        untrained = self.policy.untrained(batch.prior_QA, batch.available_QA)
+        embedding_SQE, prior_SQA = self._priced(batch, alpha_SQ1)
+        untrained = self.policy.untrained(prior_SQA, batch.available_QA)
         for _ in range(settings.epochs):
-            now = self.policy(batch.embedding_QE, batch.prior_QA, batch.available_QA)
-            ratio_QG = (now.log_prob(actions) - log_before_QG).exp()
-            clipped_QG = ratio_QG.clamp(1 - settings.clip, 1 + settings.clip)
-            gain = torch.minimum(ratio_QG * advantage_QG, clipped_QG * advantage_QG).mean()
-            entropy, kl = now.entropy().mean(), now.kl(untrained).mean()
+            now: ActionDistribution = self.policy(embedding_SQE, prior_SQA, batch.available_QA)
+            ratio_SQG = (now.log_prob(actions) - log_before_SQG).exp()
+            clipped_SQG = ratio_SQG.clamp(1 - settings.clip, 1 + settings.clip_high)
+            gain_S = torch.minimum(ratio_SQG * advantage_SQG, clipped_SQG * advantage_SQG).mean(dim=(-2, -1))
+            entropy_S, kl_S = now.entropy().mean(dim=-1), now.kl(untrained).mean(dim=-1)
             self.optimizer.zero_grad()
-            (-gain - settings.entropy * entropy + settings.kl * kl).backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), LARGEST_NORM)
+            (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum().backward()  # type: ignore[no-untyped-call]
+            norm_S = self._clip_gradients()
             self.optimizer.step()
         for name, value in self.policy.state_dict().items():
-            self.average[name] = torch.lerp(self.average[name], value, 1 - AVERAGING)
+            self.average[name].lerp_(value, 1 - AVERAGING)
         self.step += 1
-        total_QG = weighted_sum(reward_QGK, self.weight_K)
-        return {
-            "step": self.step,
-            "reward": float(total_QG.mean()),
-            **self._component_metrics(reward_QGK),
-            **self._action_metrics(actions),
-            "groups_without_spread": float((~has_spread(total_QG, everything_QG, axis=1)).float().mean()),
-            "entropy": entropy.item(),
-            "kl": kl.item(),
-            "gradient_norm": norm.item(),
-            "clip_fraction": float((ratio_QG != clipped_QG).float().mean()),
-            "learning_rate": learning_rate,
+        metrics = {
+            "entropy": entropy_S.detach(),
+            "kl": kl_S.detach(),
+            "gradient_norm": norm_S,
+            "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
+        if self.estimator == "recal":
+            scale_SD = self.state.scale_D.value_N.sqrt()
+            metrics |= {f"advantage_scale/{task}": scale_SD[:, d] for d, task in enumerate(self.tasks)}
+        metrics |= step_metrics(
+            actions, reward_SQGK, weight, advantage_SQG, valid_SQG, batch, self.reward, self.tasks, self.cost_rank_A
+        )
+        return [
+            {"step": self.step, **line, "learning_rate": learning_rate}
+            for line in by_seed(metrics, len(self.generators))
+        ]
 
-    def _component_metrics(self, reward_QGK: Tensor) -> dict[str, float]:
-        flat_NK = reward_QGK.flatten(0, 1)
-        mean_K, std_K = flat_NK.mean(dim=0).tolist(), flat_NK.std(dim=0, correction=0).tolist()
-        scale_D = self.state.scale_D.value_N.sqrt().tolist()
-        return {
-            **{f"component_mean/{name}": mean for name, mean in zip(self.reward.names, mean_K, strict=True)},
-            **{f"component_std/{name}": std for name, std in zip(self.reward.names, std_K, strict=True)},
-            **{f"advantage_scale/{task}": scale for task, scale in zip(self.tasks, scale_D, strict=True)},
-        }
+    def _alphas(self) -> Tensor:
+        """The price of cost of each query of a batch: `[S, B, 1]`, or `[1]` where there is one for all."""
+        if self.price == "fixed":
+            return torch.tensor([self.reward.alpha], device=self.policy.device)
+        drawn = [draw_alphas(self.settings.batch_size, generator) for generator in self.generators]
+        return torch.stack(drawn).to(self.policy.device)[..., None]
 
-    def _action_metrics(self, actions: Actions) -> dict[str, float]:
-        count_A = torch.bincount(actions.arm_QG[actions.well_formed_QG], minlength=1)
-        return {
-            "malformed_share": float((~actions.well_formed_QG).float().mean()),
-            "top_arm_share": float(count_A.max() / count_A.sum().clamp(min=1)),
-        }
+    def _weights(self, alpha_SQ1: Tensor) -> Tensor:
+        """What a unit of each component is worth: `[K]`, or `[S, Q, 1, K]` where alpha differs between queries."""
+        if self.price == "fixed":
+            return self.weight_K
+        weight_SQ1K = self.weight_K.repeat(*alpha_SQ1.shape, 1)
+        weight_SQ1K[..., -1] = alpha_SQ1
+        return weight_SQ1K
+
+    def _priced(self, examples: Examples, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        return priced(examples.embedding_QE, examples.prior_score_QA, examples.prior_cost_QA, alpha, self.price)
+
+    def _distribution(self, examples: Examples, alpha: Tensor) -> ActionDistribution:
+        embedding, prior = self._priced(examples, alpha)
+        distribution: ActionDistribution = self.policy(embedding, prior, examples.available_QA)
+        return distribution
+
+    def _estimate(self, batch: Batch) -> tuple[Tensor, CalibrationState]:
+        """The estimator, for every seed on its own."""
+
+        def one(of_one: Batch, state: CalibrationState) -> tuple[Tensor, CalibrationState]:
+            return estimate(self.estimator, of_one, self.reward.outcome, state, self.calibration)
+
+        in_dims = Batch(*(0 for _ in batch))._replace(weight_K=None if batch.weight_K.ndim == 1 else 0)
+        advantage_SQG, state = torch.vmap(one, in_dims=(in_dims, 0))(batch, self.state)
+        return advantage_SQG, state
+
+    def _clip_gradients(self) -> Tensor:
+        """Bound each seed's gradient norm; returns the norms before, `[S]`."""
+        gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
+        norm_S = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
+        factor_S = (LARGEST_NORM / (norm_S + TINY)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(factor_S[:, None, None])
+        return norm_S
 
     @torch.no_grad()
-    def evaluate(self, validation: Examples) -> dict[str, float]:
-        """Judge the averaged policy's likeliest arms; remember the policy if it is to be kept. Returns what to log."""
-        inputs = (validation.embedding_QE, validation.prior_QA, validation.available_QA)
+    def evaluate(self) -> list[dict[str, float]]:
+        """Judge the averaged policies' likeliest arms; remember those to be kept. Returns what to log, for each seed.
+
+        What is logged is at the reward's alpha. A conditioned policy is kept by its mean utility over several.
+        """
+        validation, judged_SQ = self.validation, []
+        for alpha in JUDGED if self.price == "conditioned" else (self.reward.alpha,):
+            judged_SQ.append(self._judge(alpha)[0])
+        utility_SQ, score_SQ, cost_SQ, cheapest_SQ, arm_SQ, malformed_S = self._judge(self.reward.alpha)
+        judged = torch.stack(judged_SQ).mean(dim=0)
+        lines = []
+        for seed, selection in enumerate(self.selections):
+            selection.consider(judged[seed], validation.dataset_Q, of_seed(self.average, seed))
+            line = {
+                "validation_utility": macro_mean(utility_SQ[seed], validation.dataset_Q),
+                "validation_score": macro_mean(score_SQ[seed], validation.dataset_Q),
+                "validation_top_arm_share": float(torch.bincount(arm_SQ[seed]).max() / len(arm_SQ[seed])),
+                "validation_malformed_share": float(malformed_S[seed]),
+                "validation_best_single": self.best_single,
+            }
+            if self.reward.has_cost and self.cost_ref is not None:
+                line["validation_cost_usd_per_1k"] = 1000 * self.cost_ref * float(cost_SQ[seed].mean())
+                line["validation_cheapest_share"] = float(cheapest_SQ[seed].float().mean())
+            lines.append(line)
+        return lines
+
+    def _judge(self, alpha: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Utility, score, cost, whether it is the cheapest arm, and arm of each choice, `[S, Q]`; malformed `[S]`."""
+        validation, n_seeds = self.validation, len(self.generators)
+        inputs = (*self._priced(validation, torch.tensor([alpha], device=self.policy.device)), validation.available_QA)
         actions = torch.func.functional_call(self.policy, self.average, inputs)
-        arm_Q1 = actions.log_arm_QA.argmax(dim=-1, keepdim=True)
-        utility_Q = validation.utility_QA.gather(1, arm_Q1)[:, 0]
-        utility = self.selection.consider(utility_Q, validation.dataset_Q, self.average)
-        metrics = {
-            "validation_utility": utility,
-            "validation_score": macro_mean(validation.score_QA.gather(1, arm_Q1)[:, 0], validation.dataset_Q),
-            "validation_top_arm_share": float(torch.bincount(arm_Q1[:, 0]).max() / len(arm_Q1)),
-            "validation_malformed_share": float(torch.sigmoid(-actions.format_logit_Q).mean()),
-        }
-        if validation.cost_QA is not None and self.cost_ref is not None:
-            mean_cost = float(validation.cost_QA.gather(1, arm_Q1).mean())
-            metrics["validation_cost_usd_per_1k"] = 1000 * self.cost_ref * mean_cost
-        return metrics
+        arm_SQ1 = actions.log_arm_QA.argmax(dim=-1, keepdim=True)
+        score_SQ, cost_SQ = (
+            value_QA.expand(n_seeds, -1, -1).gather(-1, arm_SQ1)[..., 0]
+            for value_QA in (validation.score_QA, validation.cost_QA)
+        )
+        cheapest_Q = cheapest_arms(self.cost_rank_A, validation.available_QA)
+        malformed_S = torch.sigmoid(-actions.format_logit_Q).mean(dim=-1)
+        arm_SQ = arm_SQ1[..., 0]
+        return score_SQ - alpha * cost_SQ, score_SQ, cost_SQ, arm_SQ == cheapest_Q, arm_SQ, malformed_S
 
-    def finish(self) -> None:
-        """Give the policy the parameters that were kept."""
-        self.policy.load_state_dict(self.selection.kept or self.average)
+    def kept(self) -> list[dict[str, Tensor]]:
+        """The parameters to be kept of each seed, the seed's axis (of length 1) included."""
+        return [
+            {name: value[None] for name, value in (selection.kept or of_seed(self.average, seed)).items()}
+            for seed, selection in enumerate(self.selections)
+        ]
 
-    def pack(self) -> dict[str, Any]:
-        """All that persists between steps, for a checkpoint."""
+    def pack(self, seed: int) -> dict[str, Any]:
+        """All of one seed that persists between steps, for a checkpoint."""
         return {
             "step": self.step,
-            "policy": self.policy.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "calibration": self.state.pack(),
-            "buffer": self.buffer_N,
-            "selection": self.selection.pack(),
-            "generator": self.generator.get_state(),
+            "policy": of_seed(self.policy.state_dict(), seed),
+            "average": of_seed(self.average, seed),
+            "optimizer": of_seed({str(i): dict(each) for i, each in enumerate(self.optimizer.state.values())}, seed),
+            "calibration": of_seed(self.state.pack(), seed),
+            "buffer": self.buffers[seed],
+            "selection": self.selections[seed].pack(),
+            "generator": self.generators[seed].get_state(),
         }
 
-    def restore(self, packed: dict[str, Any]) -> None:
-        """Go on from what `pack` gave."""
-        self.step = packed["step"]
-        self.policy.load_state_dict(packed["policy"])
-        self.average = packed["average"]
-        self.optimizer.load_state_dict(packed["optimizer"])
-        self.state = CalibrationState.unpack(packed["calibration"])
-        self.buffer_N = packed["buffer"]
-        self.selection = Selection(**packed["selection"])
-        self.generator.set_state(packed["generator"])
+    def restore(self, packed: list[dict[str, Any]]) -> None:
+        """Go on from what `pack` gave, all seeds at the same step."""
+        self.step = packed[0]["step"]
+        self.policy.load_state_dict(stack_seeds([each["policy"] for each in packed]))
+        self.average = stack_seeds([each["average"] for each in packed])
+        moments = stack_seeds([each["optimizer"] for each in packed])
+        self.optimizer.state.update(zip(self.policy.parameters(), moments.values(), strict=True))
+        self.state = CalibrationState.unpack(stack_seeds([each["calibration"] for each in packed]))
+        self.buffers = [each["buffer"] for each in packed]
+        self.selections = [Selection(**each["selection"]) for each in packed]
+        for generator, each in zip(self.generators, packed, strict=True):
+            generator.set_state(each["generator"])

@@ -12,8 +12,9 @@ class Optimisation:
     """The fields of every router that the loop trains.
 
     `group_size` actions are drawn for each of `batch_size` queries a step; `epochs` gradient steps reuse them, and with
-    more than one `clip` bounds how far the policy may go from the one that drew them. `entropy` and `kl` (to the
-    untrained policy) weigh the bonus and the penalty. The learning rate falls linearly to 0.
+    more than one `clip` (downwards) and `clip_high` (upwards) bound how far the policy may go from the one that drew
+    them. `entropy` and `kl` (to the untrained policy) weigh the bonus and the penalty. The learning rate falls linearly
+    to 0.
     """
 
     steps: PositiveInt = 400
@@ -22,5 +23,6 @@ class Optimisation:
     epochs: PositiveInt = 1
     learning_rate: PositiveFloat = 7e-4
     clip: PositiveFloat = 0.2
+    clip_high: PositiveFloat = 0.2
     entropy: NonNegativeFloat = 0.0
     kl: NonNegativeFloat = 0.0

@@ -9,7 +9,9 @@ import pytest
 from synthetic_runs import World, write_run, write_standard_runs
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.evaluation.bootstrap import iqm
+from recal_bench.evaluation.metrics import task_means
+from recal_bench.evaluation.statistics import crossed_interval, mde
 from recal_bench.records import read_runs
 from recal_bench.reporting.compare import compare, tables
 from recal_bench.reporting.tables import as_json
@@ -33,6 +35,7 @@ CONTRACT = [
     "utility",
     "utility_ci",
     "vs_baseline",
+    "iqm",
     "gap_closed",
     "regret",
     "top_arm_share",
@@ -63,7 +66,12 @@ def test_rows_have_the_keys_of_the_contract_and_no_nan(tmp_path):
         json.dumps(values, allow_nan=False)
         assert values["cost_usd_per_1k"] is values["savings"] is values["regret"] is values["collapse_rate"] is None
         if row.router == "recal":
-            assert set(values["vs_baseline"]) == {"difference", "ci", "p_adjusted", "p_improvement"}
+            keys = {"metric", "difference", "ci", "p_adjusted", "p_improvement", "mde"}
+            assert set(values["vs_baseline"]) == set(values["accuracy_vs_baseline"]) == keys
+            assert [values[name]["metric"] for name in ("vs_baseline", "accuracy_vs_baseline")] == [
+                "utility",
+                "accuracy",
+            ]
 
 
 def test_figures_agree_with_the_decisions(tmp_path):
@@ -279,3 +287,75 @@ def test_no_test_split_is_refused(tmp_path):
     write_standard_runs(tmp_path, World(splits=("ood",)))
     with pytest.raises(RecalBenchError, match="no test query"):
         compare(read_runs(tmp_path))
+
+
+def test_detectable_differences_stand_beside_the_p(tmp_path):
+    world = World(unknown_costs=0)
+    write_standard_runs(tmp_path, world)
+    write_run(tmp_path, world, "same", np.ones(120, dtype=int), deterministic=True)
+    runs = read_runs(tmp_path)
+    (table,) = tables(runs)
+    by_router = {row.router: row for row in table.rows}
+    utility = {
+        router: np.stack([run.decisions()["utility"] for run in runs if run.record.configuration.router == router])
+        for router in ("recal", "best-single")
+    }
+    expected = mde([utility["recal"] - utility["best-single"]], world.keys["task"].to_numpy(dtype=object))
+    assert by_router["recal"].vs_baseline.mde == pytest.approx(expected)
+    assert by_router["oracle"].vs_baseline.mde is None
+    # A router that does what the baseline does has no query to be told by.
+    assert by_router["same"].vs_baseline.mde is None
+    sizes = [row.vs_baseline.mde for row in table.rows if row.vs_baseline and row.vs_baseline.mde]
+    (note,) = [note for note in table.notes if "MDE" in note]
+    assert f"±{min(sizes):.3f} (" in note
+    assert f"to ±{max(sizes):.3f} (" in note
+    assert "difference of utility to best-single" in note
+
+
+def test_without_utility_the_detectable_difference_is_in_points(tmp_path):
+    write_standard_runs(tmp_path, World(unknown_costs=7))
+    (table,) = tables(read_runs(tmp_path), aggregate="iqm")
+    assert any("difference of accuracy to best-single" in note and " points (" in note for note in table.notes)
+    assert {row.iqm.metric for row in table.rows} == {"accuracy"}
+
+
+def test_interquartile_means_only_where_asked(tmp_path):
+    world = World(tasks=("a", "b", "c", "d", "e"), splits=("ood", "test"), queries=20)
+    write_standard_runs(tmp_path, world)
+    runs = read_runs(tmp_path)
+    plain, rows = compare(runs), rows_by_router(runs, aggregate="iqm")
+    assert all(row.iqm is None and row.splits["ood"].iqm is None for row in plain)
+    recal = rows["recal"]
+    frames = [run.decisions() for run in runs if run.record.configuration.router == "recal"]
+    frames = [frame[frame["split"] == "test"] for frame in frames]
+    score_ST = task_means(np.stack([frame["utility"] for frame in frames]), frames[0]["task"].to_numpy(dtype=object))
+    assert recal.iqm.value == pytest.approx(iqm(score_ST))
+    assert recal.iqm.ci[0] < recal.iqm.value < recal.iqm.ci[1]
+    assert recal.iqm.difference == pytest.approx(recal.iqm.value - rows["best-single"].iqm.value)
+    assert recal.iqm.p_adjusted < 0.001
+    assert recal.splits["ood"].iqm.value != recal.iqm.value
+    assert rows["best-single"].iqm.difference is rows["oracle"].iqm.p_adjusted is None
+    # Every other figure stays what it was.
+    without = {"iqm": None, "splits": {}}
+    assert {name: row.model_copy(update=without) for name, row in rows.items()} == {
+        row.router: row.model_copy(update=without) for row in plain
+    }
+    ranked = [row.iqm.value for row in rows.values() if not row.reference]
+    assert ranked == sorted(ranked, reverse=True)
+
+
+def test_one_seed_makes_an_interquartile_mean_drop_tasks_and_that_is_said(tmp_path):
+    write_standard_runs(tmp_path / "five", World(tasks=("a", "b", "c", "d", "e"), queries=10))
+    write_standard_runs(tmp_path / "three", World())
+    five, three = (tables(read_runs(tmp_path / name), aggregate="iqm")[0] for name in ("five", "three"))
+    assert any("one seed and 5 tasks the IQM leaves out 2 of them (best-single" in note for note in five.notes)
+    assert any("one seed and 3 tasks the IQM is the plain mean" in note for note in three.notes)
+    single = next(row for row in three.rows if row.router == "best-single")
+    assert single.iqm.value == pytest.approx(single.utility)
+    assert single.iqm.ci == pytest.approx(single.utility_ci)
+
+
+def test_an_unknown_aggregate_is_refused(tmp_path):
+    write_standard_runs(tmp_path, World())
+    with pytest.raises(RecalBenchError, match="no aggregate median: choose one of mean, iqm"):
+        tables(read_runs(tmp_path), aggregate="median")

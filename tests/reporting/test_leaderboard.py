@@ -25,6 +25,8 @@ def test_a_leaderboard_is_the_same_every_time_and_complete(tmp_path):
         "leaderboard.json",
         "embedded-cost-quality.svg",
         "embedded-cost-quality.png",
+        "stability.md",
+        "stability.json",
         "embedded-training.svg",
         "embedded-training.png",
     ]
@@ -37,6 +39,8 @@ def test_a_leaderboard_is_the_same_every_time_and_complete(tmp_path):
     assert "hash `0123456789ab`" in text
     assert "recal 0, 1, 2" in text
     assert "(embedded-cost-quality.svg)" in text
+    assert "(embedded-training.svg)" in text
+    assert "(stability.md)" in text
     parsed = json.loads(paths[2].read_text())
     assert parsed["command"] == COMMAND
     assert parsed["tables"][0]["data"]["hash"] == "0123456789ab"
@@ -108,6 +112,16 @@ def test_a_command_keeps_its_data_and_loses_its_router(tmp_path):
 def test_without_costs_no_cheapest_is_asked_for(tmp_path):
     write_standard_runs(tmp_path / "runs", World(unknown_costs=3))
     assert write_leaderboard(read_runs(tmp_path / "runs"), tmp_path / "out", COMMAND)
+
+
+def test_without_any_training_log_there_is_no_stability(tmp_path):
+    write_standard_runs(tmp_path / "runs", World())
+    runs = [run for run in read_runs(tmp_path / "runs") if run.record.configuration.router != "recal"]
+    names = {path.name for path in write_leaderboard(runs, tmp_path / "out", COMMAND)}
+    assert names == {
+        "README.md", "leaderboard.csv", "leaderboard.json", "toy-cost-quality.svg", "toy-cost-quality.png",
+    }  # fmt: skip
+    assert "stability.md" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -7,7 +7,7 @@ from synthetic_runs import World, write_standard_runs
 
 from recal_bench.records import read_runs
 from recal_bench.reporting.compare import tables
-from recal_bench.reporting.plots import cost_quality, training_curves, upper_hull, validation_curve
+from recal_bench.reporting.plots import cost_quality, upper_hull
 
 points = st.lists(st.tuples(st.integers(0, 50).map(float), st.integers(0, 50).map(float)), min_size=1, max_size=20)
 
@@ -35,11 +35,11 @@ def test_pictures_are_written_twice_alike(tmp_path):
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        paths = [*cost_quality(table, folder / "cost.quality"), *training_curves(table, runs, folder / "training")]
+        paths = cost_quality(table, folder / "cost.quality")
         drawn.append({path.name: path.read_bytes() for path in paths})
-    assert sorted(drawn[0]) == ["cost.quality.png", "cost.quality.svg", "training.png", "training.svg"]
+    assert sorted(drawn[0]) == ["cost.quality.png", "cost.quality.svg"]
     assert drawn[0] == drawn[1]
-    assert b"<dc:date>" not in drawn[0]["training.svg"]
+    assert b"<dc:date>" not in drawn[0]["cost.quality.svg"]
 
 
 def test_nothing_is_drawn_where_nothing_is_known(tmp_path):
@@ -47,12 +47,3 @@ def test_nothing_is_drawn_where_nothing_is_known(tmp_path):
     runs = [run for run in read_runs(tmp_path) if run.record.configuration.router != "recal"]
     (table,) = tables(runs)
     assert cost_quality(table, tmp_path / "x") == []
-    assert training_curves(table, runs, tmp_path / "x") == []
-
-
-def test_a_curve_holds_the_steps_that_were_validated(tmp_path):
-    write_standard_runs(tmp_path, World(), seeds=1)
-    run = next(run for run in read_runs(tmp_path) if run.record.configuration.router == "recal")
-    log = '{"step": 0, "loss": 1}\n{"step": 5, "validation_utility": 0.5}\n{"step": 9, "validation_utility": null}\n'
-    (run.folder / "metrics.jsonl").write_text(log + '{"step": 10, "valid')
-    assert validation_curve(run) == [(5, 0.5)]

@@ -135,3 +135,32 @@ def test_an_unknown_format_is_refused(made):
     with pytest.raises(RecalBenchError, match="no format html"):
         render(made[0], "html")
     assert FORMATS == ("table", "markdown", "csv", "json")
+
+
+def test_the_probability_of_improvement_names_its_metric(made, tmp_path):
+    assert "P(utility > best-single)" in render(made[0], "markdown")
+    write_standard_runs(tmp_path / "other", World(unknown_costs=7))
+    accuracies = tables(read_runs(tmp_path / "other"))
+    assert "P(accuracy > best-single)" in render(accuracies[0], "markdown")
+    assert "MDE, points" in render(accuracies[0], "markdown")
+    rows = list(csv.DictReader(io.StringIO(render_all(made, "csv"))))
+    assert rows[0]["vs_baseline.metric"] == "utility"
+    assert rows[0]["accuracy_vs_baseline.metric"] == "accuracy"
+    assert float(rows[0]["vs_baseline.mde"]) > 0
+
+
+@pytest.mark.parametrize("unknown_costs", [0, 7])
+def test_interquartile_means_take_the_place_of_the_means(tmp_path, unknown_costs):
+    write_standard_runs(tmp_path, World(unknown_costs=unknown_costs, tasks=("a", "b", "c", "d", "e")))
+    found = tables(read_runs(tmp_path), aggregate="iqm")
+    text = render(found[0])
+    assert max(map(len, text.splitlines())) <= WIDTH
+    head = next(line for line in text.splitlines() if line.startswith("router"))
+    assert ("IQM of accuracy % [95%]" if unknown_costs else "IQM of utility [95%]") in head
+    assert "IQM vs best-single [95%]" in head
+    assert "baseline" in next(line for line in text.splitlines() if line.startswith("best-single"))
+    lines = list(csv.DictReader(io.StringIO(render_all(found, "csv"))))
+    assert float(lines[0]["iqm.ci.low"]) < float(lines[0]["iqm.value"])
+    assert float(lines[0]["iqm.difference_ci.low"]) < float(lines[0]["iqm.difference"])
+    means = render_all(tables(read_runs(tmp_path)), "csv")
+    assert "iqm" not in means.splitlines()[0]

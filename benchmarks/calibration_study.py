@@ -1,0 +1,154 @@
+"""The calibration study: every estimator, every ablation and the supervised baselines, tuned alike, on many seeds.
+
+    RECAL_BENCH_DATA=folder python benchmarks/calibration_study.py [--only embedded] [--only routerdc] ...
+
+For each set of outcomes: the same number of validation trials for every router, then 20 training seeds of each with
+what they chose; then tables and curves. The embedded pool (simulated) is tuned on two worlds and judged on three
+others. What is there already is found again, so parts may run side by side; the last one to end writes the report
+(`benchmarks/calibration_report.py`). Takes some hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recal_bench import provenance, routers
+from recal_bench.bench import Bench, load_bench
+from recal_bench.calibration import ESTIMATORS
+from recal_bench.runs import Request, run_references, run_router
+from recal_bench.tuning import Trial, Tuned, tune, write_tuned
+
+COMMAND = "python benchmarks/calibration_study.py"
+OUT = Path("leaderboards/calibration-study")
+ABLATIONS = (
+    "recal-plain",
+    "recal-unbiased",
+    "recal-no-components",
+    "recal-no-reweighting",
+    "recal-inverse-weights",
+    "recal-no-dataset-norm",
+    "recal-no-floor",
+)
+SUPERVISED = ("ridge", "knn", "mlp", "logistic")
+ROUTERS = (*ESTIMATORS, *ABLATIONS, *SUPERVISED)
+STANDARD = ("best-single", "random", "cheapest")
+SEEDS = 20
+TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Part:
+    """One set of outcomes, or several worlds of the embedded pool. `fixed` settings are not searched for."""
+
+    name: str
+    file: str | None = None
+    tuning_worlds: tuple[int, ...] = (0,)
+    worlds: tuple[int, ...] = (0,)
+    routers: tuple[str, ...] = ROUTERS
+    fixed: tuple[tuple[str, str], ...] = ()
+
+    def benches(self, worlds: tuple[int, ...]) -> Iterator[Bench]:
+        for world in worlds:
+            path = Path(os.environ["RECAL_BENCH_DATA"]) / self.file if self.file else None
+            yield load_bench(path, world_seed=world)
+
+    @property
+    def tuned_path(self) -> Path:
+        return OUT / f"tuned-{self.name}.json"
+
+    def runs(self, folder: Path) -> Path:
+        return folder / self.name
+
+
+PARTS = (
+    Part("embedded", tuning_worlds=(21, 22), worlds=(31, 32, 33)),
+    # Learning from nothing: what the prior would hide of speed and steadiness.
+    Part(
+        "embedded-no-prior",
+        tuning_worlds=(21, 22),
+        worlds=(31, 32, 33),
+        routers=(*ESTIMATORS, *ABLATIONS),
+        fixed=(("prior.kind", "none"),),
+    ),
+    Part("routerdc", "routerdc_7llm.parquet"),
+    Part("nq500", "routerr1_pool_nq500.parquet"),
+    Part("bamboogle", "bamboogle_model_x_strategy.parquet"),
+)
+
+
+def tune_part(part: Part) -> dict[str, Tuned]:
+    """The same trials for every router; on several worlds, by the mean of their validation utilities."""
+    done = {}
+    if part.tuned_path.exists():
+        parsed = [Tuned.model_validate(each) for each in json.loads(part.tuned_path.read_text(encoding="utf-8"))]
+        done = {each.router: each for each in parsed}
+    benches = list(part.benches(part.tuning_worlds))
+    for name in part.routers:
+        if name in done:
+            continue
+        fixed = {key: value for key, value in part.fixed if key in routers.setting_names(type(routers.create(name)))}
+        each_world = [tune(bench, name, TRIALS, "cpu", fixed) for bench in benches]
+        trials = [
+            Trial(
+                settings=of_worlds[0].settings,
+                validation_utility=float(np.mean([trial.validation_utility for trial in of_worlds])),
+            )
+            for of_worlds in zip(*(tuned.trials for tuned in each_world), strict=True)
+        ]
+        hashes = "+".join(tuned.data_hash for tuned in each_world)
+        done[name] = each_world[0].model_copy(update={"trials": trials, "data_hash": hashes})
+        write_tuned(list(done.values()), part.tuned_path)
+        print(part.name, name, done[name].settings, flush=True)
+    return done
+
+
+def run_part(part: Part, tuned: dict[str, Tuned], folder: Path) -> None:
+    """The final runs. Test outcomes are seen here for the first time."""
+    for bench in part.benches(part.worlds):
+        runs = part.runs(folder)
+        runs.mkdir(parents=True, exist_ok=True)
+        run_references(bench, runs, COMMAND)
+        for name in (*STANDARD, *dict.fromkeys((*part.routers, "knn"))):
+            if name == "cheapest" and not bench.objective.has_cost:
+                continue
+            chosen = tuned.get(name)
+            one = routers.create(name).deterministic
+            request = Request(
+                router=name,
+                seeds=tuple(range(1 if one else SEEDS)),
+                settings=chosen.settings if chosen else {},
+                device="cpu",
+                command=f"{COMMAND} --only {part.name}",
+                tuned=f"{len(chosen.trials)} trials" if chosen else None,
+            )
+            run_router(bench, request, runs)
+            print(part.name, bench.data.name, name, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=[part.name for part in PARTS], help="repeatable")
+    parser.add_argument("--runs", type=Path, default=Path("runs/calibration-study"))
+    arguments = parser.parse_args()
+    routers.discover()
+    OUT.mkdir(parents=True, exist_ok=True)
+    wanted = [part for part in PARTS if not arguments.only or part.name in arguments.only]
+    for part in wanted:
+        run_part(part, tune_part(part), arguments.runs)
+    if all(part.tuned_path.exists() and any(part.runs(arguments.runs).glob("*-s0")) for part in PARTS):
+        from calibration_report import write_report
+
+        for path in write_report(PARTS, arguments.runs, OUT, COMMAND):
+            print(path)
+    print(f"code {provenance.code_version()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What a training step tells of itself, for every seed: tensors `[S]` by the name under which they are logged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recal_bench.calibration import has_spread, weighted_sum
+from recal_bench.policies.actions import Actions
+from recal_bench.rewards import Reward
+from recal_bench.training.examples import Examples
+
+
+def step_metrics(
+    actions: Actions,
+    reward_SQGK: Tensor,
+    weight: Tensor,
+    advantage_SQG: Tensor,
+    valid_SQG: Tensor,
+    batch: Examples,
+    reward: Reward,
+    tasks: tuple[str, ...],
+    cost_rank_A: Tensor,
+) -> dict[str, Tensor]:
+    """Rewards, spreads, shares. An action counts by its share of its query."""
+    share_SQG = actions.share_QG / actions.share_QG.shape[1]
+    total_SQG = weighted_sum(reward_SQGK, weight)
+    mean_SK = (share_SQG[..., None] * reward_SQGK).sum(dim=(1, 2))
+    square_SK = (share_SQG[..., None] * reward_SQGK**2).sum(dim=(1, 2))
+    std_SK = (square_SK - mean_SK**2).clamp(min=0).sqrt()
+    spread_SK = has_spread(reward_SQGK, valid_SQG[..., None], axis=-2)[..., 0, :].float().mean(dim=1)
+    metrics = {"reward": (share_SQG * total_SQG).sum(dim=(1, 2))}
+    for k, name in enumerate(reward.names):
+        metrics[f"component_mean/{name}"] = mean_SK[:, k]
+        metrics[f"component_std/{name}"] = std_SK[:, k]
+        metrics[f"spread_share/{name}"] = spread_SK[:, k]
+    metrics["groups_without_spread"] = (~has_spread(total_SQG, valid_SQG, axis=-1)).float().mean(dim=(1, 2))
+
+    size_SQ = advantage_SQG.abs().sum(dim=-1)
+    size_S = size_SQ.sum(dim=1).clamp(min=torch.finfo(size_SQ.dtype).tiny)
+    for d, task in enumerate(tasks):
+        member_SQ = (batch.dataset_Q == d).float()
+        metrics[f"batch_share/{task}"] = member_SQ.mean(dim=1)
+        metrics[f"update_share/{task}"] = (size_SQ * member_SQ).sum(dim=1) / size_S
+
+    well_SQG = share_SQG * actions.well_formed_QG
+    well_S = well_SQG.sum(dim=(1, 2)).clamp(min=torch.finfo(well_SQG.dtype).tiny)
+    count_SA = torch.zeros(len(well_SQG), batch.score_QA.shape[-1], device=well_SQG.device)
+    count_SA.scatter_add_(1, actions.arm_QG.flatten(1), well_SQG.flatten(1))
+    metrics["malformed_share"] = (share_SQG * ~actions.well_formed_QG).sum(dim=(1, 2))
+    metrics["top_arm_share"] = count_SA.amax(dim=1) / well_S
+    if reward.has_cost:
+        cheapest_SQ1 = cheapest_arms(cost_rank_A, batch.available_QA)[..., None]
+        metrics["cheapest_share"] = (well_SQG * (actions.arm_QG == cheapest_SQ1)).sum(dim=(1, 2)) / well_S
+    return metrics
+
+
+def cheapest_arms(cost_rank_A: Tensor, available_QA: Tensor) -> Tensor:
+    """The available arm that was cheapest on train, `[..., Q]`."""
+    return torch.where(available_QA, cost_rank_A, len(cost_rank_A)).argmin(dim=-1)

@@ -1,0 +1,102 @@
+"""AIQ, deferral AUC and quality-neutral cost of runs, and their picture."""
+
+import math
+
+import pytest
+from scipy.stats import t
+from synthetic_runs import World, write_standard_runs
+
+from recal_bench.evaluation.frontier import aiq
+from recal_bench.records import Frontier, FrontierPoint, OperatingPoint, read_runs
+from recal_bench.reporting.compare import tables
+from recal_bench.reporting.frontier import FrontierFigures, arms_figures, frontier_figures, points_of
+from recal_bench.reporting.frontier_plot import frontiers
+
+ARMS = ((0.70, 4.0), (0.62, 2.0), (0.55, 0.8), (0.45, 0.2))
+
+
+def swept(lift=0.0, steps=12):
+    """A curve from the cheapest arm to an accuracy of 0.74 + lift at 3 USD."""
+    points = []
+    for step in range(steps + 1):
+        share = step / steps
+        accuracy = 0.45 + (0.29 + lift) * share**0.5
+        points.append(FrontierPoint(alpha=steps - step, accuracy=accuracy, cost_usd_per_1k=0.2 + 2.8 * share))
+    arms = tuple(OperatingPoint(accuracy=accuracy, cost_usd_per_1k=cost) for accuracy, cost in ARMS)
+    return (Frontier(split="test", points=tuple(points), arms=arms, best_accuracy=arms[0]),)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """The standard runs; `knn` and the three seeds of `recal` were swept."""
+    folder = tmp_path / "runs"
+    write_standard_runs(folder, World(simulated=True))
+    for run in read_runs(folder):
+        configuration = run.record.configuration
+        if configuration.router in ("knn", "recal"):
+            lift = 0.02 * configuration.seed - 0.02 * (configuration.router == "knn")
+            record = run.record.model_copy(update={"frontier": swept(lift)})
+            (run.folder / "run.json").write_text(record.model_dump_json())
+    return read_runs(folder)
+
+
+def of(runs, router):
+    return [run for run in runs if run.record.configuration.router == router]
+
+
+def test_figures_are_means_over_seeds_with_a_t_interval(runs):
+    found = frontier_figures(of(runs, "recal"), "test")
+    each = [aiq(points_of(run.record.frontier[0].points), 0.2, 4.0) for run in of(runs, "recal")]
+    mean = sum(each) / 3
+    sd = math.sqrt(sum((value - mean) ** 2 for value in each) / 2)
+    half = t.ppf(0.975, 2) * sd / math.sqrt(3)
+    assert found.aiq == pytest.approx(mean)
+    assert found.aiq_ci == pytest.approx((mean - half, mean + half))
+    assert found.qnc < 1
+    assert found.qnc_reached == 1
+    assert found.deferral_auc_ci[0] < found.deferral_auc < found.deferral_auc_ci[1]
+
+
+def test_one_run_has_no_interval(runs):
+    found = frontier_figures(of(runs, "knn"), "test")
+    assert found.aiq is not None
+    assert found.aiq_ci is None
+
+
+def test_a_router_that_was_not_swept_has_no_figures(runs):
+    assert frontier_figures(of(runs, "random"), "test") == FrontierFigures()
+    assert frontier_figures(of(runs, "recal"), "ood") == FrontierFigures()
+    # Half of the seeds swept, as where old runs are found again: a mean of those would be another router's.
+    assert frontier_figures([*of(runs, "recal"), *of(runs, "random")], "test") == FrontierFigures()
+
+
+def test_a_seed_that_never_reaches_the_best_arm_leaves_no_mean(runs):
+    low = [run.model_copy(update={"record": run.record.model_copy(update={"frontier": swept(-0.1)})}) for run in runs]
+    found = frontier_figures(low[:2], "test")
+    assert (found.qnc, found.qnc_ci, found.qnc_reached) == (None, None, 0)
+    mixed = frontier_figures([low[0], of(runs, "recal")[0]], "test")
+    assert (mixed.qnc, mixed.qnc_reached) == (None, 0.5)
+    assert mixed.aiq is not None
+
+
+def test_the_single_arms_reach_what_their_hull_does():
+    found = arms_figures(swept()[0])
+    assert found.aiq == pytest.approx(aiq([(cost, accuracy) for accuracy, cost in ARMS], 0.2, 4.0))
+    assert found.qnc == 1
+
+
+def test_the_picture_is_written_twice_alike(runs, tmp_path):
+    (table,) = tables(runs)
+    drawn = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        paths = frontiers(table, runs, tmp_path / name / "frontier")
+        drawn.append({path.name: path.read_bytes() for path in paths})
+    assert sorted(drawn[0]) == ["frontier.png", "frontier.svg"]
+    assert drawn[0] == drawn[1]
+
+
+def test_nothing_is_drawn_where_nothing_was_swept(tmp_path):
+    runs = write_standard_runs(tmp_path, World())
+    (table,) = tables(runs)
+    assert frontiers(table, runs, tmp_path / "x") == []
