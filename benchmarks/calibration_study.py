@@ -40,7 +40,7 @@ SUPERVISED = ("ridge", "knn", "mlp", "logistic")
 ROUTERS = (*ESTIMATORS, *ABLATIONS, *SUPERVISED)
 STANDARD = ("best-single", "random", "cheapest")
 SEEDS = 20
-TRIALS = 12
+TRIALS = 8
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ PARTS = (
         "embedded-no-prior",
         tuning_worlds=(21, 22),
         worlds=(31, 32, 33),
-        routers=(*ESTIMATORS, *ABLATIONS),
+        routers=(
+            "grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected", "recal", "recal-plain", "recal-unbiased",
+            "recal-no-components", "recal-inverse-weights",
+        ),
         fixed=(("prior.kind", "none"),),
     ),
     Part("routerdc", "routerdc_7llm.parquet"),

@@ -85,8 +85,8 @@ class RecalRouter(Optimisation):
         "prior.k": (100, 500),
         "prior.scale": (20.0, 30.0, 50.0),
         "learning_rate": (3e-4, 7e-4, 2e-3),
-        "steps": (200, 400, 800),
-        "group_size": (8, 16, 32),
+        "steps": (200, 400),
+        "group_size": (8, 16),
         "entropy": (0.0, 0.003, 0.01, 0.03),
     }
 
@@ -128,7 +128,7 @@ class RecalRouter(Optimisation):
         from recal_bench.policies.encoder_policy import EncoderPolicy
         from recal_bench.training.examples import best_single_utility, cost_units
         from recal_bench.training.learner import Learner
-        from recal_bench.training.loop import train as run_loop
+        from recal_bench.training import loop
 
         first, device = seeds[0], contexts[0].device
         first._check(train.objective)
@@ -166,7 +166,7 @@ class RecalRouter(Optimisation):
             )
 
         digests = [_digest(settings_of(first), context.seed, device, train, validation) for context in contexts]
-        for each, kept in zip(seeds, run_loop(make, contexts, digests), strict=True):
+        for each, kept in zip(seeds, loop.train(make, contexts, digests), strict=True):
             each._policy = EncoderPolicy(
                 each.arms, size, each.policy.hidden, each.policy.malformed, [torch.Generator()]
             )
