@@ -40,12 +40,14 @@ SUPERVISED = ("ridge", "knn", "mlp", "logistic")
 ROUTERS = (*ESTIMATORS, *ABLATIONS, *SUPERVISED)
 STANDARD = ("best-single", "random", "cheapest")
 SEEDS = 20
-TRIALS = 8
 
 
 @dataclass(frozen=True)
 class Part:
-    """One set of outcomes, or several worlds of the embedded pool. `fixed` settings are not searched for."""
+    """One set of outcomes, or several worlds of the embedded pool. `fixed` settings are not searched for.
+
+    Every router of a part has its number of `trials`: fewer where validation is so small that they choose noise.
+    """
 
     name: str
     file: str | None = None
@@ -53,6 +55,7 @@ class Part:
     worlds: tuple[int, ...] = (0,)
     routers: tuple[str, ...] = ROUTERS
     fixed: tuple[tuple[str, str], ...] = ()
+    trials: int = 8
 
     def benches(self, worlds: tuple[int, ...]) -> Iterator[Bench]:
         for world in worlds:
@@ -75,14 +78,23 @@ PARTS = (
         tuning_worlds=(21, 22),
         worlds=(31, 32, 33),
         routers=(
-            "grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected", "recal", "recal-plain", "recal-unbiased",
-            "recal-no-components", "recal-inverse-weights",
+            "grpo",
+            "dr-grpo",
+            "gdpo",
+            "dvao",
+            "hero",
+            "expected",
+            "recal",
+            "recal-plain",
+            "recal-unbiased",
+            "recal-no-components",
+            "recal-inverse-weights",
         ),
         fixed=(("prior.kind", "none"),),
     ),
     Part("routerdc", "routerdc_7llm.parquet"),
-    Part("nq500", "routerr1_pool_nq500.parquet"),
-    Part("bamboogle", "bamboogle_model_x_strategy.parquet"),
+    Part("nq500", "routerr1_pool_nq500.parquet", trials=4),
+    Part("bamboogle", "bamboogle_model_x_strategy.parquet", trials=4),
 )
 
 
@@ -97,7 +109,7 @@ def tune_part(part: Part) -> dict[str, Tuned]:
         if name in done:
             continue
         fixed = {key: value for key, value in part.fixed if key in routers.setting_names(type(routers.create(name)))}
-        each_world = [tune(bench, name, TRIALS, "cpu", fixed) for bench in benches]
+        each_world = [tune(bench, name, part.trials, "cpu", fixed) for bench in benches]
         trials = [
             Trial(
                 settings=of_worlds[0].settings,

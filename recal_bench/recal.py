@@ -126,9 +126,10 @@ class RecalRouter(Optimisation):
 
         from recal_bench.encoders import fit_encoder
         from recal_bench.policies.encoder_policy import EncoderPolicy
+        from recal_bench.policies.prior import Memory
+        from recal_bench.training import loop
         from recal_bench.training.examples import best_single_utility, cost_units
         from recal_bench.training.learner import Learner
-        from recal_bench.training import loop
 
         first, device = seeds[0], contexts[0].device
         first._check(train.objective)
@@ -140,8 +141,9 @@ class RecalRouter(Optimisation):
         embedding_QE = first._embed(train.queries)
         if first.prior.kind == "knn":
             value_QX = np.concatenate([outcomes.score_QA, cost_units(train)], axis=1)
+            memory = Memory(embedding_QE, torch.tensor(value_QX, dtype=torch.float32))
             for each in seeds:
-                each._memory = (embedding_QE, torch.tensor(value_QX, dtype=torch.float32))
+                each._memory = memory
         size = embedding_QE.shape[1] + first.sweeps
         examples = first._examples(train, embedding_QE, device, leave_out=True)
         judged = first._examples(validation, first._embed(validation.queries), device)
@@ -208,7 +210,7 @@ class RecalRouter(Optimisation):
 
         tensors = {f"policy.{name}": value for name, value in self._policy.state_dict().items()}
         if self._memory is not None:
-            tensors |= {"memory.embedding_NE": self._memory[0], "memory.value_NX": self._memory[1]}
+            tensors |= {"memory.embedding_NE": self._memory.embedding_NE, "memory.value_NA": self._memory.value_NA}
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "policy.safetensors")
         described = {"arms": [list(arm) for arm in self.arms], "alpha": self._alpha}
@@ -223,6 +225,7 @@ class RecalRouter(Optimisation):
 
         from recal_bench.encoders import load_encoder
         from recal_bench.policies.encoder_policy import EncoderPolicy
+        from recal_bench.policies.prior import Memory
 
         try:
             tensors = load_file(folder / "policy.safetensors")
@@ -236,7 +239,7 @@ class RecalRouter(Optimisation):
             raise RecalBenchError(f"{folder} holds no usable policy: run the router again with --fresh") from error
         self._encoder = load_encoder(folder / "encoder")
         if "memory.embedding_NE" in tensors:
-            self._memory = (tensors["memory.embedding_NE"], tensors["memory.value_NX"])
+            self._memory = Memory(tensors["memory.embedding_NE"], tensors["memory.value_NA"])
 
     def _known(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings and priors; those of the last queries are kept, for a sweep asks for them at every price."""
@@ -254,13 +257,10 @@ class RecalRouter(Optimisation):
 
     def _prior(self, embedding_QE: Tensor, prompt_Q: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Score and cost part of the logits before training, `[Q, A]`; with `prompt_Q` each prompt itself left out."""
-        from recal_bench.policies.prior import neighbour_means
-
         if self._memory is None:
             nothing_QA = embedding_QE.new_zeros((len(embedding_QE), len(self.arms)))
             return nothing_QA, nothing_QA
-        memory_NE, value_NX = self._memory
-        means_QX = neighbour_means(embedding_QE, memory_NE, value_NX, self.prior.k, prompt_Q)
+        means_QX = self._memory.means(embedding_QE, self.prior.k, prompt_Q)
         score_QA, cost_QA = (self.prior.scale * means_QX).tensor_split(2, dim=1)
         return score_QA, cost_QA
 

@@ -1,0 +1,190 @@
+"""The report of the calibration study: from its run records to markdown, JSON and curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from study_numbers import (
+    Entries,
+    accuracy_difference,
+    difference,
+    entries_of,
+    holm_of,
+    steadiness,
+    utility,
+    validation_curves,
+)
+from tabulate import tabulate
+
+from recal_bench import provenance
+from recal_bench.evaluation.statistics import Interval
+from recal_bench.records import read_runs
+from recal_bench.reporting.curves import training_curves
+from recal_bench.tuning import Tuned
+
+OURS = ("recal", "recal-unbiased")
+AGAINST = ("grpo", "dr-grpo", "gdpo", "dvao", "expected", "ridge", "knn")
+ABLATED = (
+    "recal-no-components",
+    "recal-no-reweighting",
+    "recal-inverse-weights",
+    "recal-no-dataset-norm",
+    "recal-no-floor",
+    "recal-plain",
+    "recal-unbiased",
+)
+CURVES = ("recal", "recal-unbiased", "grpo", "dr-grpo", "gdpo")
+TITLES = {
+    "embedded": "Embedded pool (simulated): three worlds",
+    "embedded-no-prior": "Embedded pool (simulated): learning from nothing (prior.kind=none)",
+    "routerdc": "routerdc_7llm (logged)",
+    "nq500": "routerr1_pool_nq500 (logged)",
+    "bamboogle": "bamboogle_model_x_strategy (logged)",
+}
+# The tasks over which RouterDC's published means are taken (arXiv 2409.19886): arc_easy and javascript are not in them.
+ROUTERDC = {
+    "in distribution": (("arc_challenge", "cmmlu", "gsm8k", "humaneval", "mmlu"), 58.54),
+    "out of distribution": (("MATH_prealgebra", "ceval", "mbpp"), 45.85),
+}
+
+
+def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> list[Path]:
+    """README.md, study.json and the curves of every part that has runs."""
+    sections, numbers, pictures = [], {}, []
+    for part in parts:
+        if not any(part.runs(runs).glob("*-s0")):
+            continue
+        entries = entries_of(read_runs(part.runs(runs)))
+        text, found = _section(part, entries)
+        drawn = training_curves(
+            [(name, validation_curves(entries, name)) for name in CURVES if name in entries.names],
+            f"{TITLES[part.name]}: seeds of all worlds",
+            out / f"{part.name}-training",
+        )
+        pictures += drawn
+        shown = [f"![Training curves: {TITLES[part.name]}]({next(p.name for p in drawn if p.suffix == '.png')})"]
+        sections.append("\n\n".join([text, *(shown if drawn else [])]))
+        numbers[part.name] = found
+    head = f"""# Calibration study
+
+Written by `{command}`; do not edit. {provenance.code_version()}
+
+What calibrated rewards are worth: every advantage estimator and every ablation of ReCal on one policy and one loop, and
+supervised baselines, all tuned with the same number of validation trials (`tuned-*.json` hold every trial). ReCal is a
+reconstruction from the paper's abstract. Intervals are 95%; differences are paired by query and, where both have seeds,
+by seed; seeds are crossed with queries within tasks. `p` is Holm-adjusted over the rows of its table. A row *wins* or
+*loses* where the interval excludes zero and *ties* elsewhere. {SEEDS_NOTE}"""
+    paths = [out / "README.md", out / "study.json"]
+    paths[0].write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
+    paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    return [*paths, *pictures]
+
+
+SEEDS_NOTE = "Final runs use training seeds 0 to 19, tuning used 1000 to 1002."
+
+
+def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
+    tuned = {each["router"]: Tuned.model_validate(each) for each in json.loads(part.tuned_path.read_text("utf-8"))}
+    hashes = ", ".join(f"{group.data.name} ({group.data.hash})" for group in entries.groups)
+    lines = [f"## {TITLES[part.name]}", f"Outcomes: {hashes}."]
+    numbers: dict[str, Any] = {}
+
+    ranked = sorted(entries.names, key=lambda name: -utility(entries, name).estimate)
+    rows = []
+    for name in ranked:
+        of = utility(entries, name)
+        versus = {base: difference(entries, name, base) for base in ("recal", "grpo") if base != name}
+        kept = tuned[name].settings if name in tuned else {}
+        rows.append(
+            [name, _value(of), *(_signed(versus.get(base)) for base in ("recal", "grpo")), _settings(kept, part)]
+        )
+        numbers[name] = {"utility": list(of[:3]), **{f"vs_{base}": list(i[:4]) for base, i in versus.items()}}
+    lines.append(_grid(["router", "utility", "vs recal", "vs grpo", "settings that validation chose"], rows))
+
+    for title, pairs in (
+        ("ReCal and its unbiased heir against the others", [(our, base) for our in OURS for base in AGAINST]),
+        ("Which step does it: ReCal without it, against ReCal", [(name, "recal") for name in ABLATED]),
+    ):
+        pairs = [pair for pair in pairs if set(pair) <= set(entries.names)]
+        found = [difference(entries, *pair) for pair in pairs]
+        adjusted = holm_of(found)
+        rows = [
+            [*pair, _signed(interval), _p(p), _verdict(interval)]
+            for pair, interval, p in zip(pairs, found, adjusted, strict=True)
+        ]
+        lines.append(f"### {title}\n\n" + _grid(["router", "against", "difference of utility", "p", ""], rows))
+
+    rows = []
+    for name in [name for name in ranked if name in entries.trained and name != "grpo"]:
+        of = steadiness(entries, name, "grpo")
+        rows.append([name, f"{of.sd:.4f}", *(_estimate(each) for each in of.versus), of.collapsed])
+        numbers[name]["steadiness_vs_grpo"] = {
+            key: list(each)
+            for key, each in zip(("sd_ratio", "steps_ratio", "area", "collapse"), of.versus, strict=True)
+        }
+    headers = ["router", "seed SD", "SD / grpo's", "steps / grpo's", "area - grpo's", "collapsed - grpo's", "collapsed"]
+    lines.append(
+        "### Steadiness against GRPO\n\nSD over seeds of the final test utility (within worlds); steps until the mean "
+        "validation curve reaches where GRPO's ends, as a ratio (0: reached untrained); mean height of the validation "
+        "curve over the router's own steps, as a difference; share of seeds whose last policy gave back half of the "
+        "gain over best-single.\n\n" + _grid(headers, rows)
+    )
+    if part.name == "routerdc":
+        lines.append(_routerdc(entries))
+    return "\n\n".join(lines), numbers
+
+
+def _routerdc(entries: Entries) -> str:
+    rows = []
+    supervised = [name for name in ("ridge", "knn", "mlp", "logistic") if name in entries.names]
+    for where, (tasks, published) in ROUTERDC.items():
+        accuracy = {name: accuracy_difference(entries, name, None, tasks) for name in entries.names}
+        best = max(supervised, key=lambda name: accuracy[name].estimate)
+        for name in (*OURS, "task-best", best):
+            against = [
+                _points(accuracy_difference(entries, name, base, tasks)) if base != name and name in OURS else ""
+                for base in ("task-best", best)
+            ]
+            rows.append([where, name, f"{100 * accuracy[name].estimate:.2f}", *against, f"{published:.2f}"])
+    headers = ["tasks", "router", "accuracy %", "vs task-best", "vs best baseline", "RouterDC (published)"]
+    note = "The best baseline is the best of the tuned supervised ones in this table, chosen by the figure shown."
+    return f"### Accuracy beside RouterDC's published means\n\n{_grid(headers, rows)}\n\n{note}"
+
+
+def _settings(settings: dict[str, Any], part: Any) -> str:
+    fixed = dict(part.fixed)
+    return ", ".join(f"{key}={value}" for key, value in settings.items() if key not in fixed) or "defaults"
+
+
+def _value(of: Interval) -> str:
+    return f"{of.estimate:.4f} [{of.low:.4f}, {of.high:.4f}]"
+
+
+def _signed(of: Interval | None) -> str:
+    return "" if of is None else f"{of.estimate:+.4f} [{of.low:+.4f}, {of.high:+.4f}]"
+
+
+def _points(of: Interval) -> str:
+    return f"{100 * of.estimate:+.2f} [{100 * of.low:+.2f}, {100 * of.high:+.2f}]"
+
+
+def _estimate(of: Any) -> str:
+    if np.isnan(of.value):
+        return "-"
+    return f"{of.value:.3g}" if np.isnan(of.low) else f"{of.value:.3g} [{of.low:.3g}, {of.high:.3g}]"
+
+
+def _p(p: float) -> str:
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _verdict(of: Interval) -> str:
+    return "wins" if of.low > 0 else "loses" if of.high < 0 else "ties"
+
+
+def _grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
