@@ -116,6 +116,19 @@ def test_a_router_that_says_so_is_swept_by_its_own_decisions(bench):
     assert pair(found.points[-1]) == pytest.approx((found.arms[0].accuracy, found.arms[0].cost_usd_per_1k + own))
 
 
+def test_a_policy_that_is_told_the_price_follows_it(bench, tmp_path):
+    tiny = {"steps": 3, "batch_size": 16, "group_size": 4, "prior.k": 10, "prior.scale": 5.0}
+    found = {}
+    for mode in ("fixed", "conditioned"):
+        router = routers.create("recal", tiny | {"policy.alpha": mode})
+        router.fit(bench.train, bench.validation, Context(0, "cpu", tmp_path / mode, lambda line: None))
+        found[mode] = sweep(bench, router)
+    assert found["fixed"] is None
+    (swept,) = found["conditioned"]
+    assert swept.points[0].cost_usd_per_1k > swept.points[-1].cost_usd_per_1k
+    assert pair(swept.points[-1]) == pytest.approx(pair(swept.arms[0]))
+
+
 def test_what_does_not_follow_alpha_is_not_swept(bench, tmp_path):
     assert sweep(bench, fitted("best-single", bench, tmp_path)) is None
     assert sweep(bench, Conditioned(sweeps=False)) is None

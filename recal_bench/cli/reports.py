@@ -20,14 +20,21 @@ _format_option = click.option(
 @command("recal-bench compare runs --baseline knn --format json")
 @runs_argument
 @click.option("--baseline", default="best-single", show_default=True, help="The router that others are held against.")
+@click.option(
+    "--aggregate",
+    type=click.Choice(["mean", "iqm"]),
+    default="mean",
+    show_default=True,
+    help="What rows are ranked by: the mean, or the interquartile mean of all seeds on all tasks.",
+)
 @_format_option
-def compare(runs: Path, baseline: str, format_: str) -> None:
-    """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, regret."""
+def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
+    """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, the frontier, regret."""
     from recal_bench.records import read_runs
     from recal_bench.reporting.compare import tables
     from recal_bench.reporting.tables import render_all
 
-    click.echo(render_all(tables(read_runs(runs), baseline), format_))
+    click.echo(render_all(tables(read_runs(runs), baseline, aggregate), format_))
 
 
 @command("recal-bench leaderboard runs --out leaderboards/mine")

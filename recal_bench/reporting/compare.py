@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ from recal_bench.evaluation import metrics
 from recal_bench.records import Data, Run
 from recal_bench.reporting.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures import Figures, split_figures
+from recal_bench.reporting.logs import collapse_of, evaluations_of
 
 BASELINE = "best-single"
 AGGREGATES = ("mean", "iqm")
@@ -133,7 +136,7 @@ def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]
         unknown_costs=data.unknown_costs,
         encoder=entry.record.encoder,
         n_seeds=len(records),
-        collapse_rate=None,
+        collapse_rate=_collapse_rate(entry),
         per_task=_per_task(group, entry),
         splits={split: figures for split, figures in of_split.items() if split != TEST},
         fit_seconds=_over_seeds([record.fit_seconds for record in records]),
@@ -142,6 +145,11 @@ def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]
         command=_command(entry),
         **dict(of_split[TEST]),
     )
+
+
+def _collapse_rate(entry: Entry) -> float | None:
+    fate = collapse_of([evaluations_of(run) for run in entry.runs])
+    return None if fate is None else fate.rate
 
 
 def _per_task(group: Group, entry: Entry) -> dict[str, float | None]:
@@ -179,6 +187,13 @@ def _notes(group: Group) -> list[str]:
         )
     elif group.data.cost_ref is None:
         notes.append("utility is the score: no outcome has a cost, or every cost on train is 0")
+    configurations = [entry.record.configuration for entry in group.entries if not entry.record.reference]
+    counts = Counter((each.router, json.dumps(each.settings, sort_keys=True)) for each in configurations)
+    if repeated := sorted({router for (router, _), count in counts.items() if count > 1}):
+        notes.append(
+            f"rows that only a hash tells apart ({', '.join(repeated)}) have the same settings, "
+            "but were run by other code or on another device"
+        )
     alone = sorted({entry.router for entry in group.entries if entry.one_seed_of_many})
     if alone:
         notes.append(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recal_bench.evaluation.stability import Curve, aligned
-from recal_bench.reporting.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION, _save
+from recal_bench.reporting.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, blank_figure, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,17 +35,13 @@ def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], 
     behind, on the same axes, so that every router is seen against all. `named` are the labels with each seed's columns.
     Writes `stem`.svg and `stem`.png; nothing where no log holds any column.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = [name for name in PANELS if any(name in curves for _, seeds in named for curves in seeds)]
     if not columns:
         return []
     n_blocks = -(-len(named) // len(_COLOURS))
     blocks = [[named[index] for index in block] for block in np.array_split(np.arange(len(named)), n_blocks)]
     n_rows = -(-(len(columns) + 1) // _ACROSS)
-    figure = Figure(figsize=(3.2 * _ACROSS, 2.3 * n_rows * n_blocks + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((3.2 * _ACROSS, 2.3 * n_rows * n_blocks + 0.4))
     axes_BP = figure.subplots(n_rows * n_blocks, _ACROSS, squeeze=False).reshape(n_blocks, -1)
     for block, axes_P in zip(blocks, axes_BP, strict=True):
         others = [seeds for each in blocks if each is not block for _, seeds in each]
@@ -60,7 +56,7 @@ def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], 
             handles=_key(block), title="router (seeds)", fontsize=8, title_fontsize=8, loc="center"
         )
     figure.suptitle(heading, fontsize=9)
-    return _save(figure, stem)
+    return save(figure, stem)
 
 
 def _panel(
@@ -69,13 +65,18 @@ def _panel(
     block: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]],
     others: Sequence[Sequence[Mapping[str, Curve]]],
 ) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    plain(axes)
     axes.tick_params(labelsize=7)
     axes.set_title(PANELS[column], fontsize=8)
     axes.set_xlabel("training step", fontsize=7)
     if column == "gradient_norm":
+        # The default would write 9 x 10^-1 for .9, too wide to stand beside another panel.
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     for seeds in others:
         if drawn := _seeds(seeds, column):
             axes.plot(drawn[0], drawn[1].mean(axis=0), color="0.82", linewidth=0.8, zorder=1)

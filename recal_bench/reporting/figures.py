@@ -15,6 +15,7 @@ from recal_bench.evaluation import metrics
 from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootstrap, iqm
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, mde, p_improvement
 from recal_bench.reporting.entries import Entry, Group
+from recal_bench.reporting.frontier import FrontierFigures, frontier_figures
 
 # The metrics held against the baseline, and where an entry has them.
 _COLUMNS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
@@ -45,7 +46,7 @@ class InterquartileMean(BaseModel):
     p_adjusted: float | None
 
 
-class Figures(BaseModel):
+class Figures(FrontierFigures):
     """What a router did on one split; docs/metrics.md defines every figure. Null where unknown."""
 
     n_queries: int
@@ -106,6 +107,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 top_arm_share=float(np.mean([metrics.top_arm_share(arm_Q) for arm_Q in arm_SQ])),
                 routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
                 seed_sd=known(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
+                **dict(frontier_figures(entry.runs, split)),
             )
         )
     return figures

@@ -13,8 +13,8 @@ from recal_bench.arrays import FloatSQ
 from recal_bench.evaluation.frontier import deferral_curve, upper_hull
 from recal_bench.records import Frontier, Run
 from recal_bench.reporting.compare import TEST, Comparison, Table
-from recal_bench.reporting.frontier import arms_figures, frontier_figures, frontier_of, points_of
-from recal_bench.reporting.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, _save
+from recal_bench.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, save
+from recal_bench.reporting.frontier import arms_figures, frontier_of, points_of
 from recal_bench.reporting.tables import labels, title
 
 if TYPE_CHECKING:
@@ -36,21 +36,14 @@ def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
         of_row = [run for run in runs if _is_row(run, table, row)]
         swept = [each for run in of_row if (each := frontier_of(run, TEST)) is not None]
         if swept:
-            drawn.append((name, row, swept, frontier_figures(of_row, TEST).aiq))
+            drawn.append((name, row, swept))
     if not drawn:
         return []
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    for (name, row, swept, aiq), (colour, dash) in zip(drawn, _LINES * (1 + len(drawn) // len(_LINES)), strict=False):
+    figure, axes = new_figure()
+    for (name, row, swept), (colour, dash) in zip(drawn, _LINES * (1 + len(drawn) // len(_LINES)), strict=False):
         cost, accuracy_SX = _on_one_grid(swept)
         mean = 100 * accuracy_SX.mean(axis=0)
-        axes.plot(cost, mean, dash, color=colour, label=_with_aiq(name, aiq), linewidth=1.5, zorder=3)
+        axes.plot(cost, mean, dash, color=colour, label=_with_aiq(name, row.aiq), linewidth=1.5, zorder=3)
         if len(swept) > 1:
             low, high = 100 * accuracy_SX.min(axis=0), 100 * accuracy_SX.max(axis=0)
             axes.fill_between(cost, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -69,7 +62,7 @@ def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
         loc="upper left",
         bbox_to_anchor=(1.01, 1),
     )
-    return _save(figure, stem)
+    return save(figure, stem)
 
 
 def _is_row(run: Run, table: Table, row: Comparison) -> bool:

@@ -10,18 +10,25 @@ from typing import Any
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import Run
+from recal_bench.reporting.columns import LATENCY
 from recal_bench.reporting.compare import BASELINE, Table, tables
 from recal_bench.reporting.entries import same_data
+from recal_bench.reporting.frontier_plot import frontiers
+from recal_bench.reporting.logs import has_log
 from recal_bench.reporting.plots import cost_quality
-from recal_bench.reporting.stability import has_log, stability
+from recal_bench.reporting.stability import stability
 from recal_bench.reporting.stability_text import slugs, write_stability
-from recal_bench.reporting.tables import LATENCY, as_csv, as_json, blocks, labels
+from recal_bench.reporting.tables import as_csv, as_json, blocks, labels
 
 _READING = """\
 Utility is `score - alpha * cost / cost_ref`, cost_ref being the mean train cost of the dearest arm. Every figure is the
-mean of the tasks' means unless it says micro. Brackets hold 95% intervals: whole seeds are resampled, crossed with
-queries within each task, and differences to the baseline are paired by query; tasks are fixed. `p` is Holm-adjusted
-over the routers of the table. References are no routers: they know the task, the outcome or the truth.
+mean of the tasks' means unless it says micro. Brackets hold 95% intervals: the luck of whole seeds, crossed with that
+of queries within each task, and differences to the baseline are paired by query; tasks are fixed. `p` is Holm-adjusted
+over the routers of the table. MDE is the least true difference to the baseline that these seeds and queries find with
+80% power; P(utility > ...) is the probability that a seed of the router beats one of the baseline, averaged over tasks.
+AIQ, QNC and deferral AUC sum up what a router does at every price of cost: its mean accuracy over the arms' range of
+costs, the share of the most accurate arm's cost at which it is as accurate, and the area under its accuracies.
+References are no routers: they know the task, the outcome or the truth.
 All figures were measured by the commands below; none is quoted. Fit seconds and routing latency differ from one
 machine to the next and stand in `leaderboard.csv` and `leaderboard.json` only; docs/metrics.md defines every column."""
 
@@ -48,8 +55,11 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     for index, slug in enumerate(slugs([table.data for table in made])):
         table, group = made[index], groups[index]
         drawn = cost_quality(table, out / f"{slug}-cost-quality")
-        pictures += drawn
+        swept = frontiers(table, group, out / f"{slug}-frontier")
+        pictures += [*drawn, *swept]
         shown = [f"![Cost against accuracy on test{_simulated(table)}]({drawn[0].name})"] if drawn else []
+        if swept:
+            shown.append(f"![Accuracy at every price of cost, on test{_simulated(table)}]({swept[0].name})")
         if index in curves:
             shown.append(f"![Training curves{_simulated(table)}]({curves[index].name})")
             shown.append("How steady the routers were trained: [stability.md](stability.md).")

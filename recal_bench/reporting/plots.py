@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recal_bench.records import Run
+from recal_bench.evaluation.frontier import upper_hull
 from recal_bench.reporting.compare import Comparison, Table
+from recal_bench.reporting.drawing import BLACK, BLUE, SKY, VERMILION, new_figure, save
 from recal_bench.reporting.tables import labels, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart (its yellow is too pale for lines).
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
-_LINES = [(colour, dash) for dash in ("-", "--", ":", "-.") for colour in (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)]
 _LABEL_POINTS = 8
 
 
@@ -38,7 +34,7 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     ]
     if not points:
         return []
-    figure, axes = _figure()
+    figure, axes = new_figure()
     hull = upper_hull([(cost, accuracy) for row, _, cost, accuracy in points if not row.reference])
     axes.plot(*zip(*hull, strict=True), color=SKY, linewidth=1.5, zorder=1)
     for row, _, cost, accuracy in points:
@@ -53,29 +49,7 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     axes.set_title(title(table), fontsize=8)
     _key(axes, table.baseline, any(row.reference for row, *_ in points))
     _place_labels(figure, axes, [(name, cost, accuracy) for _, name, cost, accuracy in points], hull)
-    return _save(figure, stem)
-
-
-def upper_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The non-decreasing upper hull of (cost, quality) points, from the cheapest, flat from the best to the dearest."""
-    if not points:
-        return []
-    hull: list[tuple[float, float]] = []
-    best_at: dict[float, float] = {}
-    for cost, quality in points:
-        best_at[cost] = max(quality, best_at.get(cost, quality))
-    best, dearest = max(best_at.values()), max(best_at)
-    for point in sorted(best_at.items()):
-        while len(hull) > 1 and _slope(hull[-2], point) >= _slope(hull[-2], hull[-1]):
-            hull.pop()
-        hull.append(point)
-        if point[1] == best:
-            break
-    return [*hull, (dearest, best)] if hull[-1][0] < dearest else hull
-
-
-def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
-    return (right[1] - left[1]) / (right[0] - left[0])
+    return save(figure, stem)
 
 
 def _point(row: Comparison) -> tuple[float, float] | None:
@@ -83,26 +57,6 @@ def _point(row: Comparison) -> tuple[float, float] | None:
     if row.accuracy_macro is None or costs[0] is None or costs[1] is None:
         return None
     return costs[0] + costs[1], 100 * row.accuracy_macro
-
-
-def _is_of(run: Run, table: Table, row: Comparison) -> bool:
-    configuration = run.record.configuration
-    return configuration.data == table.data and (configuration.router, configuration.settings_hash) == (
-        row.router,
-        row.settings_hash,
-    )
-
-
-def _figure() -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    return figure, axes
 
 
 def _key(axes: Axes, baseline: str, references: bool) -> None:
@@ -181,15 +135,3 @@ def _shared_area(one: Any, other: Any) -> float:
 
 def _outside(box: Any, frame: Any) -> float:
     return float(box.width * box.height - _shared_area(box, frame))
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as `stem`.svg and `stem`.png; the same figure gives the same bytes."""
-    import matplotlib
-
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
-    # Dates, versions and random identifiers would make every picture a new file.
-    with matplotlib.rc_context({"svg.hashsalt": "recal-bench"}):
-        figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
-        figure.savefig(paths[1], dpi=150, metadata={"Software": None})
-    return paths

@@ -12,9 +12,10 @@ from tabulate import tabulate
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.records import Run
+from recal_bench.reporting.columns import UNKNOWN
 from recal_bench.reporting.entries import decisions_of
 from recal_bench.reporting.logs import curves_of, is_torn
-from recal_bench.reporting.tables import UNKNOWN, WIDTH
+from recal_bench.reporting.tables import WIDTH
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -144,10 +144,14 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     ends = baseline.all_of(UTILITY) if baseline else None
     target = utility if utility is not None else float(measure.mean_curve(ends).value_N[-1]) if ends else None
     rows = [(_row(group, each, baseline, name, target, utility), each.curves_S) for each in trained]
-    rows.sort(key=lambda pair: (-(pair[0].final_utility or -np.inf), pair[0].router, pair[0].settings_hash))
+    rows.sort(key=lambda pair: (_last(pair[0]), pair[0].router, pair[0].settings_hash))
     if any(each.collapse is None for each in trained):
         notes.append(f"collapse is unknown where a log lacks {BEST_SINGLE} (written by an older version)")
     return Report(data, name, target, tuple(row for row, _ in rows), tuple(curves for _, curves in rows), tuple(notes))
+
+
+def _last(row: StabilityRow) -> float:
+    return np.inf if row.final_utility is None else -row.final_utility
 
 
 def _notes(runs: Sequence[Run], logged: Sequence[Run]) -> list[str]:

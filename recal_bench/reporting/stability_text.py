@@ -15,9 +15,10 @@ from tabulate import tabulate
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import Data
+from recal_bench.reporting.columns import UNKNOWN
 from recal_bench.reporting.curves import training_curves
 from recal_bench.reporting.stability import Bounds, Report, StabilityRow
-from recal_bench.reporting.tables import UNKNOWN, WIDTH, labels
+from recal_bench.reporting.tables import WIDTH, labels
 
 _Columns = dict[str, Callable[[StabilityRow], str]]
 
@@ -160,6 +161,8 @@ def _with_bounds(value: float | None, bounds: Bounds | None, spec: str) -> str:
     shown = _number(value, spec)
     if bounds is None:
         return shown
+    # Of steps that are never made there is a side of the interval, but no number.
+    shown = "never" if value is None else shown
     low, high = ("inf" if bound is None else format(bound, spec) for bound in bounds)
     return f"{shown} [{low}, {high}]"
 

@@ -6,20 +6,18 @@ import csv
 import io
 import json
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from recal_bench.errors import RecalBenchError
+from recal_bench.reporting.columns import ACCURACY, IQM, OTHERS, UNKNOWN, UTILITY, number
 from recal_bench.reporting.compare import Comparison, Table
-from recal_bench.reporting.figures import Difference, Figures, InterquartileMean
+from recal_bench.reporting.figures import Difference
 
 WIDTH = 120
 FORMATS = ("table", "markdown", "csv", "json")
-UNKNOWN = "-"
-LATENCY = "us med/p95"
 _LABEL_WIDTH = 26
 
 
@@ -65,7 +63,10 @@ def title(table: Table, markdown: bool = False) -> str:
 
 
 def labels(rows: Sequence[Comparison]) -> list[str]:
-    """A short name for every row: the router, and where it has several rows the settings in which they differ."""
+    """A short name for every row: the router, and where it has several rows the settings in which they differ.
+
+    Of a setting's dotted name the last part, where no other setting ends in it.
+    """
     named = []
     for row in rows:
         siblings = [other for other in rows if other.router == row.router]
@@ -74,123 +75,19 @@ def labels(rows: Sequence[Comparison]) -> list[str]:
             continue
         keys = sorted({key for other in siblings for key in other.settings})
         differing = [key for key in keys if len({repr(other.settings.get(key)) for other in siblings}) > 1]
-        label = " ".join([row.router, *(f"{key}={row.settings.get(key)}" for key in differing)])
+        lasts = [key.rpartition(".")[2] for key in keys]
+        short = {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+        label = " ".join([row.router, *(f"{short[key]}={row.settings.get(key)}" for key in differing)])
         unique = differing and len(label) <= _LABEL_WIDTH and len({repr(o.settings) for o in siblings}) == len(siblings)
         named.append(label if unique else f"{row.router}@{row.settings_hash[:6]}")
     return named
 
 
-@dataclass(frozen=True)
-class _Column:
-    """`rank`: the terminal leaves out the highest first, never 0. A column unknown in every row is never shown.
-
-    `cell` is given the row, its figures on one split, and the digits of a utility.
-    """
-
-    header: str
-    rank: int
-    cell: Callable[[Comparison, Figures, int], str]
-
-
-def _number(value: float | None, spec: str, scale: float = 1, suffix: str = "") -> str:
-    if value is None:
-        return UNKNOWN
-    shown = format(value * scale, spec)
-    return (shown.removeprefix("-") if not shown.strip("-0.") else shown) + suffix
-
-
-def _with_interval(value: float | None, ci: tuple[float, float] | None, spec: str, scale: float = 1) -> str:
-    shown = _number(value, spec, scale)
-    return shown if ci is None else f"{shown} [{ci[0] * scale:{spec}}, {ci[1] * scale:{spec}}]"
-
-
-def _difference(row: Comparison, found: Difference | None, spec: str, scale: float = 1) -> str:
-    if found is None:
-        is_baseline = row.baseline in (row.router, f"{row.router}@{row.settings_hash}")
-        return "baseline" if is_baseline else UNKNOWN
-    return _with_interval(found.difference, found.ci, spec, scale)
-
-
-def _p(found: Difference | InterquartileMean | None) -> str:
-    if found is None or found.p_adjusted is None:
-        return UNKNOWN
-    return "<.001" if found.p_adjusted < 0.001 else f"{found.p_adjusted:.3f}"
-
-
-def _mde(found: Difference | None, spec: str, scale: float = 1) -> str:
-    return UNKNOWN if found is None else _number(found.mde, spec, scale)
-
-
-def _iqm(found: InterquartileMean | None, digits: int) -> str:
-    return UNKNOWN if found is None else _with_interval(found.value, found.ci, *_precision(found, digits))
-
-
-def _iqm_difference(row: Comparison, figures: Figures, digits: int) -> str:
-    found = figures.iqm
-    if found is None or found.difference is None:
-        return _difference(row, None, "")
-    spec, scale = _precision(found, digits)
-    return _with_interval(found.difference, found.difference_ci, "+" + spec, scale)
-
-
-def _precision(found: InterquartileMean, digits: int) -> tuple[str, float]:
-    return (".2f", 100) if found.metric == "accuracy" else (f".{digits}f", 1)
-
-
-def _improvement(found: Difference | None) -> str:
-    return UNKNOWN if found is None else f"{found.p_improvement:.2f}"
-
-
-def _usd(figures: Figures) -> str:
-    own = figures.router_cost_usd_per_1k
-    return _number(figures.cost_usd_per_1k, "#.4g") + (f" +{own:#.3g}" if own else "")
-
-
-def _latency(row: Comparison) -> str:
-    if row.route_us_per_query is None:
-        return UNKNOWN
-    return f"{row.route_us_per_query:,.0f}/{_number(row.route_us_p95, ',.0f')}"
-
-
-_UTILITY = (
-    _Column("utility [95%]", 0, lambda row, f, digits: _with_interval(f.utility, f.utility_ci, f".{digits}f")),
-    _Column("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
-    _Column("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
-    _Column("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),
-    _Column("P(utility > BASELINE)", 12, lambda row, f, digits: _improvement(f.vs_baseline)),
-)
-# Where no utility may be reported, accuracy is what is left to hold against the baseline.
-_ACCURACY = (
-    _Column("acc % vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.accuracy_vs_baseline, "+.2f", 100)),
-    _Column("p", 1, lambda row, f, digits: _p(f.accuracy_vs_baseline)),
-    _Column("MDE, points", 5, lambda row, f, digits: _mde(f.accuracy_vs_baseline, ".2f", 100)),
-    _Column("P(accuracy > BASELINE)", 12, lambda row, f, digits: _improvement(f.accuracy_vs_baseline)),
-)
-_IQM = (
-    _Column("IQM of METRIC [95%]", 0, lambda row, f, digits: _iqm(f.iqm, digits)),
-    _Column("IQM vs BASELINE [95%]", 0, _iqm_difference),
-    _Column("p", 1, lambda row, f, digits: _p(f.iqm)),
-    _Column("utility", 1, lambda row, f, digits: _number(f.utility, f".{digits}f")),
-)
-_OTHERS = (
-    _Column("acc %", 1, lambda row, f, digits: _number(f.accuracy_macro, ".2f", 100)),
-    _Column("micro", 8, lambda row, f, digits: _number(f.accuracy_micro, ".2f", 100)),
-    _Column("USD/1k", 2, lambda row, f, digits: _usd(f)),
-    _Column("savings", 4, lambda row, f, digits: _number(f.savings, f".{digits - 3}f", 100, "%")),
-    _Column("gap", 3, lambda row, f, digits: _number(f.gap_closed, f".{digits - 3}f", 100, "%")),
-    _Column("regret", 7, lambda row, f, digits: _number(f.regret, f".{digits}f")),
-    _Column("top arm", 10, lambda row, f, digits: _number(f.top_arm_share, ".0f", 100, "%")),
-    _Column("seed SD", 5, lambda row, f, digits: _number(f.seed_sd, f".{digits + 1}f")),
-    _Column(LATENCY, 9, lambda row, f, digits: _latency(row)),
-    _Column("seeds", 6, lambda row, f, digits: str(row.n_seeds)),
-)
-
-
 def figures_table(table: Table, split: str | None, markdown: bool, but: Sequence[str] = ()) -> str:
     """The figures of one split (None: test), without the columns named in `but`."""
     by_accuracy = bool(table.data.unknown_costs)
-    first = _IQM if table.aggregate == "iqm" else _ACCURACY if by_accuracy else _UTILITY
-    columns = [*first, *_OTHERS]
+    first = IQM if table.aggregate == "iqm" else ACCURACY if by_accuracy else UTILITY
+    columns = [*first, *OTHERS]
     columns = [column for column in columns if column.header not in but]
     pairs = [(row, row if split is None else row.splits[split]) for row in table.rows]
     cells = {column: [column.cell(*pair, 4 if markdown else 3) for pair in pairs] for column in columns}
@@ -254,7 +151,7 @@ def per_task_table(table: Table, markdown: bool = False) -> str:
             table,
             names,
             part,
-            [[_number(row.per_task[task], ".2f", 100) for task in part] for row in table.rows],
+            [[number(row.per_task[task], ".2f", 100) for task in part] for row in table.rows],
             markdown,
         )
         for part in parts
@@ -289,7 +186,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = prefix + key
         if key == "settings":
             flat[name] = json.dumps(value, sort_keys=True)
-        elif key in ("ci", "utility_ci", "difference_ci"):
+        elif key == "ci" or key.endswith("_ci"):
             flat[f"{name}.low"], flat[f"{name}.high"] = value or (None, None)
         elif key in ("vs_baseline", "accuracy_vs_baseline"):
             flat |= _flatten(value or dict.fromkeys(Difference.model_fields), f"{name}.")

@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from recal_bench.objective import Objective
-from recal_bench.records import Configuration, Data, Run, RunRecord, read_run
+from recal_bench.records import (
+    Configuration,
+    Data,
+    Frontier,
+    FrontierPoint,
+    OperatingPoint,
+    Run,
+    RunRecord,
+    read_run,
+    read_runs,
+)
 
 ARMS = ("large|cot", "large|direct", "small|cot", "small|direct")
 REFERENCES = ("oracle", "task-best", "best-accuracy", "bayes")
@@ -163,3 +173,27 @@ def write_standard_runs(folder: Path, world: World, seeds: int = 3) -> list[Run]
         curve = [0.4 + 0.02 * step + 0.01 * rng.standard_normal() for step in range(12)]
         runs.append(write_run(folder, world, "recal", good, seed=seed, settings={"steps": 12, "lr": 0.01}, curve=curve))
     return runs
+
+
+ARM_POINTS = ((0.70, 4.0), (0.62, 2.0), (0.55, 0.8), (0.45, 0.2))
+
+
+def swept(lift: float = 0.0, steps: int = 12) -> tuple[Frontier, ...]:
+    """A curve from the cheapest arm to an accuracy of 0.74 + lift at 3 USD."""
+    points = []
+    for step in range(steps + 1):
+        share = step / steps
+        accuracy = 0.45 + (0.29 + lift) * share**0.5
+        points.append(FrontierPoint(alpha=steps - step, accuracy=accuracy, cost_usd_per_1k=0.2 + 2.8 * share))
+    arms = tuple(OperatingPoint(accuracy=accuracy, cost_usd_per_1k=cost) for accuracy, cost in ARM_POINTS)
+    return (Frontier(split="test", points=tuple(points), arms=arms, best_accuracy=arms[0]),)
+
+
+def sweep_runs(folder: Path, lifts: dict[tuple[str, int], float]) -> list[Run]:
+    """Give runs, named by router and seed, the frontier of `swept`; the folder's runs."""
+    for run in read_runs(folder):
+        lift = lifts.get((run.record.configuration.router, run.record.configuration.seed))
+        if lift is not None:
+            record = run.record.model_copy(update={"frontier": swept(lift)})
+            (run.folder / "run.json").write_text(record.model_dump_json())
+    return read_runs(folder)

@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from synthetic_runs import World, write_run, write_standard_runs
 
+from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.bootstrap import iqm
 from recal_bench.evaluation.metrics import task_means
@@ -359,3 +361,20 @@ def test_an_unknown_aggregate_is_refused(tmp_path):
     write_standard_runs(tmp_path, World())
     with pytest.raises(RecalBenchError, match="no aggregate median: choose one of mean, iqm"):
         tables(read_runs(tmp_path), aggregate="median")
+
+
+def test_rows_that_differ_by_their_code_alone_are_noted(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    assert not any("hash" in note for note in tables(read_runs(tmp_path))[0].notes)
+    write_run(tmp_path, world, "knn", np.ones(120, dtype=int), settings={"k": 10}, deterministic=True, device="cuda")
+    (note,) = [note for note in tables(read_runs(tmp_path))[0].notes if "hash" in note]
+    assert "(knn)" in note
+
+
+def test_the_command_takes_the_aggregate(tmp_path):
+    write_standard_runs(tmp_path, World())
+    result = CliRunner().invoke(cli, ["compare", str(tmp_path), "--aggregate", "iqm"])
+    assert result.exit_code == 0, result.output
+    assert "IQM of utility [95%]" in result.output
+    assert "IQM" not in CliRunner().invoke(cli, ["compare", str(tmp_path)]).output

@@ -4,26 +4,12 @@ import math
 
 import pytest
 from scipy.stats import t
-from synthetic_runs import World, write_standard_runs
+from synthetic_runs import ARM_POINTS, World, sweep_runs, swept, write_standard_runs
 
 from recal_bench.evaluation.frontier import aiq
-from recal_bench.records import Frontier, FrontierPoint, OperatingPoint, read_runs
 from recal_bench.reporting.compare import tables
 from recal_bench.reporting.frontier import FrontierFigures, arms_figures, frontier_figures, points_of
 from recal_bench.reporting.frontier_plot import frontiers
-
-ARMS = ((0.70, 4.0), (0.62, 2.0), (0.55, 0.8), (0.45, 0.2))
-
-
-def swept(lift=0.0, steps=12):
-    """A curve from the cheapest arm to an accuracy of 0.74 + lift at 3 USD."""
-    points = []
-    for step in range(steps + 1):
-        share = step / steps
-        accuracy = 0.45 + (0.29 + lift) * share**0.5
-        points.append(FrontierPoint(alpha=steps - step, accuracy=accuracy, cost_usd_per_1k=0.2 + 2.8 * share))
-    arms = tuple(OperatingPoint(accuracy=accuracy, cost_usd_per_1k=cost) for accuracy, cost in ARMS)
-    return (Frontier(split="test", points=tuple(points), arms=arms, best_accuracy=arms[0]),)
 
 
 @pytest.fixture
@@ -31,13 +17,7 @@ def runs(tmp_path):
     """The standard runs; `knn` and the three seeds of `recal` were swept."""
     folder = tmp_path / "runs"
     write_standard_runs(folder, World(simulated=True))
-    for run in read_runs(folder):
-        configuration = run.record.configuration
-        if configuration.router in ("knn", "recal"):
-            lift = 0.02 * configuration.seed - 0.02 * (configuration.router == "knn")
-            record = run.record.model_copy(update={"frontier": swept(lift)})
-            (run.folder / "run.json").write_text(record.model_dump_json())
-    return read_runs(folder)
+    return sweep_runs(folder, {("knn", 0): -0.02, ("recal", 0): 0.0, ("recal", 1): 0.02, ("recal", 2): 0.04})
 
 
 def of(runs, router):
@@ -81,7 +61,7 @@ def test_a_seed_that_never_reaches_the_best_arm_leaves_no_mean(runs):
 
 def test_the_single_arms_reach_what_their_hull_does():
     found = arms_figures(swept()[0])
-    assert found.aiq == pytest.approx(aiq([(cost, accuracy) for accuracy, cost in ARMS], 0.2, 4.0))
+    assert found.aiq == pytest.approx(aiq([(cost, accuracy) for accuracy, cost in ARM_POINTS], 0.2, 4.0))
     assert found.qnc == 1
 
 

@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from synthetic_runs import World, write_standard_runs
+from synthetic_runs import World, sweep_runs, write_standard_runs
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import read_runs
@@ -129,3 +129,14 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(RecalBenchError, match="takes a folder"):
         write_leaderboard(read_runs(tmp_path / "runs"), tmp_path / "out", COMMAND)
+
+
+def test_the_frontiers_are_drawn_after_cost_and_quality(tmp_path):
+    write_standard_runs(tmp_path / "runs", World(simulated=True))
+    runs = sweep_runs(tmp_path / "runs", {("knn", 0): 0.0})
+    paths = write_leaderboard(runs, tmp_path / "out", COMMAND)
+    assert [path.name for path in paths[3:7]] == [
+        "toy-cost-quality.svg", "toy-cost-quality.png", "toy-frontier.svg", "toy-frontier.png",
+    ]  # fmt: skip
+    text = paths[0].read_text()
+    assert text.index("(toy-cost-quality.svg)") < text.index("(toy-frontier.svg)") < text.index("(toy-training.svg)")

@@ -1,30 +1,10 @@
 """Pictures."""
 
-import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from synthetic_runs import World, write_standard_runs
 
 from recal_bench.records import read_runs
 from recal_bench.reporting.compare import tables
-from recal_bench.reporting.plots import cost_quality, upper_hull
-
-points = st.lists(st.tuples(st.integers(0, 50).map(float), st.integers(0, 50).map(float)), min_size=1, max_size=20)
-
-
-@settings(deadline=None, max_examples=60)
-@given(points)
-def test_the_hull_lies_above_every_point_and_never_falls(pairs):
-    hull = upper_hull(pairs)
-    costs, qualities = np.array(hull).T
-    assert (np.diff(costs) > 0).all()
-    assert (np.diff(qualities) >= 0).all()
-    slopes = np.diff(qualities) / np.diff(costs)
-    assert (np.diff(slopes) <= 1e-9).all()
-    for cost, quality in pairs:
-        assert np.interp(cost, costs, qualities) >= quality - 1e-9
-    assert hull[0][0] == min(cost for cost, _ in pairs)
-    assert hull[-1][0] == max(cost for cost, _ in pairs)
+from recal_bench.reporting.plots import cost_quality
 
 
 def test_pictures_are_written_twice_alike(tmp_path):

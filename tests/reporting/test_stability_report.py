@@ -12,10 +12,12 @@ from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.stability import Curve
 from recal_bench.records import read_run, read_runs
+from recal_bench.reporting.compare import compare, tables
 from recal_bench.reporting.curves import PANELS, training_curves
 from recal_bench.reporting.logs import curves_of
 from recal_bench.reporting.stability import stability
 from recal_bench.reporting.stability_text import render_reports, write_stability
+from recal_bench.reporting.tables import render
 
 BEST_SINGLE = 0.4
 
@@ -56,7 +58,7 @@ def write_trained(folder, world, router, ends, settings=None):
         run = write_run(folder, world, router, arm_Q, seed=seed, settings=settings)
         lines = log_lines(end, rng, world.cost)
         (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        record = run.record.model_copy(update={"steps": len(lines)})
+        record = run.record.model_copy(update={"steps": len(lines) - 1})
         (run.folder / "run.json").write_text(record.model_dump_json())
 
 
@@ -147,10 +149,32 @@ def test_several_rows_of_grpo_leave_the_choice_to_the_user(folder):
 def test_a_damaged_log_is_left_out_and_named(folder):
     run = next(run for run in read_runs(folder) if run.record.configuration.router == "recal")
     log = run.folder / "metrics.jsonl"
-    log.write_text(log.read_text()[:500])
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
     (report,) = stability(read_runs(folder))
     assert report.rows[0].n_seeds == 3
     assert any(run.folder.name in note for note in report.notes)
+
+
+def test_compare_tells_the_seeds_that_collapsed(folder):
+    rows = {row.router: row for row in compare(read_runs(folder))}
+    assert {router: row.collapse_rate for router, row in rows.items()} == {
+        "recal": 0, "grpo": 0.75, "best-single": None, "oracle": None,
+    }  # fmt: skip
+    assert "75%" in render(tables(read_runs(folder))[0], "markdown")
+
+
+@pytest.mark.parametrize("damage", ["short", "torn", "gone"])
+def test_a_damaged_log_leaves_compare_without_collapses(folder, damage):
+    run = next(run for run in read_runs(folder) if run.record.configuration.router == "recal")
+    log = run.folder / "metrics.jsonl"
+    text = log.read_text()
+    if damage == "gone":
+        log.unlink()
+    else:
+        log.write_text("".join(text.splitlines(keepends=True)[:-1]) if damage == "short" else text[:-20])
+    rows = {row.router: row for row in compare(read_runs(folder))}
+    assert rows["recal"].collapse_rate is None
+    assert rows["grpo"].collapse_rate == 0.75
 
 
 def test_old_logs_are_reported_as_far_as_they_go(tmp_path):

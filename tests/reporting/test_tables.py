@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from synthetic_runs import World, write_run, write_standard_runs
+from synthetic_runs import World, sweep_runs, write_run, write_standard_runs
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import read_runs
@@ -164,3 +164,33 @@ def test_interquartile_means_take_the_place_of_the_means(tmp_path, unknown_costs
     assert float(lines[0]["iqm.difference_ci.low"]) < float(lines[0]["iqm.difference"])
     means = render_all(tables(read_runs(tmp_path)), "csv")
     assert "iqm" not in means.splitlines()[0]
+
+
+def test_frontiers_are_summed_up_where_routers_were_swept(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    assert "AIQ" not in render(tables(read_runs(tmp_path))[0], "markdown")
+    lifts = {("knn", 0): -0.1, ("random", 0): -0.1, ("random", 1): 0.1, ("random", 2): 0.1}
+    found = tables(sweep_runs(tmp_path, lifts | {("recal", seed): 0.01 * seed for seed in range(3)}))
+    lines = [[cell.strip() for cell in line.split("|")] for line in render(found[0], "markdown").splitlines()]
+    head = next(line for line in lines if "router" in line)
+    at = [head.index(name) for name in ("AIQ", "QNC", "deferral AUC", "gap")]
+    assert at == list(range(at[0], at[0] + 4))
+    qnc = {line[1]: line[at[1]] for line in lines[2:] if len(line) == len(head)}
+    assert (qnc["knn"], qnc["random"], qnc["best-single"]) == ("never", "67% of seeds", "-")
+    assert 0 < float(qnc["recal"]) < 1
+    rows = {row["router"]: row for row in csv.DictReader(io.StringIO(render_all(found, "csv")))}
+    recal = rows["recal"]
+    for name in ("aiq", "deferral_auc", "qnc"):
+        assert float(recal[f"{name}_ci.low"]) < float(recal[name]) < float(recal[f"{name}_ci.high"])
+        assert rows["best-single"][name] == rows["knn"][f"{name}_ci.low"] == ""
+
+
+def test_grouped_settings_are_named_by_their_last_part(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    for value in ("fixed", "conditioned"):
+        settings = {"policy.alpha": value, "policy.hidden": 8}
+        write_run(tmp_path, world, "policy", np.arange(120) % 3, settings=settings)
+    names = labels(tables(read_runs(tmp_path))[0].rows)
+    assert {"policy alpha=fixed", "policy alpha=conditioned"} <= set(names)

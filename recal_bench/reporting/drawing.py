@@ -1,0 +1,51 @@
+"""What all pictures share: colours, axes, and files. The same figure gives the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart (its yellow is too pale for lines).
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+
+
+def new_figure() -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; no window, and no state that pictures share."""
+    figure = blank_figure((8, 4.8))
+    axes = figure.add_subplot()
+    plain(axes)
+    return figure, axes
+
+
+def blank_figure(inches: tuple[float, float]) -> Figure:
+    """A figure without axes, of this width and height."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(axes: Axes) -> None:
+    """Two spines and a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as `stem`.svg and `stem`.png; the same figure gives the same bytes."""
+    import matplotlib
+
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
+    # Dates, versions and random identifiers would make every picture a new file.
+    with matplotlib.rc_context({"svg.hashsalt": "recal-bench"}):
+        figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
+        figure.savefig(paths[1], dpi=150, metadata={"Software": None})
+    return paths
