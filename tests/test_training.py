@@ -243,6 +243,23 @@ def test_an_interrupted_fit_goes_on_to_exactly_the_same_result(tmp_path: Path) -
     assert checkpoint_step(tmp_path / "cut" / "0") == 0
 
 
+def test_seeds_stopped_together_go_on_together(tmp_path: Path) -> None:
+    nothing = [lambda line: None] * 3
+    expected = fit_seeds(tmp_path / "undisturbed", nothing, [0, 1, 2])
+
+    def stop_at_105(line: dict[str, Any]) -> None:
+        if line["step"] == 105:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(tmp_path / "cut", [stop_at_105] * 3, [0, 1, 2])
+    steps: list[int] = []
+    resumed = fit_seeds(tmp_path / "cut", [lambda line: steps.append(line["step"]), *nothing[1:]], [0, 1, 2])
+    assert steps == list(range(101, 131))
+    for kept, wanted in zip(resumed, expected, strict=True):
+        assert equal(kept, wanted)
+
+
 def test_seeds_stopped_at_different_steps_go_on_to_the_same_results(tmp_path: Path) -> None:
     expected = fit_seeds(tmp_path / "undisturbed", [lambda line: None] * 2, [0, 1])
 

@@ -17,11 +17,11 @@ def of_seed(tree: Any, seed: int) -> Any:
 
 
 def stack_seeds(trees: Sequence[Any]) -> Any:
-    """The seeds' parts as one; the inverse of `of_seed`."""
+    """The seeds' parts as one; the inverse of `of_seed`. A tensor without axes is the same for all."""
     first = trees[0]
     if isinstance(first, dict):
         return {name: stack_seeds([tree[name] for tree in trees]) for name in first}
-    return torch.stack(list(trees))
+    return first if first.ndim == 0 else torch.stack(list(trees))
 
 
 def by_seed(metrics: dict[str, Tensor], n_seeds: int) -> list[dict[str, float]]:
