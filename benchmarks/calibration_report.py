@@ -20,7 +20,6 @@ from study_numbers import (
 )
 from tabulate import tabulate
 
-from recal_bench import provenance
 from recal_bench.evaluation.statistics import Interval
 from recal_bench.records import read_runs
 from recal_bench.reporting.curves import training_curves
@@ -71,13 +70,16 @@ def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> l
         numbers[part.name] = found
     head = f"""# Calibration study
 
-Written by `{command}`; do not edit. {provenance.code_version()}
+Written by `{command}`; do not edit.
 
 What calibrated rewards are worth: every advantage estimator and every ablation of ReCal on one policy and one loop, and
 supervised baselines, all tuned with the same number of validation trials (`tuned-*.json` hold every trial). ReCal is a
 reconstruction from the paper's abstract. Intervals are 95%; differences are paired by query and, where both have seeds,
 by seed; seeds are crossed with queries within tasks. `p` is Holm-adjusted over the rows of its table. A row *wins* or
-*loses* where the interval excludes zero and *ties* elsewhere. {SEEDS_NOTE}"""
+*loses* where the interval excludes zero and *ties* elsewhere. {SEEDS_NOTE}
+
+Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that differ
+as much as tasks can; [docs/recal.md](../../docs/recal.md#what-the-study-says), what it all says."""
     paths = [out / "README.md", out / "study.json"]
     paths[0].write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
     paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
@@ -90,7 +92,12 @@ SEEDS_NOTE = "Final runs use training seeds 0 to 19, tuning used 1000 to 1002."
 def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
     tuned = {each["router"]: Tuned.model_validate(each) for each in json.loads(part.tuned_path.read_text("utf-8"))}
     hashes = ", ".join(f"{group.data.name} ({group.data.hash})" for group in entries.groups)
-    lines = [f"## {TITLES[part.name]}", f"Outcomes: {hashes}."]
+    codes = ", ".join(
+        sorted({run.record.code for name in entries.names for each in entries.of(name) for run in each.runs})
+    )
+    trials = max((len(each.trials) for each in tuned.values()), default=0)
+    how = f"{trials} trials for every router" if trials > 1 else "defaults for every router"
+    lines = [f"## {TITLES[part.name]}", f"Outcomes: {hashes}. Settings: {how}. Code: {codes}."]
     numbers: dict[str, Any] = {}
 
     ranked = sorted(entries.names, key=lambda name: -utility(entries, name).estimate)
