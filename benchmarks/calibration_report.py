@@ -78,8 +78,8 @@ reconstruction from the paper's abstract. Intervals are 95%; differences are pai
 by seed; seeds are crossed with queries within tasks. `p` is Holm-adjusted over the rows of its table. A row *wins* or
 *loses* where the interval excludes zero and *ties* elsewhere. {SEEDS_NOTE}
 
-Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that differ
-as much as tasks can; [docs/recal.md](../../docs/recal.md#what-the-study-says), what it all says."""
+Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that
+differ as much as tasks can; [docs/recal.md](../../docs/recal.md#what-the-study-says), what it all says."""
     paths = [out / "README.md", out / "study.json"]
     paths[0].write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
     paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
