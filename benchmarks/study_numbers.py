@@ -43,7 +43,7 @@ class Steadiness(NamedTuple):
 def entries_of(runs: Sequence[Run]) -> Entries:
     groups = tuple(read_groups(runs))
     names = tuple(entry.router for entry in groups[0].entries)
-    trained = tuple(entry.router for entry in groups[0].entries if entry.record.steps)
+    trained = tuple(entry.router for entry in groups[0].entries if UTILITY in evaluations_of(entry.runs[0]))
     return Entries(groups, names, trained)
 
 

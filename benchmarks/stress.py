@@ -1,0 +1,165 @@
+"""Stress test of the estimators: tasks of very different success rate, reward spread, cost and size. Simulated.
+
+    python benchmarks/stress.py [--out leaderboards/calibration-study] [--report]
+
+`benchmarks/stress_world.py` makes the outcomes. Every estimator and every ablation of ReCal learns from nothing (no
+prior), with its learning rate and entropy bonus chosen on a world of its own, at the same budget for all; then on fresh
+worlds, with several budgets of steps, for each of which the learning rate falls to 0. Policies are judged by the true
+expected utility of their decisions on held-out texts. Writes stress.json with everything, and from it stress.md,
+stress.svg and stress.png; `--report` writes these three alone. Takes about half an hour on one free core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stress_report import write_report
+from stress_world import SLOTS, Array, World, make_world
+
+from recal_bench import provenance, routers
+from recal_bench.calibration import ESTIMATORS
+from recal_bench.recal import RecalRouter
+from recal_bench.routers import Context, decide
+
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/stress.py"
+OUT = Path("leaderboards/calibration-study")
+ABLATIONS = (
+    "recal-unbiased",
+    "recal-plain",
+    "recal-no-components",
+    "recal-no-reweighting",
+    "recal-inverse-weights",
+    "recal-no-dataset-norm",
+    "recal-no-floor",
+)
+DECIMALS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run. `fixed` settings are everyone's; `shrink` divides the numbers of queries.
+
+    `family`: the study worlds are run again with these at several entropy bonuses, to see how much the choice matters.
+    """
+
+    names: tuple[str, ...] = (*ESTIMATORS, *ABLATIONS)
+    tuning_world: int = 100
+    tuning_seeds: int = 3
+    tuning_steps: int = 400
+    learning_rates: tuple[float, ...] = (3e-3, 8e-3)
+    entropies: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    worlds: tuple[int, ...] = (101, 102, 103)
+    seeds: int = 10
+    steps: tuple[int, ...] = (25, 50, 100, 200, 400, 800)
+    family: tuple[str, ...] = ("grpo", "dr-grpo", "dapo", "recal", *ABLATIONS)
+    family_entropies: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
+    family_seeds: int = 5
+    fixed: tuple[tuple[str, Any], ...] = (("prior.kind", "none"), ("batch_size", 64), ("group_size", 8))
+    alpha: float = 0.2
+    shrink: int = 1
+
+
+def trained(world: World, name: str, n_seeds: int, settings: dict[str, Any]) -> Array:
+    """True expected utility on the test texts of policies trained from each seed, `[S, T]`."""
+    fitted = [routers.create(name, settings) for _ in range(n_seeds)]
+    with tempfile.TemporaryDirectory() as folder:
+        contexts = [Context(seed, "cpu", Path(folder) / str(seed), lambda line: None) for seed in range(n_seeds)]
+        routers.fit_seeds(fitted, world.train, world.validation, contexts)
+    return np.stack([world.task_utilities(decide(each, world.test, world.calls).arm_Q) for each in fitted])
+
+
+def tuned(plan: Plan, world: World, name: str) -> dict[str, Any]:
+    """The learning rate and entropy bonus of the highest macro utility, and all trials."""
+    trials = []
+    for learning_rate, entropy in product(plan.learning_rates, plan.entropies):
+        chosen = {"learning_rate": learning_rate, "entropy": entropy}
+        value_ST = trained(world, name, plan.tuning_seeds, dict(plan.fixed) | chosen | {"steps": plan.tuning_steps})
+        trials.append({"settings": chosen, "utility": round(float(value_ST.mean()), DECIMALS)})
+    return {"settings": max(trials, key=lambda trial: trial["utility"])["settings"], "trials": trials}
+
+
+def described(world: World) -> dict[str, Any]:
+    """A world's tasks as the report shows them, in the order of the utilities' last axis."""
+    names = sorted(world.tasks)
+    return {
+        "data_hash": world.splits.train.data_hash,
+        "cost_ref": world.objective.cost_ref,
+        "tasks": names,
+        "n_train": [int((world.splits.train.task_Q == name).sum()) for name in names],
+        "mean_cost_usd": [world.tasks[name].mean_cost_usd for name in names],
+        "score_sd": [float(world.splits.train.score_QA[world.splits.train.task_Q == name].std()) for name in names],
+        **{key: getattr(world, key).round(DECIMALS).tolist() for key in ("bayes_T", "best_single_T", "random_T")},
+    }
+
+
+def entropies_tried(plan: Plan, tuning: dict[str, Any]) -> dict[str, Any]:
+    """`[name][entropy][world]`, `[S, T]`: the family on the study worlds, whatever entropy bonus was chosen for it."""
+    utility: dict[str, Any] = {name: {f"{entropy:g}": {} for entropy in plan.family_entropies} for name in plan.family}
+    for seed in plan.worlds:
+        world = make_world(seed, plan.alpha, plan.shrink)
+        for name, entropy in product(plan.family, plan.family_entropies):
+            settings = dict(plan.fixed) | tuning[name]["settings"] | {"steps": plan.tuning_steps, "entropy": entropy}
+            value_ST = trained(world, name, plan.family_seeds, settings)
+            utility[name][f"{entropy:g}"][str(seed)] = value_ST.round(DECIMALS).tolist()
+        print(f"world {seed}: entropies", flush=True)
+    return utility
+
+
+def study(plan: Plan) -> dict[str, Any]:
+    """Everything, as stress.json keeps it: settings, worlds and `utility[name][world][steps]`, `[S, T]`."""
+    start = time.perf_counter()
+    world = make_world(plan.tuning_world, plan.alpha, plan.shrink)
+    tuning = {}
+    for name in plan.names:
+        tuning[name] = tuned(plan, world, name)
+        print(f"{time.perf_counter() - start:6.0f} s  {name} {tuning[name]['settings']}", flush=True)
+    worlds = {str(plan.tuning_world): described(world)}
+    utility: dict[str, Any] = {name: {} for name in plan.names}
+    for seed in plan.worlds:
+        world = make_world(seed, plan.alpha, plan.shrink)
+        worlds[str(seed)] = described(world)
+        for name in plan.names:
+            settings = dict(plan.fixed) | tuning[name]["settings"]
+            by_steps = {
+                str(steps): trained(world, name, plan.seeds, settings | {"steps": steps}) for steps in plan.steps
+            }
+            utility[name][str(seed)] = {steps: value.round(DECIMALS).tolist() for steps, value in by_steps.items()}
+            print(f"{time.perf_counter() - start:6.0f} s  world {seed} {name}", flush=True)
+    content = {
+        "title": "Stress test of the estimators (simulated)",
+        "command": COMMAND,
+        "code": f"{provenance.code_version()}, source {provenance.source_hash(RecalRouter)}",
+        "packages": provenance.package_versions(),
+        "plan": asdict(plan),
+        "slots": [slot._asdict() for slot in SLOTS],
+        "tuning": tuning,
+        "entropies": entropies_tried(plan, tuning),
+        "worlds": worlds,
+        "utility": utility,
+    }
+    return content | {"seconds": round(time.perf_counter() - start)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Stress test of the estimators on simulated, unequal tasks.")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--report", action="store_true", help="write the report of what is there")
+    options = parser.parse_args()
+    path = options.out / "stress.json"
+    if not options.report:
+        content = study(Plan())
+        options.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_report(json.loads(path.read_text(encoding="utf-8")), options.out)
+
+
+if __name__ == "__main__":
+    main()
