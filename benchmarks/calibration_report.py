@@ -136,9 +136,9 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
     headers = ["router", "seed SD", "SD / grpo's", "steps / grpo's", "area - grpo's", "collapsed - grpo's", "collapsed"]
     lines.append(
         "### Steadiness against GRPO\n\nSD over seeds of the final test utility (within worlds); steps until the mean "
-        "validation curve reaches where GRPO's ends, as a ratio (0: reached untrained); mean height of the validation "
-        "curve over the router's own steps, as a difference; share of seeds whose last policy gave back half of the "
-        "gain over best-single.\n\n" + _grid(headers, rows)
+        "validation curve reaches the highest point of GRPO's, as a ratio (-: GRPO is there untrained, or nobody gets "
+        "there); mean height of the validation curve over the router's own steps, as a difference; share of seeds "
+        "whose last policy gave back half of the gain over best-single.\n\n" + _grid(headers, rows)
     )
     if part.name == "routerdc":
         lines.append(_routerdc(entries))

@@ -109,12 +109,14 @@ def steadiness(entries: Entries, name: str, baseline: str) -> Steadiness:
     )
     residual_N, base_residual_N = (_residuals(entries, each) for each in (name, baseline))
     collapse, base_collapse = (_collapse(each) for each in (logs, base_logs))
+    # Where a baseline's curve ends is no target where it collapsed; its highest point is what it can keep.
+    target = float(stability.mean_curve(base_curves).value_N.max())
     df = len(residual_N) - len(entries.groups)
     return Steadiness(
         sd=float(np.sqrt((residual_N**2).sum() / df)),
         versus=(
             stability.sd_ratio(residual_N, base_residual_N),
-            stability.steps_ratio(curves, base_curves, None, paired=True),
+            stability.steps_ratio(curves, base_curves, target, paired=True),
             stability.mean_difference(areas, base_areas, paired=True),
             stability.collapse_difference(collapse, base_collapse),
         ),
