@@ -36,6 +36,7 @@ ABLATED = (
     "recal-plain",
     "recal-unbiased",
 )
+LEVEL = 0.05
 CURVES = ("recal", "recal-unbiased", "grpo", "dr-grpo", "gdpo")
 TITLES = {
     "embedded": "Embedded pool (simulated): three worlds",
@@ -76,7 +77,7 @@ What calibrated rewards are worth: every advantage estimator and every ablation 
 supervised baselines, all tuned with the same number of validation trials (`tuned-*.json` hold every trial). ReCal is a
 reconstruction from the paper's abstract. Intervals are 95%; differences are paired by query and, where both have seeds,
 by seed; seeds are crossed with queries within tasks. `p` is Holm-adjusted over the rows of its table. A row *wins* or
-*loses* where the interval excludes zero and *ties* elsewhere. {SEEDS_NOTE}
+*loses* where that p is below .05 and *ties* elsewhere. {SEEDS_NOTE}
 
 Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that
 differ as much as tasks can; [docs/recal.md](../../docs/recal.md#what-the-study-says), what it all says."""
@@ -120,7 +121,7 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
         found = [difference(entries, *pair) for pair in pairs]
         adjusted = holm_of(found)
         rows = [
-            [*pair, _signed(interval), _p(p), _verdict(interval)]
+            [*pair, _signed(interval), _p(p), _verdict(interval, p)]
             for pair, interval, p in zip(pairs, found, adjusted, strict=True)
         ]
         lines.append(f"### {title}\n\n" + _grid(["router", "against", "difference of utility", "p", ""], rows))
@@ -189,8 +190,8 @@ def _p(p: float) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _verdict(of: Interval) -> str:
-    return "wins" if of.low > 0 else "loses" if of.high < 0 else "ties"
+def _verdict(of: Interval, p: float) -> str:
+    return "ties" if p >= LEVEL else "wins" if of.estimate > 0 else "loses"
 
 
 def _grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
