@@ -90,7 +90,6 @@ def arrays(rows: Rows, numpy: bool = False) -> Batch:
         "weight_K": WEIGHT_K.astype(reward_QGK.dtype),
         "outcome_QG": reward_QGK[..., 1].copy(),
         "share_QG": np.full_like(reward_QGK[..., 0], 1 / GROUP_SIZE),
-        "choice_Q": np.full_like(reward_QGK[:, 0, 0], 0.5),
         "dataset_Q": np.arange(n_queries) % N_DATASETS,
         "valid_QG": np.ones((n_queries, GROUP_SIZE), dtype=bool),
     }
