@@ -98,7 +98,7 @@ def pair_law(questions: Sequence[Question]) -> tuple[Floats, Floats, Floats]:
     same facts. All else is drawn for each arm on its own.
     """
     features, parameters = models.features_of(questions), models.fitted_parameters()
-    shared = simulated_pool._SHARED_DIFFICULTY
+    shared = simulated_pool.SHARED_DIFFICULTY
     node_N, weight_N = np.polynomial.hermite_e.hermegauss(64)
     know_QHM = models.knowledge(parameters, features)
     given_QHMN = ndtr((ndtri(know_QHM)[..., None] - np.sqrt(shared) * node_N) / np.sqrt(1 - shared))
@@ -122,7 +122,7 @@ def pair_law(questions: Sequence[Question]) -> tuple[Floats, Floats, Floats]:
         + only_second_QAA * guessed_QA[:, :, None] * right_QA[:, None, :]
         + (1 - both_QAA - only_first_QAA - only_second_QAA) * guessed_QA[:, :, None] * guessed_QA[:, None, :]
     )
-    half_QA = simulated_pool._SPREAD * models.expected_tokens(parameters, features) * models.price()
+    half_QA = simulated_pool.LENGTH_SPREAD * models.expected_tokens(parameters, features) * models.price()
     return know_QA * right_QA + (1 - know_QA) * guessed_QA, both_right_QAA, half_QA
 
 

@@ -1,7 +1,7 @@
 """The ReCal router: rewards, calibration, policy and loop, readable in one go. See docs/recal.md.
 
-ReCal (arXiv 2606.12479) is known to us by its abstract; what follows is a reconstruction. `grpo` and `dr-grpo` are the
-same policy, prior and loop with another calibration, so that differences between the three are the calibration's.
+ReCal (arXiv 2606.12479) is known to us by its abstract; what follows is a reconstruction. The other estimators are the
+same policy, prior and loop with another calibration, so that what differs between their rows is the calibration's.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from recal_bench.simulation.responses import closing_line, response
 from recal_bench.simulation.streams import joined, key_of, uniform
 
 MALFORMED = -1
-_SHARED_DIFFICULTY = 0.5
+SHARED_DIFFICULTY = 0.5
 """Assumed: correlation between models of what they know of a fact, beyond domain and tier (a Gaussian copula)."""
-_SPREAD = 0.3
+LENGTH_SPREAD = 0.3
 """Assumed: completion tokens are uniform within +-30% of their mean."""
 _SLIP, _GUESS, _FORMAT, _WORDING, _PICK, _LENGTH, _ROUNDING, _START = range(8)
 """The numbered draws of a reply's stream."""
@@ -95,7 +95,7 @@ class Pool:
         said_wrong_QA = n_right_Q1 + np.floor(pick_QA * n_wrong_Q1)
         said_QA = np.where(right_QA, said_right_QA, said_wrong_QA)
         said_QA[uniform(key_QA, _FORMAT) >= models.format_discipline()] = MALFORMED
-        factor_QA = 1 + _SPREAD * (2 * uniform(key_QA, _LENGTH) - 1)
+        factor_QA = 1 + LENGTH_SPREAD * (2 * uniform(key_QA, _LENGTH) - 1)
         words_QA = models.expected_tokens(self.parameters, features) * factor_QA
         # Rounded up or down at random, so that the mean is exact.
         tokens_QA = np.floor(words_QA + uniform(key_QA, _ROUNDING))
@@ -114,7 +114,7 @@ class Pool:
         key_QH1 = joined(self._seed_key, fact_QH)[:, :, None]
         difficulty_QH1 = ndtri(uniform(key_QH1, 0))
         own_QHM = ndtri(uniform(joined(key_QH1, self._model_key_M), 0))
-        latent_QHM = np.sqrt(_SHARED_DIFFICULTY) * difficulty_QH1 + np.sqrt(1 - _SHARED_DIFFICULTY) * own_QHM
+        latent_QHM = np.sqrt(SHARED_DIFFICULTY) * difficulty_QH1 + np.sqrt(1 - SHARED_DIFFICULTY) * own_QHM
         knows_QHM = latent_QHM < ndtri(models.knowledge(self.parameters, features))
         return np.asarray(knows_QHM.all(axis=1))
 
