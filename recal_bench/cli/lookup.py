@@ -35,11 +35,11 @@ def tasks() -> None:
 
 @command("recal-bench strategies")
 def strategies() -> None:
-    """List the reasoning strategies of the embedded pool."""
-    from recal_bench.simulation import STRATEGIES
+    """List the reasoning strategies."""
+    from recal_bench.strategies import STRATEGIES
 
-    for name, description in STRATEGIES.items():
-        click.echo(f"{name:12} {description}")
+    for name, strategy in STRATEGIES.items():
+        click.echo(f"{name:12} {strategy.description}")
 
 
 @command("recal-bench validate my_log.parquet")

@@ -6,14 +6,11 @@ from recal_bench.simulation.embedded import (
     embedded_questions,
     questions_by_prompt,
 )
-from recal_bench.simulation.models import INSTRUCTIONS, STRATEGIES
 from recal_bench.simulation.pool import Pool, Reply
 from recal_bench.simulation.questions import Question
 from recal_bench.simulation.world import World
 
 __all__ = [
-    "INSTRUCTIONS",
-    "STRATEGIES",
     "Pool",
     "Question",
     "Reply",

@@ -144,7 +144,7 @@ def _simulation_hash() -> str:
     """Names the simulation: its source and parameters, and what scores and names its outcomes."""
     package = Path(__file__).parent
     sources = [*package.glob("*.py"), package / "parameters.json"]
-    sources += [package.parent / "scoring.py", package.parent / "outcomes.py"]
+    sources += [package.parent / name for name in ("scoring.py", "outcomes.py", "strategies.py")]
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

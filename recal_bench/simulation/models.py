@@ -21,25 +21,9 @@ from recal_bench.arrays import FloatA, FloatQA, IntQ
 from recal_bench.outcomes import Arm
 from recal_bench.simulation.lexicon import DOMAINS, TIERS
 from recal_bench.simulation.questions import TASKS, Question
+from recal_bench.strategies import STRATEGIES
 
 PARAMETERS = Path(__file__).with_name("parameters.json")
-
-STRATEGIES = {
-    "direct": "the answer at once",
-    "cot": "chain of thought: reason step by step, then answer",
-    "cod": "chain of draft: a few words a step, then answer",
-    "self_ask": "self-ask: put and answer follow-up questions, then answer",
-}
-"""What each strategy is, in one line."""
-
-INSTRUCTIONS = {
-    "direct": "Give a short reply that ends with your answer.",
-    "cot": "Think step by step and write every step down. Then end with your answer.",
-    "cod": "Think step by step, but keep a draft of at most five words for each step. Then end with your answer.",
-    "self_ask": "Decide whether follow up questions are needed. If so, write each of them down and resolve it before "
-    "you go on to the next one. When none is left, end with your answer.",
-}
-"""What stands before the question in a prompt. It counts as prompt tokens."""
 
 # name -> (USD per 1M tokens, prompt and completion the same; the domains' strength in logits, assumed).
 # Prices: the pool of Router-R1. The columns are lexicon.DOMAINS; a row's mean is taken up by the fitted level.
@@ -207,7 +191,7 @@ def expected_tokens(parameters: Parameters, features: Features) -> FloatQA:
 
 def prompt_tokens(features: Features) -> NDArray[np.int64]:
     """Words of instruction and question, `[Q, A]`."""
-    instruction_A = np.array([len(INSTRUCTIONS[arm.strategy].split()) for arm in ARMS])
+    instruction_A = np.array([len(STRATEGIES[arm.strategy].instruction.split()) for arm in ARMS])
     return np.asarray(features.words_Q[:, None] + instruction_A)
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
 from recal_bench.scoring import exact_match, extract_answer
-from recal_bench.simulation import INSTRUCTIONS, STRATEGIES, Pool, embedded_questions, models
+from recal_bench.simulation import Pool, embedded_questions, models
 from recal_bench.simulation.pool import MALFORMED, score_all
+from recal_bench.strategies import STRATEGIES
 
 SIZES = (400, 60, 150)
 
@@ -28,7 +29,7 @@ def batch(questions):
 
 
 def test_the_pool_has_six_models_under_four_strategies():
-    assert tuple(STRATEGIES) == tuple(INSTRUCTIONS) == ("direct", "cot", "cod", "self_ask")
+    assert tuple(STRATEGIES) == ("direct", "cot", "cod", "self_ask")
     assert len(models.ARMS) == 24
     assert [str(arm) for arm in models.ARMS] == sorted(str(arm) for arm in models.ARMS)
     assert sorted(price for price, _ in models.MODELS.values()) == [0.18, 0.20, 0.30, 0.80, 0.88, 1.20]
@@ -55,7 +56,7 @@ def test_scores_and_tokens_are_those_of_the_texts(questions, batch):
             text = replies.text(each, row, index)
             assert exact_match(extract_answer(text), each.gold) == score_QA[row, index]
             assert len(text.split()) == replies.completion_tokens_QA[row, index]
-            prompt = f"{INSTRUCTIONS[arm.strategy]} {each.prompt}"
+            prompt = STRATEGIES[arm.strategy].message(each.prompt)
             assert len(prompt.split()) == replies.prompt_tokens_QA[row, index]
 
 
