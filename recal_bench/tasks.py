@@ -5,6 +5,7 @@ Read here without lm-eval, for what the rest of the package needs to know of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,6 @@ import yaml
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.folders import shipped
-
-SPLIT_OF_A_LOCAL_FILE = "test"
 
 
 @dataclass(frozen=True)
@@ -51,22 +50,30 @@ def load_tasks(folder: Path | None = None) -> dict[str, Task]:
     return {path.stem: _task(path) for path in paths}
 
 
-def write_local_task(task: Task, data: Path, folder: Path) -> Path:
-    """Write a task file that runs `task` offline on a JSONL file: one object a line, `id, question, golden_answers`.
+def write_local_task(task: Task, data: Path | Mapping[str, Path], folder: Path, cache: Path | None = None) -> Path:
+    """Write a task file that runs `task` offline on JSONL files: one object a line, `id, question, golden_answers`.
 
-    The file goes to `folder` and keeps the task's name: lm-eval finds it there by `include_path`, from Python as from
-    the command line (`lm_eval --include_path FOLDER --tasks NAME`). Raises RecalBenchError where there is no data file.
+    `data` is a file for each split (`train`, `validation`, `test`), or a lone file, which is test. The task file goes
+    to `folder` and keeps the task's name: lm-eval finds it there by `include_path`, as from the command line
+    (`lm_eval --include_path FOLDER --tasks NAME`). `cache` is where `datasets` keeps its copy of the data. Raises
+    RecalBenchError where a data file is absent.
     """
-    if not data.is_file():
-        raise RecalBenchError(f"task {task.name}: no file {data}: give a JSONL of id, question, golden_answers")
+    files = {"test": data} if isinstance(data, Path) else data
+    for path in files.values():
+        if not path.is_file():
+            raise RecalBenchError(f"task {task.name}: no file {path}: give a JSONL of id, question, golden_answers")
+    located: dict[str, Any] = {"data_files": {split: str(path.resolve()) for split, path in files.items()}}
+    if cache is not None:
+        located["cache_dir"] = str(cache.resolve())
     overrides = {
         "include": str(task.path.resolve()),
         "task": task.name,
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": {SPLIT_OF_A_LOCAL_FILE: str(data.resolve())}},
-        "training_split": None,
-        "test_split": SPLIT_OF_A_LOCAL_FILE,
+        "dataset_kwargs": located,
+        "training_split": "train" if "train" in files else None,
+        "validation_split": "validation" if "validation" in files else None,
+        "test_split": "test" if "test" in files else None,
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task.name}.yaml"

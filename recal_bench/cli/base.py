@@ -60,7 +60,7 @@ def main() -> None:
     cli(prog_name="recal-bench")
 
 
-def _split_commas(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+def split_commas(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
@@ -124,7 +124,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--tasks",
                 default="",
-                callback=_split_commas,
+                callback=split_commas,
                 metavar="A,B",
                 help="Only these tasks, in every split.",
             ),

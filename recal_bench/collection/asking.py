@@ -1,0 +1,252 @@
+"""Asking all that the journal does not hold: endpoints side by side, each with its bounded number of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from recal_bench.collection.endpoint import ATTEMPTS, ATTEMPTS_OF_THE_FIRST, SYSTEMATIC, Failed, Line, WithoutUsageError
+from recal_bench.collection.journal import Answer, Journal
+from recal_bench.collection.requests import Request
+from recal_bench.collection.spending import Spending
+from recal_bench.collection.usage import BELIEVED, WITHOUT_USAGE
+from recal_bench.errors import RecalBenchError
+from recal_bench.pool import Pool
+
+BUDGET, INTERRUPT, FAILURE = "budget", "interrupt", "failure"
+"""Why a collection stops before all is asked."""
+_LOOK_UP = 64
+_PAUSE_S = 0.05
+_OTHERS_WAIT_S = 0.5
+_TELL_EVERY_S = 0.25
+_FRUITLESS = 10
+"""So many requests of an endpoint in a row that fail for good end the collection: it has stopped answering."""
+
+Requests = Callable[[], Iterator[Request]]
+Left = Counter[tuple[str, str, str]]
+
+
+@dataclass
+class Progress:
+    """How far a collection is. `left` counts the open requests by endpoint, model and strategy.
+
+    `found` were in the journal when they were looked up, `asked` were answered by this collector in this pass over
+    the requests and `asked_of` in all, by endpoint. `stopped` says why it ended before all was asked.
+    """
+
+    total: int
+    left: Left
+    found: int = 0
+    asked: int = 0
+    refused: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    asked_of: Counter[str] = field(default_factory=Counter)
+    flagged: int = 0
+    started: float = field(default_factory=time.monotonic)
+    stopped: str | None = None
+
+    @property
+    def answered(self) -> int:
+        return self.found + self.asked
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def rate(self) -> float:
+        """Answers a second, by this collector."""
+        return sum(self.asked_of.values()) / self.elapsed_s
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to go, of the endpoint that needs longest. None before each has answered."""
+        left: Counter[str] = Counter()
+        for (endpoint, _, _), count in self.left.items():
+            left[endpoint] += count
+        if any(count and not self.asked_of[name] for name, count in left.items()):
+            return None
+        return max((count * self.elapsed_s / self.asked_of[name] for name, count in left.items() if count), default=0.0)
+
+
+Tell = Callable[[Progress, Spending], None]
+
+
+class Asker:
+    """Asks the requests of all endpoints until every one is in the journal, or something stops it."""
+
+    def __init__(
+        self, pool: Pool, journal: Journal, progress: Progress, spending: Spending, estimates: bool, tell: Tell
+    ) -> None:
+        self._pool, self._journal, self._progress, self._spending = pool, journal, progress, spending
+        self._estimates, self._tell = estimates, tell
+        self._failed: RecalBenchError | None = None
+        self._elsewhere = False
+        self._under_way = 0
+        self._fruitless: Counter[str] = Counter()
+        self._given_up: set[bytes] = set()
+        self._told = 0.0
+
+    def ask(self, requests: Mapping[str, Requests]) -> None:
+        """Ask the requests of each endpoint. Raises RecalBenchError where no further one would get an answer."""
+        asyncio.run(self._ask_all(requests))
+        self._tell(self._progress, self._spending)
+        if self._failed:
+            raise self._failed
+
+    async def _ask_all(self, requests: Mapping[str, Requests]) -> None:
+        self._gate = asyncio.Lock()
+        all_left = self._progress.left.copy()
+        with self._interruptible():
+            while True:
+                await asyncio.gather(*(self._ask_endpoint(name, each) for name, each in requests.items()))
+                if self._progress.stopped or not self._elsewhere:
+                    return
+                # Another collector had claimed some: look again whether it has answered them, or is gone.
+                await asyncio.sleep(_OTHERS_WAIT_S)
+                self._journal.forget_the_dead()
+                self._elsewhere = False
+                self._progress.left, self._progress.found, self._progress.asked = all_left.copy(), 0, 0
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first interrupt ends the sending and waits for what is under way; a second one is as everywhere."""
+        loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+
+        def interrupt() -> None:
+            self._stop(INTERRUPT)
+            for each in signals:
+                loop.remove_signal_handler(each)
+
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Not in the main thread.
+            for each in signals:
+                loop.add_signal_handler(each, interrupt)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                for each in signals:
+                    loop.remove_signal_handler(each)
+
+    def _stop(self, reason: str) -> None:
+        self._progress.stopped = self._progress.stopped or reason
+
+    def _fail(self, error: RecalBenchError) -> None:
+        self._failed = self._failed or error
+        self._stop(FAILURE)
+
+    async def _ask_endpoint(self, name: str, requests: Requests) -> None:
+        line = Line(name, self._pool, self._estimates, self._attempt_failed)
+        source = self._open_requests(name, requests())
+        turn = asyncio.Lock()
+
+        async def work(attempts: int) -> None:
+            try:
+                while not self._progress.stopped:
+                    async with turn:
+                        request = await anext(source, None)
+                    if request is None:
+                        return
+                    await self._ask_one(line, request, attempts)
+                    if attempts == ATTEMPTS_OF_THE_FIRST and self._progress.asked_of[name]:
+                        return
+            except RecalBenchError as error:
+                self._fail(error)
+
+        try:
+            # One at a time until the endpoint has answered once: a wrong address or key costs one request, not many.
+            await work(ATTEMPTS_OF_THE_FIRST)
+            await asyncio.gather(*(work(ATTEMPTS) for _ in range(line.endpoint.concurrency)))
+        finally:
+            await source.aclose()
+            await line.close()
+
+    async def _open_requests(self, name: str, requests: Iterator[Request]) -> AsyncGenerator[Request]:
+        """Those that the journal does not hold. It is read ahead by a few, so that memory does not grow."""
+        done = False
+        while not done and not self._progress.stopped:
+            block = list(islice(requests, _LOOK_UP))
+            done = len(block) < _LOOK_UP
+            answered = self._journal.answered([request.key for request in block], self._estimates)
+            for request in block:
+                if request.key not in answered | self._given_up:
+                    yield request
+                    continue
+                self._progress.found += request.key in answered
+                self._progress.left[name, request.model, request.strategy] -= 1
+            await asyncio.sleep(0)
+            self._tell_sometimes()
+
+    async def _ask_one(self, line: Line, request: Request, attempts: int) -> None:
+        if not await self._claimed(request):
+            return
+        self._under_way += 1
+        try:
+            answer = await line.ask(request, attempts)
+        except Failed as failure:
+            self._give_up(line, request, failure, attempts)
+        else:
+            self._keep(line, request, answer)
+        finally:
+            self._under_way -= 1
+        self._tell_sometimes()
+
+    async def _claimed(self, request: Request) -> bool:
+        """Claim a request, within the budget. False where it is not ours to ask, or not to be asked at all."""
+        most_usd = self._spending.most_usd(request)
+        async with self._gate:
+            while not self._progress.stopped:
+                if not self._journal.claim(request.key, most_usd, self._estimates):
+                    self._elsewhere = True
+                    return False
+                if not self._spending.exceeded():
+                    return True
+                self._journal.release(request.key)
+                if not self._journal.claims():
+                    self._stop(BUDGET)
+                # What is under way mostly costs less than it might: there can be room for this one afterwards.
+                await asyncio.sleep(_PAUSE_S)
+        return False
+
+    def _keep(self, line: Line, request: Request, answer: Answer) -> None:
+        if answer.usage in WITHOUT_USAGE:
+            self._journal.unsure(answer.key, "no usage", self._spending.most_usd(request))
+        self._journal.keep(answer)
+        self._fruitless[line.name] = 0
+        self._progress.asked += 1
+        self._progress.asked_of[line.name] += 1
+        self._progress.left[line.name, answer.model, answer.strategy] -= 1
+        self._progress.flagged += answer.usage not in BELIEVED
+
+    def _attempt_failed(self, request: Request, failure: Failed) -> None:
+        self._progress.failures[failure.kind] += 1
+        if failure.billed:
+            self._journal.unsure(request.key, failure.kind, self._spending.most_usd(request))
+
+    def _give_up(self, line: Line, request: Request, failure: Failed, attempts: int) -> None:
+        """Leave a request without an answer, or end the collection where the next one would fare no better."""
+        if isinstance(failure, WithoutUsageError):
+            self._journal.keep(failure.answer)
+        self._journal.refuse(request.key, request.model, failure.reason)
+        self._given_up.add(request.key)
+        self._progress.refused += 1
+        self._progress.left[line.name, request.model, request.strategy] -= 1
+        self._fruitless[line.name] += 1
+        unreachable = failure.transient and (attempts == ATTEMPTS_OF_THE_FIRST or failure.kind == "connection")
+        if failure.hopeless or unreachable or failure.kind in SYSTEMATIC or self._fruitless[line.name] >= _FRUITLESS:
+            self._fail(
+                RecalBenchError(f"{failure.reason}; what was answered is kept, and the same command goes on from there")
+            )
+
+    def _tell_sometimes(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY_S:
+            self._told = now
+            self._spending.refresh()
+            self._tell(self._progress, self._spending)

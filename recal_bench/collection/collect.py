@@ -1,0 +1,212 @@
+"""A collection from end to end: what is to be asked, what it will cost, asking it, and writing the outcomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recal_bench import __version__
+from recal_bench.collection.asking import Asker, Progress, Tell
+from recal_bench.collection.backends import BACKENDS, PREFIX, BackendAsker
+from recal_bench.collection.endpoint import check_endpoints
+from recal_bench.collection.grading import Graded, choose_metric, outcome_blocks, refuse_flagged
+from recal_bench.collection.journal import Journal
+from recal_bench.collection.questions import Questions, load_questions
+from recal_bench.collection.requests import Arms, Request
+from recal_bench.collection.spending import Spending
+from recal_bench.collection.usage import counter
+from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.outcome_writer import read_metadata, write_outcomes
+from recal_bench.pool import Pool, read_pool
+
+OPENAI = "openai"
+_MADE_BY = "recal-bench collect"
+_LOOK_UP = 500
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a collection is to hold, as the command line says it. Empty names mean all."""
+
+    pool: Path
+    out: Path
+    tasks: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("test",)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    questions: str | None = None
+    world_seed: int = 0
+    include_paths: tuple[Path, ...] = ()
+    backend: str = OPENAI
+    metric: str | None = None
+
+
+class ArmCost(NamedTuple):
+    """What one arm is still to be asked: requests, their prompt tokens as counted here, and USD.
+
+    `expected_usd` is null before the arm has answers to go by; `most_usd` has every reply as long as it may be.
+    """
+
+    model: str
+    strategy: str
+    requests: int
+    prompt_tokens: int
+    expected_usd: float | None
+    most_usd: float
+
+
+class Collection:
+    """A checked plan: nothing has been asked, but everything that can be wrong beforehand has been looked at.
+
+    Raises RecalBenchError on an unknown name, an unset key, a task without data, an outcomes file of other origin.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        if wanted.backend not in (OPENAI, *(PREFIX + each for each in BACKENDS)):
+            known = [OPENAI, *(PREFIX + each for each in BACKENDS)]
+            raise RecalBenchError(
+                f"no backend is called {wanted.backend}{near_miss(wanted.backend, known)}: there are {', '.join(known)}"
+            )
+        _check_out(wanted.out)
+        self.pool: Pool = read_pool(wanted.pool)
+        models = self.pool.select_models(wanted.models)
+        self.arms = Arms(self.pool, models, self.pool.select_strategies(wanted.strategies), wanted.backend)
+        if wanted.backend == OPENAI:
+            check_endpoints(self.pool, self.arms.models)
+        for name in models:
+            counter(models[name].tokenizer)
+        for model, strategy in self.arms:
+            self._check_length(model, strategy)
+        self.questions: list[Questions] = load_questions(
+            wanted.tasks, wanted.questions or self.pool.questions, wanted.splits, wanted.limits,
+            wanted.include_paths, wanted.world_seed,
+        )  # fmt: skip
+        for each in self.questions:
+            choose_metric(each.task, each.name, wanted.metric)
+
+    @property
+    def documents(self) -> int:
+        return sum(each.count(split) for each in self.questions for split in each.splits)
+
+    @property
+    def left(self) -> Counter[tuple[str, str, str]]:
+        """How many requests there are, by endpoint, model and strategy."""
+        documents = self.documents
+        return Counter({(self.pool.models[model].endpoint, model, each): documents for model, each in self.arms})
+
+    def requests(self, models: tuple[str, ...]) -> Iterator[Request]:
+        """All requests to some models, document by document."""
+        for each in self.questions:
+            for split in each.splits:
+                for document in each.documents(split):
+                    for model, strategy in self.arms:
+                        if model in models:
+                            yield self.arms.request(model, strategy, document.prompt)
+
+    def served_by(self, endpoint: str) -> tuple[str, ...]:
+        """The models of this collection that an endpoint serves."""
+        return tuple(model for model in self.arms.models if self.pool.models[model].endpoint == endpoint)
+
+    def costs(self, journal: Journal, estimates: bool) -> list[ArmCost]:
+        """What is still to be asked, and what it will cost, by arm. Asks nothing."""
+        spending = Spending(self.pool, journal)
+        spending.refresh()
+        sums: dict[tuple[str, str], list[float]] = {arm: [0, 0, 0.0] for arm in self.arms}
+        requests = self.requests(self.arms.models)
+        while block := list(islice(requests, _LOOK_UP)):
+            answered = journal.answered([request.key for request in block], estimates)
+            for request in block:
+                if request.key not in answered:
+                    count = counter(self.pool.models[request.model].tokenizer).count
+                    of_arm = sums[request.model, request.strategy]
+                    of_arm[0] += 1
+                    of_arm[1] += count(request.message)
+                    of_arm[2] += spending.most_usd(request)
+        costs = []
+        for arm, (count_left, prompt_tokens, most_usd) in sums.items():
+            mean = spending.mean_usd(arm)
+            expected = None if mean is None else mean * count_left
+            costs.append(ArmCost(*arm, int(count_left), int(prompt_tokens), expected, most_usd))
+        return costs
+
+    def metadata(self) -> dict[str, Any]:
+        """Where the outcomes come from, for the file: prices with their dates and hash, arms, tasks, versions."""
+        models = {name: self.pool.models[name] for name in self.arms.models}
+        return {
+            "made_by": _MADE_BY,
+            "pool": self.pool.pool,
+            "price_book": self.pool.price_book,
+            "prices": {name: model.price.model_dump(mode="json") for name, model in models.items()},
+            "served_models": {name: model.served_model for name, model in models.items()},
+            "strategies": {name: self.pool.strategies[name].instruction for name in self.arms.strategies},
+            "tasks": {each.name: {split: each.count(split) for split in each.splits} for each in self.questions},
+            "backend": self.wanted.backend,
+            "versions": {"recal-bench": __version__, "lm-eval": metadata.version("lm-eval")},
+        }
+
+    def _check_length(self, model: str, strategy: str) -> None:
+        entry = self.pool.models[model]
+        _, most = entry.limit(self.pool.strategies[strategy])
+        if most >= entry.context_length:
+            raise RecalBenchError(
+                f"{model} is to answer {strategy} in up to {most:,} tokens, but its context_length is "
+                f"{entry.context_length:,}: set a smaller max_tokens in its sampling"
+            )
+
+
+class Result(NamedTuple):
+    """What a collection did. `unsure` counts requests that may have been billed without an answer, by reason."""
+
+    progress: Progress
+    graded: Graded
+    unsure: dict[str, int]
+    unsure_usd: float
+    refusals: list[tuple[str, int, str]]
+
+
+def collect(
+    collection: Collection, journal: Journal, *, estimates: bool = False, max_usd: float | None = None, tell: Tell
+) -> Result:
+    """Ask what the journal does not hold, then write the outcomes of all that it holds.
+
+    A collection that stops before all is asked (budget, interrupt) writes the outcomes so far. Raises RecalBenchError
+    where no request would get an answer any more, and where token counts cannot be believed without `estimates`.
+    """
+    progress = Progress(collection.documents * len(collection.arms), collection.left)
+    spending = Spending(collection.pool, journal, max_usd)
+    if collection.wanted.backend == OPENAI:
+        endpoints = {name for name, _, _ in progress.left}
+        requests = {name: partial(collection.requests, collection.served_by(name)) for name in sorted(endpoints)}
+        Asker(collection.pool, journal, progress, spending, estimates, tell).ask(requests)
+    else:
+        backend = collection.wanted.backend.removeprefix(PREFIX)
+        for name in collection.arms.models:
+            asker = BackendAsker(backend, name, collection.pool.models[name], journal, progress)
+            asker.ask(collection.requests((name,)), lambda: tell(progress, spending))
+    graded = Graded()
+    blocks = outcome_blocks(collection.questions, collection.arms, journal, collection.wanted.metric, graded)
+    write_outcomes(_believed(blocks, graded, estimates), collection.wanted.out, collection.metadata())
+    return Result(progress, graded, journal.unsure_counts(), journal.unsure_usd(), journal.refusals())
+
+
+def _believed(blocks: Iterator[Any], graded: Graded, estimates: bool) -> Iterator[Any]:
+    """The blocks; an error at their end, and so no file, where their token counts cannot be believed."""
+    yield from blocks
+    if not estimates:
+        refuse_flagged(graded)
+
+
+def _check_out(out: Path) -> None:
+    """An outcomes file of other origin is not written over, and a place that cannot be written is found at once."""
+    if out.suffix != ".parquet":
+        raise RecalBenchError(f"--out {out}: outcomes are written as parquet, name the file .parquet")
+    if out.exists() and read_metadata(out).get("made_by") != _MADE_BY:
+        raise RecalBenchError(f"--out {out} is there and was not made by `{_MADE_BY}`: choose another name")

@@ -1,0 +1,280 @@
+"""The journal of a collection: every answer that was paid for, kept under a hash of what was asked.
+
+SQLite in WAL mode. An answer is committed before its collector goes on, so a killed process loses nothing that it had
+received; a power cut can take the commits of the last second. Several collectors may share a journal: a request is
+claimed before it is sent, a claim ends with its collector (whose lock file the system frees, however it died), and a
+claim that ended without an answer is remembered as possibly billed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from recal_bench.errors import RecalBenchError
+
+_APPLICATION = 0x52434C4A
+_VERSION = 1
+_WAIT_S = 60.0
+_IN_ONE_QUERY = 500
+_SCHEMA = """
+CREATE TABLE answers(
+  key BLOB PRIMARY KEY, model TEXT NOT NULL, strategy TEXT NOT NULL, body TEXT NOT NULL, prompt_tokens INTEGER,
+  completion_tokens INTEGER, reasoning_tokens INTEGER, cached_tokens INTEGER, usage TEXT NOT NULL,
+  prompt_chars INTEGER NOT NULL, response_chars INTEGER NOT NULL, finish_reason TEXT, latency_s REAL, asked_at TEXT);
+CREATE TABLE claims(key BLOB PRIMARY KEY, collector TEXT NOT NULL, most_usd REAL NOT NULL);
+CREATE TABLE unsure(key BLOB NOT NULL, reason TEXT NOT NULL, most_usd REAL NOT NULL);
+CREATE TABLE refused(key BLOB PRIMARY KEY, model TEXT NOT NULL, reason TEXT NOT NULL);
+"""
+
+
+class Answer(NamedTuple):
+    """One reply as the endpoint gave it. `body` is its JSON text; tokens are as reported, None where they are not.
+
+    `usage` is `reported`, or says what is wrong with it (see `usage.py`).
+    """
+
+    key: bytes
+    model: str
+    strategy: str
+    body: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+    usage: str
+    prompt_chars: int
+    response_chars: int
+    finish_reason: str | None
+    latency_s: float | None
+    asked_at: str | None
+
+
+class Spent(NamedTuple):
+    """Sums over the answers of one model and strategy; tokens as reported, of the answers that report them."""
+
+    model: str
+    strategy: str
+    with_usage: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+
+
+class Journal:
+    """An open journal file. One collector's view of it: use it from one thread, and close it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create it. Raises RecalBenchError where the path is not a journal or cannot be written."""
+        self.path = path
+        self._collector = uuid.uuid4().hex
+        self._locks = path.with_name(f"{path.name}.collectors")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+            self._open()
+            self._locks.mkdir(exist_ok=True)
+            self._lock = FileLock(self._locks / self._collector)
+            self._lock.acquire()
+        except (sqlite3.Error, OSError) as error:
+            raise RecalBenchError(f"the journal {path} cannot be opened: {_said(error)}") from error
+        self.forget_the_dead()
+
+    def _open(self) -> None:
+        if not self._one("SELECT count(*) FROM sqlite_schema"):
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("BEGIN IMMEDIATE")
+            if not self._one("SELECT count(*) FROM sqlite_schema"):
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
+                self._database.execute(f"PRAGMA user_version = {_VERSION}")
+            self._database.execute("COMMIT")
+        if self._one("PRAGMA application_id") != _APPLICATION:
+            raise RecalBenchError(f"{self.path} is a database of something else: name another journal")
+        if self._one("PRAGMA user_version") != _VERSION:
+            raise RecalBenchError(f"{self.path} was written by another version of recal-bench: name another journal")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+
+    def close(self) -> None:
+        self._database.close()
+        self._lock.release()
+        (self._locks / self._collector).unlink(missing_ok=True)
+
+    def answered(self, keys: Sequence[bytes], estimates: bool) -> set[bytes]:
+        """Those of the keys that have an answer. Without `estimates`, one that reports no usage is none."""
+        found: set[bytes] = set()
+        for start in range(0, len(keys), _IN_ONE_QUERY):
+            part = keys[start : start + _IN_ONE_QUERY]
+            marks = ",".join("?" * len(part))
+            counted = "" if estimates else " AND usage NOT IN ('missing', 'zero')"
+            rows = self._database.execute(f"SELECT key FROM answers WHERE key IN ({marks}){counted}", part)
+            found.update(row[0] for row in rows)
+        return found
+
+    def answers(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """The answers to the keys, of those that have one."""
+        found: dict[bytes, Answer] = {}
+        for start in range(0, len(keys), _IN_ONE_QUERY):
+            part = keys[start : start + _IN_ONE_QUERY]
+            rows = self._database.execute(f"SELECT * FROM answers WHERE key IN ({','.join('?' * len(part))})", part)
+            found |= {row[0]: Answer(*row) for row in rows}
+        return found
+
+    def claim(self, key: bytes, most_usd: float, estimates: bool) -> bool:
+        """Reserve a request for this collector; False where another one has it, or it has been answered meanwhile."""
+        with self._writing():
+            if self.answered([key], estimates):
+                return False
+            done = self._database.execute(
+                "INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", (key, self._collector, most_usd)
+            )
+            return done.rowcount == 1
+
+    def keep(self, answer: Answer) -> None:
+        """Write an answer down; its claim ends. An answer without usage gives way to one that has it."""
+        marks = ",".join("?" * len(answer))
+        with self._writing():
+            self._database.execute(f"INSERT OR REPLACE INTO answers VALUES ({marks})", answer)
+            self._database.execute("DELETE FROM claims WHERE key = ?", (answer.key,))
+            self._database.execute("DELETE FROM refused WHERE key = ?", (answer.key,))
+
+    def refuse(self, key: bytes, model: str, reason: str) -> None:
+        """Write down that a request got no answer and why; its claim ends, and a later collection asks again."""
+        with self._writing():
+            self._database.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?)", (key, model, reason))
+            self._database.execute("DELETE FROM claims WHERE key = ?", (key,))
+
+    def release(self, key: bytes) -> None:
+        """Give a claim back, of a request that was not sent."""
+        with self._writing():
+            self._database.execute("DELETE FROM claims WHERE key = ?", (key,))
+
+    def unsure(self, key: bytes, reason: str, most_usd: float) -> None:
+        """Write down that a request was sent and no usable answer came: it may have been billed."""
+        with self._writing():
+            self._database.execute("INSERT INTO unsure VALUES (?, ?, ?)", (key, reason, most_usd))
+
+    def forget_the_dead(self) -> int:
+        """End the claims of collectors that are gone; what they had sent may have been billed. Returns their number."""
+        owners = [row[0] for row in self._database.execute("SELECT DISTINCT collector FROM claims")]
+        lost = 0
+        for owner in owners:
+            if owner == self._collector or not self._is_dead(owner):
+                continue
+            with self._writing():
+                lost += self._database.execute(
+                    "INSERT INTO unsure SELECT key, 'killed', most_usd FROM claims WHERE collector = ?", (owner,)
+                ).rowcount
+                self._database.execute("DELETE FROM claims WHERE collector = ?", (owner,))
+            (self._locks / owner).unlink(missing_ok=True)
+        return lost
+
+    def _is_dead(self, owner: str) -> bool:
+        lock = FileLock(self._locks / owner)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        lock.release()
+        return True
+
+    def spent_since(self, seen: int) -> tuple[int, list[Spent]]:
+        """What the answers after a mark used, by model and strategy, and the new mark. The first mark is 0."""
+        newest = int(self._one("SELECT coalesce(max(rowid), 0) FROM answers"))
+        rows = self._database.execute(
+            "SELECT model, strategy, count(prompt_tokens + completion_tokens), "
+            "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
+            "coalesce(sum(reasoning_tokens), 0), coalesce(sum(cached_tokens), 0) "
+            "FROM answers WHERE rowid > ? AND rowid <= ? GROUP BY model, strategy",
+            (seen, newest),
+        )
+        return newest, [Spent(*row) for row in rows]
+
+    def unsure_usd(self) -> float:
+        """The most that requests without a usable answer can have cost."""
+        return float(self._one("SELECT coalesce(sum(most_usd), 0.0) FROM unsure"))
+
+    def claimed_usd(self) -> float:
+        """The most that the requests can cost which are under way, this collector's and others'."""
+        return float(self._one("SELECT coalesce(sum(most_usd), 0.0) FROM claims"))
+
+    def claims(self) -> int:
+        """How many requests are under way, this collector's and others'."""
+        return int(self._one("SELECT count(*) FROM claims"))
+
+    def unsure_counts(self) -> dict[str, int]:
+        """How many requests may have been billed without an answer, by reason."""
+        return dict(self._database.execute("SELECT reason, count(*) FROM unsure GROUP BY reason ORDER BY reason"))
+
+    def refusals(self) -> list[tuple[str, int, str]]:
+        """Model, number of requests without an answer, and one reason, for each model that has some."""
+        query = "SELECT model, count(*), min(reason) FROM refused GROUP BY model ORDER BY model"
+        return [(str(model), int(count), str(reason)) for model, count, reason in self._database.execute(query)]
+
+    def constant_usage(self, fewest: int) -> dict[str, str]:
+        """Models whose reported tokens do not change although texts do: `prompt` or `completion`, by model."""
+        found: dict[str, str] = {}
+        for side, chars in (("prompt", "prompt_chars"), ("completion", "response_chars")):
+            rows = self._database.execute(
+                f"SELECT model FROM answers WHERE usage <> 'missing' AND finish_reason IS NOT 'length' GROUP BY model "
+                f"HAVING count(*) >= ? AND count(DISTINCT {side}_tokens) = 1 AND count(DISTINCT {chars}) >= 5",
+                (fewest,),
+            )
+            found |= {str(row[0]): side for row in rows}
+        return found
+
+    def _one(self, query: str) -> float:
+        value: float = self._database.execute(query).fetchone()[0]
+        return value
+
+    def _writing(self) -> _Transaction:
+        return _Transaction(self._database, self.path)
+
+
+class _Transaction:
+    """Commits or rolls back; says in one line why it could not."""
+
+    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+        self._database, self._path = database, path
+
+    def __enter__(self) -> None:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            try:
+                self._database.execute("COMMIT")
+                return
+            except sqlite3.Error as caught:
+                error = caught
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+        if isinstance(error, sqlite3.Error):
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> RecalBenchError:
+        return RecalBenchError(
+            f"the journal {self._path} cannot be written: {_said(error)}; what it holds is safe, run the same command "
+            "again when that is put right"
+        )
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())
+
+
+def placed(journal: Path | None, out: Path) -> Path:
+    """The journal's path: the one given, else one beside the outcomes file."""
+    return journal or out.with_suffix(".journal")
