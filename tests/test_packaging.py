@@ -28,7 +28,7 @@ def test_tasks_and_baselines_lie_inside_the_package_and_nothing_beside_it(wheel:
     assert information.endswith(".dist-info")
     assert f"{information}/licenses/LICENSE" in names
     assert not [name for name in names if name.endswith(".pyc")]
-    for kind, pattern in (("tasks", "*.yaml"), ("tasks", "*.py"), ("baselines", "*.py")):
+    for kind, pattern in (("tasks", "*.yaml"), ("tasks", "*.py"), ("baselines", "*.py"), ("pools", "*.yaml")):
         there = {path.name for path in (REPOSITORY / kind).glob(pattern)}
         assert there
         assert there <= {name.rpartition("/")[2] for name in names if name.startswith(f"recal_bench/shipped/{kind}/")}
@@ -55,6 +55,9 @@ def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> Non
     assert Path(call(python, "-c", "import recal_bench; print(recal_bench.__file__)").strip()).is_relative_to(site)
     recal_bench = python.with_name("recal-bench")
     assert "bamboogle" in call(recal_bench, "tasks")
+    assert "price book" in call(
+        recal_bench, "collect", "--pool", "embedded", "--limit", "1", "--out", "o.parquet", "--dry-run"
+    )
     shown = call(recal_bench, "run", "--router", "recal", "--seeds", "1", "--runs", "runs")
     assert "simulated" in shown
     assert "recal" in shown

@@ -17,7 +17,7 @@ from recal_bench.collection.backends import BACKENDS, PREFIX, BackendAsker
 from recal_bench.collection.endpoint import check_endpoints
 from recal_bench.collection.grading import Graded, choose_metric, outcome_blocks, refuse_flagged
 from recal_bench.collection.journal import Journal
-from recal_bench.collection.questions import Questions, load_questions
+from recal_bench.collection.questions import SPLITS, Questions, load_questions
 from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import counter
@@ -75,6 +75,10 @@ class Collection:
             raise RecalBenchError(
                 f"no backend is called {wanted.backend}{near_miss(wanted.backend, known)}: there are {', '.join(known)}"
             )
+        for split in wanted.splits or ("none",):
+            if split not in SPLITS:
+                hint = near_miss(split, SPLITS)
+                raise RecalBenchError(f"--splits: there is no split {split}{hint}: name some of {', '.join(SPLITS)}")
         _check_out(wanted.out)
         self.pool: Pool = read_pool(wanted.pool)
         models = self.pool.select_models(wanted.models)

@@ -94,7 +94,7 @@ class Line:
             systematic = isinstance(failure, Failed) and failure.kind in SYSTEMATIC
             return state.attempt_number >= (min(attempts, ATTEMPTS_AT_THE_SYSTEMATIC) if systematic else attempts)
 
-        backoff = tenacity.wait_exponential_jitter(_FIRST_WAIT_S, _LONGEST_BACKOFF_S, jitter=_FIRST_WAIT_S)
+        backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_BACKOFF_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
         retrying = tenacity.AsyncRetrying(
             stop=stop,
             wait=wait,
@@ -128,10 +128,15 @@ class Line:
         model = self._models[request.model]
         asked_at, start = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
         try:
-            reply = await self._client.chat.completions.with_raw_response.create(
-                model=model.served_model,
-                messages=[{"role": "user", "content": request.message}],
-                extra_body=request.extra,
+            # The client's own way to any address: its typed one rebuilds every request and reply, field by field.
+            reply = await self._client.post(
+                "/chat/completions",
+                body={
+                    "model": model.served_model,
+                    "messages": [{"role": "user", "content": request.message}],
+                    **request.extra,
+                },
+                cast_to=openai.HttpxBinaryResponseContent,
             )
         except openai.APIStatusError as error:
             raise self._status(error, model) from None

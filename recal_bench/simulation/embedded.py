@@ -143,7 +143,8 @@ def _name(world_seed: int, sizes: tuple[int, int, int]) -> str:
 def _simulation_hash() -> str:
     """Names the simulation: its source and parameters, and what scores and names its outcomes."""
     package = Path(__file__).parent
-    sources = [*package.glob("*.py"), package / "parameters.json"]
+    sources = [path for path in package.glob("*.py") if not path.name.startswith("server")]
+    sources.append(package / "parameters.json")
     sources += [package.parent / name for name in ("scoring.py", "outcomes.py", "strategies.py")]
     digest = hashlib.sha256()
     for path in sorted(sources):

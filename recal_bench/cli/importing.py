@@ -1,0 +1,54 @@
+"""`import`: other projects' outcomes as an outcomes file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recal_bench.cli.base import cli
+from recal_bench.errors import RecalBenchError
+
+
+@cli.command("import", epilog="\b\nExample:\n  recal-bench import wide scores.csv --out scores.parquet")
+@click.argument("format_name", metavar="[FORMAT]", required=False)
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The outcomes file to write (.parquet).")
+@click.option("--strategy", default="direct", show_default=True, help="How the models were asked.")
+@click.option("--task", metavar="NAME", help="The task, where the source names none.")
+@click.option("--models", metavar="A,B", default="", help="wide: the columns that are models.")
+@click.option("--metric", metavar="NAME", help="lm-eval: the metric that is the score.")
+@click.option("--filter", "filter_name", metavar="NAME", help="lm-eval: the filter whose samples count.")
+@click.option("--unsafe-pickle", is_flag=True, help="Open pickles, which may run any code: only from whom you trust.")
+def import_(
+    format_name: str | None,
+    sources: tuple[Path, ...],
+    out: Path | None,
+    strategy: str,
+    task: str | None,
+    models: str,
+    metric: str | None,
+    filter_name: str | None,
+    unsafe_pickle: bool,
+) -> None:
+    """Make an outcomes file from what another project wrote. Without arguments: the formats."""
+    from recal_bench.importers import FORMATS, Options, format_named, import_outcomes
+
+    if format_name is None:
+        for name, form in FORMATS.items():
+            click.echo(f"{name:12} {form.summary}")
+        click.echo("\nrecal-bench import FORMAT SOURCE --out FILE.parquet")
+        return
+    format_named(format_name)
+    if out is None:
+        raise RecalBenchError(f"import {format_name}: where to is not said: give --out FILE.parquet")
+    chosen = tuple(word.strip() for word in models.split(",") if word.strip())
+    options = Options(strategy, task, chosen, metric, filter_name, unsafe_pickle)
+    done = import_outcomes(format_name, sources, out, options)
+    for line in done.report.summary:
+        click.echo(line)
+    for note in (*done.notes, *done.report.notes):
+        click.echo(f"Note: {note}")
+    for problem in done.report.problems:
+        click.echo(f"Note: `run` cannot use it yet: {problem}")
+    click.echo(f"{out} is written: recal-bench validate {out}")

@@ -1,0 +1,34 @@
+"""What an import is told, and what a format is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recal_bench.importers.rows import Row
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says of a source. A format takes `strategy` and those that its `Format.options` names."""
+
+    strategy: str = "direct"
+    task: str | None = None
+    models: tuple[str, ...] = ()
+    metric: str | None = None
+    filter: str | None = None
+    unsafe_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class Format:
+    """One form in which other projects keep outcomes.
+
+    `find` gives the files to read, of the sources that the user names; `read` their rows. Both may add notes.
+    """
+
+    summary: str
+    options: tuple[str, ...]
+    find: Callable[[Sequence[Path], list[str]], list[Path]]
+    read: Callable[[Sequence[Path], Options, list[str]], Iterable[Row]]

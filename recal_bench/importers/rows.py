@@ -1,0 +1,116 @@
+"""Rows of a source to the blocks that `outcome_writer` writes: each outcome once, each query with one prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.importers.values import Place
+from recal_bench.outcome_columns import counted, show
+
+BLOCK = 5_000
+"""Rows that are held before they are written."""
+
+
+class Row(NamedTuple):
+    """One outcome, its values checked. `gold` is a JSON list; None is unknown, and `sample` numbers repeated draws."""
+
+    where: Place
+    task: str
+    query_id: str
+    prompt: str
+    model: str
+    score: float
+    gold: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_s: float | None = None
+    response: str | None = None
+    split: str | None = None
+    sample: int = 0
+
+
+COLUMNS = tuple(name for name in Row._fields if name != "where")
+
+
+@dataclass
+class Collector:
+    """Makes blocks of rows. `dropped` counts the rows that repeat another one word for word."""
+
+    strategy: str
+    dropped: int = 0
+    _split: bool | None = None
+    _outcomes: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
+    _queries: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
+    _files: dict[tuple[Path, str], int] = field(default_factory=dict)
+
+    def blocks(self, rows: Iterable[Row]) -> Iterator[dict[str, list[Any]]]:
+        """The rows as columns, `BLOCK` at a time.
+
+        Memory holds a block, and some 300 bytes for each row that went by. Raises RecalBenchError where two rows say
+        different things of one outcome, or give one query two prompts.
+        """
+        held: list[Row] = []
+        for row in rows:
+            if self._new(row):
+                held.append(row)
+            if len(held) == BLOCK:
+                yield self._block(held)
+                held = []
+        if held:
+            yield self._block(held)
+
+    def notes(self) -> list[str]:
+        return [f"{counted(self.dropped, 'row')} dropped that repeat another one"] if self.dropped else []
+
+    def _block(self, rows: list[Row]) -> dict[str, list[Any]]:
+        block = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+        return {**block, "strategy": [self.strategy] * len(rows)}
+
+    def _new(self, row: Row) -> bool:
+        if "|" in row.model:
+            raise RecalBenchError(
+                f'{row.where}: the model {show(row.model)} holds "|", which stands between model and strategy in the '
+                "name of an arm: rename it in the source"
+            )
+        if self._split is None:
+            self._split = row.split is not None
+        if self._split != (row.split is not None):
+            has = "has no split, and others have one" if self._split else "has a split, and others have none"
+            raise RecalBenchError(f"{row.where} {has}: give all rows a split, or none")
+        query = (row.split, row.task, row.query_id)
+        named = " ".join(show(each, 40) for each in (row.task, row.query_id))
+        earlier = self._seen(self._queries, query, (row.prompt,), row.where)
+        if earlier:
+            raise RecalBenchError(
+                f"{row.where}: the query {named} has another prompt than in {earlier}: import them apart, or give "
+                "each prompt an id of its own"
+            )
+        rest = (row.score, row.gold, *row[7:12])
+        n_before = len(self._outcomes)
+        earlier = self._seen(self._outcomes, (*query, row.model, row.sample), rest, row.where)
+        if earlier:
+            raise RecalBenchError(
+                f"{row.where}: the outcome {named} {show(row.model)} is given again, and differs from {earlier}: keep "
+                "one of them, or give the queries ids of their own"
+            )
+        self.dropped += len(self._outcomes) == n_before
+        return len(self._outcomes) > n_before
+
+    def _seen(self, known: dict[bytes, tuple[bytes, int, int]], key: Any, content: Any, where: Place) -> str:
+        """Remembers what stands where under a key; the earlier place where something else stands, else nothing."""
+        file = self._files.setdefault((where.path, where.unit), len(self._files))
+        found = (_digest(content), file, where.number)
+        before = known.setdefault(_digest(key), found)
+        if before[0] == found[0]:
+            return ""
+        return str(Place(*list(self._files)[before[1]], before[2]))
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.blake2b(repr(value).encode(), digest_size=16).digest()
