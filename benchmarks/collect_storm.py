@@ -1,6 +1,6 @@
 """Does `recal-bench collect` lose or repeat anything when it is killed and its endpoint misbehaves?
 
-    python benchmarks/collect_storm.py [--kills 100] [--documents 120] [--faults all=0.3] [--collectors 1] [--seed 0]
+    python benchmarks/collect_storm.py [--kills 100] [--documents 160] [--faults 429=0.1,...] [--collectors 1] [--seed N]
 
 A quiet collection first, against an honest server. Then the same one in a storm: the server injects faults of every
 kind, and the collector is killed (SIGKILL) at random instants, from its start to the writing of the outcomes file, and
@@ -97,9 +97,13 @@ def held(journal: Path) -> set[str]:
 
 
 def doubtful(journal: Path) -> dict[str, int]:
+    """How many requests may have been billed without an answer, by reason; with those that are under way."""
     with sqlite3.connect(journal, timeout=60) as database:
-        found = dict(database.execute("SELECT reason, count(*) FROM unsure GROUP BY reason"))
-        found["under way"] = database.execute("SELECT count(*) FROM claims").fetchone()[0]
+        try:
+            found = dict(database.execute("SELECT reason, count(*) FROM unsure GROUP BY reason"))
+            found["under way"] = database.execute("SELECT count(*) FROM claims").fetchone()[0]
+        except sqlite3.OperationalError:  # Killed before it had made its tables.
+            found = {}
     database.close()
     return found
 
@@ -138,29 +142,35 @@ def storm(
         running = [collector(stormy, pool, documents, tasks) for _ in range(collectors)]
         while found.kills < kills:
             time.sleep(draw.uniform(0, latest_s))
-            victim = running[found.kills % collectors]
-            ended = victim.poll() is not None
-            if ended:
+            turn = found.kills % collectors
+            victim = running[turn]
+            if victim.poll() is None:
+                victim.send_signal(signal.SIGKILL)
+                victim.communicate()
+                found.kills += 1
+                _after_a_kill(log, journal, held_from, found)
+            else:
                 finished(victim)
-            victim.send_signal(signal.SIGKILL)
-            victim.communicate()
-            found.kills += 1
-            if journal.exists():
-                under_way = doubtful(journal)["under way"] if not ended else 0
-                found.kills_while_asking += under_way > 0
-                found.most_in_doubt_after_a_kill = max(found.most_in_doubt_after_a_kill, under_way)
-            # What is received from here on must not be what the journal holds now.
-            answered = held(journal)
-            size = log.stat().st_size
-            for digest in answered:
-                held_from.setdefault(digest, size)
-            running[(found.kills - 1) % collectors] = collector(stormy, pool, documents, tasks)
+            running[turn] = collector(stormy, pool, documents, tasks)
         for process in running:
             finished(process)
     _read_log(log, held_from, found)
     found.in_doubt = {reason: count for reason, count in doubtful(journal).items() if count}
     _compare(quiet / "out.parquet", stormy / "out.parquet", found)
     return found
+
+
+def _after_a_kill(log: Path, journal: Path, held_from: dict[str, int], found: Storm) -> None:
+    """What the journal holds now must not be received by the server from here on."""
+    if not journal.exists():
+        return
+    under_way = doubtful(journal).get("under way", 0)
+    found.kills_while_asking += under_way > 0
+    found.most_in_doubt_after_a_kill = max(found.most_in_doubt_after_a_kill, under_way)
+    answered = held(journal)
+    size = log.stat().st_size
+    for digest in answered:
+        held_from.setdefault(digest, size)
 
 
 def _read_log(log: Path, held_from: dict[str, int], found: Storm) -> None:
@@ -190,7 +200,7 @@ def _compare(quiet: Path, stormy: Path, found: Storm) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--documents", type=int, default=120, help="documents of each of the seven tasks")
+    parser.add_argument("--documents", type=int, default=160, help="documents of each of the seven tasks")
     parser.add_argument("--faults", default=",".join(f"{kind}={0.4 / len(KINDS):.4f}" for kind in KINDS))
     parser.add_argument("--collectors", type=int, default=1)
     parser.add_argument("--latest", type=float, default=8.0, help="seconds from a start to the latest kill")

@@ -10,6 +10,7 @@ import numpy as np
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcome_columns import EXTENSIONS, counted, read_columns, show
 from recal_bench.outcome_rows import Rows, numbers, share, texts
+from recal_bench.outcome_writer import read_metadata
 from recal_bench.outcomes import Outcomes, standard_split
 
 REQUIRED = ("task", "query_id", "prompt", "model", "strategy", "score")
@@ -63,12 +64,23 @@ def check_file(path: Path) -> Report:
     unknown = [show(name) for name in columns.names if name not in REQUIRED + OPTIONAL]
     notes = [f"columns that are not used: {', '.join(unknown)}"] if unknown else []
     averaged = rows.notes()
-    notes += [*averaged, *_notes(outcomes)]
-    return Report((), tuple(notes), summary, replace(outcomes, notes=tuple(averaged)))
+    origin = [*averaged, *_price_book(path)]
+    notes += [*origin, *_notes(outcomes)]
+    return Report((), tuple(notes), summary, replace(outcomes, notes=tuple(origin)))
 
 
 def _stem(path: Path) -> str:
     return next(path.name[: -len(each)] for each in reversed(EXTENSIONS) if path.name.lower().endswith(each))
+
+
+def _price_book(path: Path) -> list[str]:
+    """Which prices made the costs, of a file that says so."""
+    metadata = read_metadata(path)
+    if "price_book" not in metadata:
+        return []
+    dates = sorted({str(price["date"]) for price in metadata["prices"].values()})
+    of = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return [f"costs are by the price book {metadata['price_book']} of pool {metadata['pool']}, prices of {of}"]
 
 
 def _absent(absent: list[str], names: tuple[str, ...]) -> str:

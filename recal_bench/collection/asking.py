@@ -27,6 +27,8 @@ _OTHERS_WAIT_S = 0.5
 _TELL_EVERY_S = 0.25
 _FRUITLESS = 10
 """So many requests of an endpoint in a row that fail for good end the collection: it has stopped answering."""
+_REFUSED = 30
+"""So many refusals by a model that has never answered end it too: it is not the single question that is wrong."""
 
 Requests = Callable[[], Iterator[Request]]
 Left = Counter[tuple[str, str, str]]
@@ -90,6 +92,8 @@ class Asker:
         self._elsewhere = False
         self._under_way = 0
         self._fruitless: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+        self._has_answered: set[str] = set()
         self._given_up: set[bytes] = set()
         self._told = 0.0
 
@@ -219,6 +223,7 @@ class Asker:
             self._journal.unsure(answer.key, "no usage", self._spending.most_usd(request))
         self._journal.keep(answer)
         self._fruitless[line.name] = 0
+        self._has_answered.add(answer.model)
         self._progress.asked += 1
         self._progress.asked_of[line.name] += 1
         self._progress.left[line.name, answer.model, answer.strategy] -= 1
@@ -228,21 +233,35 @@ class Asker:
         self._progress.failures[failure.kind] += 1
         if failure.billed:
             self._journal.unsure(request.key, failure.kind, self._spending.most_usd(request))
+            if failure.transient and self._spending.exceeded():
+                self._stop(BUDGET)
+                failure.transient = False
 
     def _give_up(self, line: Line, request: Request, failure: Failed, attempts: int) -> None:
         """Leave a request without an answer, or end the collection where the next one would fare no better."""
+        if self._progress.stopped == BUDGET:
+            self._journal.release(request.key)
+            return
         if isinstance(failure, WithoutUsageError):
             self._journal.keep(failure.answer)
         self._journal.refuse(request.key, request.model, failure.reason)
         self._given_up.add(request.key)
         self._progress.refused += 1
         self._progress.left[line.name, request.model, request.strategy] -= 1
-        self._fruitless[line.name] += 1
-        unreachable = failure.transient and (attempts == ATTEMPTS_OF_THE_FIRST or failure.kind == "connection")
-        if failure.hopeless or unreachable or failure.kind in SYSTEMATIC or self._fruitless[line.name] >= _FRUITLESS:
+        if self._is_hopeless(line, request, failure, attempts):
             self._fail(
                 RecalBenchError(f"{failure.reason}; what was answered is kept, and the same command goes on from there")
             )
+
+    def _is_hopeless(self, line: Line, request: Request, failure: Failed, attempts: int) -> bool:
+        if failure.hopeless or failure.kind in SYSTEMATIC:
+            return True
+        if not failure.transient:
+            self._refusals[request.model] += 1
+            return self._refusals[request.model] >= _REFUSED and request.model not in self._has_answered
+        self._fruitless[line.name] += 1
+        at_the_start = attempts == ATTEMPTS_OF_THE_FIRST
+        return at_the_start or failure.kind == "connection" or self._fruitless[line.name] >= _FRUITLESS
 
     def _tell_sometimes(self) -> None:
         now = time.monotonic()

@@ -220,7 +220,10 @@ class _Watch:
         return batch
 
     def _of_rows(self, rows: list[list[int]], options: dict[str, Any]) -> Iterator[tuple[int, str]]:
-        """Tokens and finish reason of each row of transformers: prompt, reply, and padding after its end."""
+        """Tokens and finish reason of each row of transformers: the prompt, the reply, and what comes after its end.
+
+        That is padding, or whatever is generated until the last of the batch ends.
+        """
         first = options["context"].shape[1] if self._lm.backend == "causal" else 1
         ends = getattr(self._lm.model.generation_config, "eos_token_id", None)
         ends = {self._lm.eot_token_id, *(ends if isinstance(ends, list) else [ends])}
@@ -231,10 +234,14 @@ class _Watch:
 
         for row in rows:
             tokens = row[first:]
-            # A row that has ended goes on with padding, or with whatever comes until the last of its batch ends.
-            growing = [partial(ended, tokens[: last + 1]) for last in range(len(tokens))]
-            before = bisect_left(growing, True, key=lambda each: each())
-            yield (before + 1, "stop") if before < len(tokens) else (before, "length")
+            length = _shortest(tokens, ended)
+            yield (len(tokens), "length") if length is None else (length, "stop")
+
+
+def _shortest(tokens: list[int], ended: Callable[[list[int]], bool]) -> int | None:
+    """Length of the shortest beginning that has ended; None where not even the whole has."""
+    shorter = bisect_left(range(1, len(tokens) + 1), True, key=lambda length: ended(tokens[:length]))
+    return shorter + 1 if shorter < len(tokens) else None
 
 
 def _of_vllm(output: Any) -> tuple[int, str]:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from recal_bench.collection.journal import Answer
+from recal_bench.collection.journal import Answer, text_of
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import WITHOUT_USAGE, counter, judged, read_tokens
 from recal_bench.errors import RecalBenchError
@@ -149,7 +150,8 @@ class Line:
         return self._answer(request, model, body, asked_at, time.monotonic() - start)
 
     def _answer(self, request: Request, model: Model, body: Any, asked_at: str, latency_s: float) -> Answer:
-        response, finish_reason = reply_of(body)
+        response, finish_reason = text_of(body), body["choices"][0].get("finish_reason")
+        finish_reason = finish_reason if isinstance(finish_reason, str) else None
         served = body.get("model")
         if served not in (model.served_model, *model.served_as):
             raise Failed(
@@ -210,7 +212,9 @@ class Line:
         sent = "Connect" not in type(error.__cause__).__name__
         if sent:
             return Failed("cut", f"{self.name}: the connection broke ({said})", transient=True, billed=True)
-        reason = f"{self.name} cannot be reached at {self.endpoint.base_url} ({said}): check base_url and the network"
+        here = urlsplit(self.endpoint.base_url).hostname in ("localhost", "127.0.0.1", "::1")
+        what = "that its server is running" if here else "the network"
+        reason = f"{self.name} cannot be reached at {self.endpoint.base_url} ({said}): check base_url, and {what}"
         return Failed("connection", reason, transient=True)
 
     def _without_key(self, text: str) -> str:
@@ -223,13 +227,6 @@ class WithoutUsageError(Failed):
     def __init__(self, answer: Answer, reason: str) -> None:
         super().__init__("no usage", reason, transient=True, billed=True)
         self.answer = answer
-
-
-def reply_of(body: Any) -> tuple[str, str | None]:
-    """Text and finish reason of a reply. No text is an empty answer."""
-    choice = body["choices"][0]
-    content, finish_reason = choice["message"].get("content"), choice.get("finish_reason")
-    return content if isinstance(content, str) else "", finish_reason if isinstance(finish_reason, str) else None
 
 
 def _has_choice(body: Any) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from recal_bench.collection.endpoint import reply_of
-from recal_bench.collection.journal import Answer, Journal
+from recal_bench.collection.journal import Answer, Journal, text_of
+from recal_bench.collection.lm import ArmLM
 from recal_bench.collection.questions import Document, Questions
 from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, Tokens, counter, judged, priced
@@ -90,21 +89,20 @@ def _graded_block(
 ) -> dict[str, list[Any]]:
     rows: list[list[dict[str, Any]]] = [[] for _ in block]
     for model, strategy in arms:
-        requests = [arms.request(model, strategy, document.prompt) for document in block]
-        answers = journal.answers([request.key for request in requests])
+        lm = ArmLM(arms, model, strategy, journal)
+        requests = lm.requests([document.prompt for document in block])
+        answers = lm.held(requests)
         answered = [row for row, request in enumerate(requests) if request.key in answers]
         graded.missing[model, strategy] += len(block) - len(answered)
         if not answered:
             continue
         kept = [answers[requests[row].key] for row in answered]
-        bodies = [json.loads(answer.body) for answer in kept]
-        texts = [reply_of(body)[0] for body in bodies]
-        found = [arms.pool.strategies[strategy].answer(text) for text in texts]
-        scores = _scores(task, metric, [block[row] for row in answered], found)
-        for row, answer, body, text, score in zip(answered, kept, bodies, texts, scores, strict=True):
+        replies = [answer.reply for answer in kept]
+        scores = _scores(task, metric, [block[row] for row in answered], [lm.answer_in(answer) for answer in kept])
+        for row, answer, reply, score in zip(answered, kept, replies, scores, strict=True):
+            text = text_of(reply)
             outcome = _outcome(arms, requests[row], answer, text, constant, graded)
-            served = body.get("model")
-            rows[row].append(outcome | {"score": score, "response": text, "served_model": served})
+            rows[row].append(outcome | {"score": score, "response": text, "served_model": reply.get("model")})
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     for document, outcomes in zip(block, rows, strict=True):
         for outcome in outcomes:

@@ -8,11 +8,12 @@ claim that ended without an answer is remembered as possibly billed.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -54,6 +55,21 @@ class Answer(NamedTuple):
     latency_s: float | None
     asked_at: str | None
 
+    @property
+    def reply(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        """What the model said. No text is an empty answer."""
+        return text_of(self.reply)
+
+
+def text_of(reply: Any) -> str:
+    """The text of a reply's first choice."""
+    content = reply["choices"][0]["message"].get("content")
+    return content if isinstance(content, str) else ""
+
 
 class Spent(NamedTuple):
     """Sums over the answers of one model and strategy; tokens as reported, of the answers that report them."""
@@ -74,13 +90,11 @@ class Journal:
         """Open or create it. Raises RecalBenchError where the path is not a journal or cannot be written."""
         self.path = path
         self._collector = uuid.uuid4().hex
-        self._locks = path.with_name(f"{path.name}.collectors")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
             self._open()
-            self._locks.mkdir(exist_ok=True)
-            self._lock = FileLock(self._locks / self._collector)
+            self._lock = FileLock(self._lock_of(self._collector))
             self._lock.acquire()
         except (sqlite3.Error, OSError) as error:
             raise RecalBenchError(f"the journal {path} cannot be opened: {_said(error)}") from error
@@ -105,7 +119,7 @@ class Journal:
     def close(self) -> None:
         self._database.close()
         self._lock.release()
-        (self._locks / self._collector).unlink(missing_ok=True)
+        self._lock_of(self._collector).unlink(missing_ok=True)
 
     def answered(self, keys: Sequence[bytes], estimates: bool) -> set[bytes]:
         """Those of the keys that have an answer. Without `estimates`, one that reports no usage is none."""
@@ -173,11 +187,14 @@ class Journal:
                     "INSERT INTO unsure SELECT key, 'killed', most_usd FROM claims WHERE collector = ?", (owner,)
                 ).rowcount
                 self._database.execute("DELETE FROM claims WHERE collector = ?", (owner,))
-            (self._locks / owner).unlink(missing_ok=True)
+            self._lock_of(owner).unlink(missing_ok=True)
         return lost
 
+    def _lock_of(self, collector: str) -> Path:
+        return self.path.with_name(f"{self.path.name}-{collector}.lock")
+
     def _is_dead(self, owner: str) -> bool:
-        lock = FileLock(self._locks / owner)
+        lock = FileLock(self._lock_of(owner))
         try:
             lock.acquire(blocking=False)
         except Timeout:

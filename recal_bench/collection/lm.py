@@ -1,16 +1,17 @@
-"""An arm as a language model of lm-eval: it answers from the journal, and has asked what is not there."""
+"""An arm as a language model of lm-eval: it answers from the journal, and asks its endpoint for what is not there."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from lm_eval.api.model import LM
 
-from recal_bench.collection.endpoint import reply_of
+from recal_bench.collection.asking import Asker, Progress
 from recal_bench.collection.journal import Answer, Journal
 from recal_bench.collection.requests import Arms, Request
+from recal_bench.collection.spending import Spending
 from recal_bench.errors import RecalBenchError
 
 if TYPE_CHECKING:
@@ -20,36 +21,34 @@ if TYPE_CHECKING:
 class ArmLM(LM):  # type: ignore[misc]
     """Model and strategy of a pool, for lm-eval: `simple_evaluate(model=ArmLM(...), tasks=[...])`.
 
-    The strategy turns lm-eval's context into the message that is sent, and finds the answer in the reply. `ask` is
-    given the requests that the journal does not hold; afterwards it does.
+    The strategy turns lm-eval's context into the message that is sent, and finds the answer in the reply.
     """
 
-    def __init__(
-        self, arms: Arms, model: str, strategy: str, journal: Journal, ask: Callable[[Sequence[Request]], None]
-    ) -> None:
+    def __init__(self, arms: Arms, model: str, strategy: str, journal: Journal) -> None:
         super().__init__()
-        self._arms, self._model, self._strategy = arms, model, strategy
-        self._journal, self._ask = journal, ask
+        self._arms, self._model, self._strategy, self._journal = arms, model, strategy, journal
 
     def requests(self, prompts: Sequence[str]) -> list[Request]:
         """What is sent for each prompt."""
         return [self._arms.request(self._model, self._strategy, prompt) for prompt in prompts]
 
+    def held(self, requests: Sequence[Request]) -> dict[bytes, Answer]:
+        """The answers that the journal holds, by the requests' keys."""
+        return self._journal.answers([request.key for request in requests])
+
     def answer_in(self, answer: Answer) -> str:
         """The answer that the strategy finds in a reply."""
-        return self._arms.pool.strategies[self._strategy].answer(response_of(answer))
+        return self._arms.pool.strategies[self._strategy].answer(answer.text)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The answers to lm-eval's requests. Raises RecalBenchError where one could not be got."""
         asked = self.requests([str(instance.args[0]) for instance in requests])
-        keys = [request.key for request in asked]
-        held = self._journal.answered(keys, estimates=True)
-        self._ask([request for request in asked if request.key not in held])
-        answers = self._journal.answers(keys)
-        lost = sum(key not in answers for key in keys)
+        self._ask(asked)
+        answers = self.held(asked)
+        lost = sum(request.key not in answers for request in asked)
         if lost:
-            raise RecalBenchError(f"{self._model}|{self._strategy} gave no answer to {lost} of {len(keys)} requests")
-        return [self.answer_in(answers[key]) for key in keys]
+            raise RecalBenchError(f"{self._model}|{self._strategy} gave no answer to {lost} of {len(asked)} requests")
+        return [self.answer_in(answers[request.key]) for request in asked]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> NoReturn:
         raise _no_likelihoods()
@@ -57,11 +56,12 @@ class ArmLM(LM):  # type: ignore[misc]
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> NoReturn:
         raise _no_likelihoods()
 
-
-def response_of(answer: Answer) -> str:
-    """The text of a reply."""
-    body: Any = json.loads(answer.body)
-    return reply_of(body)[0]
+    def _ask(self, requests: list[Request]) -> None:
+        pool = self._arms.pool
+        endpoint = pool.models[self._model].endpoint
+        progress = Progress(len(requests), Counter({(endpoint, self._model, self._strategy): len(requests)}))
+        asker = Asker(pool, self._journal, progress, Spending(pool, self._journal), False, lambda *state: None)
+        asker.ask({endpoint: lambda: iter(requests)})
 
 
 def _no_likelihoods() -> RecalBenchError:

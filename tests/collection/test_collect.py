@@ -130,7 +130,11 @@ def test_the_embedded_outcomes_come_over_http_as_they_are(tmp_path: Path, truth:
     assert metadata["prices"]["brelune-70b"] == {
         "date": "2025-06-10", "input": 0.88, "output": 0.88, "reasoning": None, "cached": None,
     }  # fmt: skip
-    assert not check_file(at.out).problems
+    report = check_file(at.out)
+    assert not report.problems
+    assert (
+        f"costs are by the price book {metadata['price_book']} of pool embedded, prices of 2025-06-10" in report.notes
+    )
 
 
 def test_one_split_alone_is_left_for_run_to_split(tmp_path: Path) -> None:
@@ -304,7 +308,7 @@ def test_a_constant_usage_is_found_over_many_answers(tmp_path: Path) -> None:
 def test_a_request_that_is_refused_leaves_the_others(tmp_path: Path) -> None:
     """A question of another world: the endpoint refuses it with status 400, and answers the rest."""
     questions = tmp_path / "questions"
-    with desk(tmp_path, change=only("ovanta-7b")) as at:
+    with desk(tmp_path) as at:
         at.collect("--tasks", "nq")
         rows = at.frame.drop_duplicates("query_id")
         questions.mkdir()
@@ -312,14 +316,25 @@ def test_a_request_that_is_refused_leaves_the_others(tmp_path: Path) -> None:
             {"id": q, "question": p, "golden_answers": json.loads(g)}
             for q, p, g in rows[["query_id", "prompt", "gold"]].values
         ]
-        lines.insert(1, {"id": "strange", "question": "Who wrote Hamlet?", "golden_answers": ["Shakespeare"]})
+        lines.insert(0, {"id": "strange", "question": "Who wrote Hamlet?", "golden_answers": ["Shakespeare"]})
         (questions / "nq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         message = one_line(result := at.collect("--tasks", "nq", "--limit", "4", "--questions", str(questions)))
-    assert "12 of 16 outcomes" in message
+    assert "72 of 96 outcomes" in message
     assert re.search(r"ovanta-7b: 4 requests have no answer \(.*400", result.output)
-    assert len(at.frame) == 12
+    assert len(at.frame) == 72
     # Nothing else was asked anew.
-    assert sum(entry["status"] == 200 for entry in received(tmp_path)) == 12
+    assert sum(entry["status"] == 200 for entry in received(tmp_path)) == 72
+
+
+def test_a_model_that_refuses_everything_ends_the_collection(tmp_path: Path) -> None:
+    def change(pool: dict[str, Any]) -> None:
+        pool["models"]["ovanta-7b"]["sampling"] = {"n_best": 3, "tools": [{}]}
+
+    with desk(tmp_path, change=change) as at:
+        message = one_line(at.collect("--limit", "40", "--tasks", "nq"))
+        assert "refuses the request (400" in message
+        assert sum(entry["status"] == 400 for entry in received(tmp_path)) < 100
+        assert at.collect("--limit", "40", "--tasks", "nq", "--models", "brelune-8b").exit_code == 0
 
 
 # Money and interruptions
@@ -337,6 +352,16 @@ def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert len(at.frame) == 144
     assert len(received(tmp_path)) == 144
+
+
+def test_attempts_that_may_be_billed_count_against_the_budget(tmp_path: Path) -> None:
+    with desk(tmp_path, "cut=0.5,max-in-a-row=3") as at:
+        one_line(at.collect("--max-usd", "0.01"))
+        cut = sum(entry["fault"] == "cut" for entry in received(tmp_path))
+        most = re.search(r"at most ([\d.]+) USD more", at.collect("--max-usd", "0.01").output)
+    assert cut > 3
+    assert most
+    assert at.frame["cost_usd"].sum() + float(most[1]) <= 0.01
 
 
 def test_a_budget_of_nothing_writes_what_there_is(tmp_path: Path) -> None:
