@@ -1,6 +1,6 @@
 """Does `recal-bench collect` lose or repeat anything when it is killed and its endpoint misbehaves?
 
-    python benchmarks/collect_storm.py [--kills 100] [--documents 160] [--faults 429=0.1,...] [--collectors 1] [--seed N]
+    python benchmarks/collect_storm.py [--kills 100] [--documents 160] [--faults 429=0.1,...] [--collectors 1]
 
 A quiet collection first, against an honest server. Then the same one in a storm: the server injects faults of every
 kind, and the collector is killed (SIGKILL) at random instants, from its start to the writing of the outcomes file, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,18 +65,19 @@ def check_file(path: Path) -> Report:
     unknown = [show(name) for name in columns.names if name not in REQUIRED + OPTIONAL]
     notes = [f"columns that are not used: {', '.join(unknown)}"] if unknown else []
     averaged = rows.notes()
-    origin = [*averaged, *_price_book(path)]
+    metadata = read_metadata(path)
+    origin = [*averaged, *_price_book(metadata)]
     notes += [*origin, *_notes(outcomes)]
-    return Report((), tuple(notes), summary, replace(outcomes, notes=tuple(origin)))
+    simulated = metadata.get("simulated") is True
+    return Report((), tuple(notes), summary, replace(outcomes, notes=tuple(origin), simulated=simulated))
 
 
 def _stem(path: Path) -> str:
     return next(path.name[: -len(each)] for each in reversed(EXTENSIONS) if path.name.lower().endswith(each))
 
 
-def _price_book(path: Path) -> list[str]:
+def _price_book(metadata: dict[str, Any]) -> list[str]:
     """Which prices made the costs, of a file that says so."""
-    metadata = read_metadata(path)
     if "price_book" not in metadata:
         return []
     dates = sorted({str(price["date"]) for price in metadata["prices"].values()})

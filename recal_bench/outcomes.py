@@ -34,7 +34,7 @@ class Outcomes:
 
     `score_QA` is NaN where an arm has no outcome, `cost_QA` (USD) is NaN where the cost is unknown.
     `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
-    `name` and `data_hash` say where the outcomes come from; `simulated` is true for the embedded pool alone.
+    `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
     """
 

@@ -157,13 +157,15 @@ class _StrategyEntry(_Checked):
 class Pool(_Checked):
     """A checked pool file. `strategies` are those of the package with the file's own added.
 
-    `questions` is where `collect` takes its questions from when it is not told.
+    `questions` is where `collect` takes its questions from when it is not told. `simulated` says that no real model
+    answers; outcomes carry it into every table.
     """
 
     pool: Name
     endpoints: Annotated[dict[Name, Endpoint], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     questions: str = "hub"
+    simulated: bool = False
     own_strategies: Annotated[dict[Name, _StrategyEntry], Field(alias="strategies")] = {}
 
     @property

@@ -147,6 +147,7 @@ class Collection:
         return {
             "made_by": _MADE_BY,
             "pool": self.pool.pool,
+            "simulated": self.pool.simulated,
             "price_book": self.pool.price_book,
             "prices": {name: model.price.model_dump(mode="json") for name, model in models.items()},
             "served_models": {name: model.served_model for name, model in models.items()},

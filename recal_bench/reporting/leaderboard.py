@@ -80,7 +80,7 @@ def _require_rows(group: list[Run]) -> None:
     data = group[0].record.configuration.data
     there = {run.record.configuration.router for run in group}
     routers = [BASELINE, "random", *(["cheapest"] if data.cost_ref is not None else []), "knn"]
-    references = ["oracle", "task-best", "best-accuracy", *(["bayes"] if data.simulated else [])]
+    references = ["oracle", "task-best", "best-accuracy"]
     absent = [name for name in [*routers, *references] if name not in there]
     if not absent:
         return

@@ -137,14 +137,20 @@ def test_the_embedded_outcomes_come_over_http_as_they_are(tmp_path: Path, truth:
     )
 
 
-def test_one_split_alone_is_left_for_run_to_split(tmp_path: Path) -> None:
+def test_one_split_alone_is_left_for_run_to_split_and_tables_say_simulated(tmp_path: Path) -> None:
     with desk(tmp_path) as at:
         assert at.collect("--limit", "10", "--strategies", "direct").exit_code == 0
     assert at.frame["split"].isna().all()
-    result = CliRunner().invoke(
-        cli, ["run", "--router", "best-single", "--outcomes", str(at.out), "--runs", str(tmp_path / "r")]
-    )
+    routers = [f"--router={name}" for name in ("best-single", "random", "cheapest", "knn")]
+    runs, board = tmp_path / "runs", tmp_path / "board"
+    result = CliRunner().invoke(cli, ["run", *routers, "--outcomes", str(at.out), "--runs", str(runs)])
     assert result.exit_code == 0, result.output
+    assert "simulated" in result.output
+    result = CliRunner().invoke(cli, ["leaderboard", str(runs), "--out", str(board)])
+    assert result.exit_code == 0, result.output
+    page = (board / "README.md").read_text(encoding="utf-8")
+    assert "**simulated**" in page
+    assert read_metadata(at.out)["price_book"] in page
 
 
 def test_a_second_run_asks_nothing_and_more_is_asked_beside_what_is_there(tmp_path: Path) -> None:

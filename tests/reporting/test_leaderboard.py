@@ -75,7 +75,7 @@ def test_every_table_has_pictures_of_its_own(tmp_path):
     [
         ({"knn", "random"}, False, "recal-bench run --outcomes toy.parquet --router random --router knn --runs "),
         ({"cheapest"}, True, "recal-bench run --router cheapest --runs "),
-        ({"oracle", "bayes"}, True, "recal-bench run --router best-single --runs "),
+        ({"oracle", "task-best"}, True, "recal-bench run --router best-single --runs "),
     ],
 )
 def test_a_missing_row_names_the_command_that_adds_it(tmp_path, absent, simulated, command):
