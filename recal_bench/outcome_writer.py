@@ -63,7 +63,11 @@ def write_outcomes(
                 fields = [(column, pa.type_for_alias(_TYPES[column])) for column in _TYPES if column in block]
                 schema = pa.schema(fields, {METADATA: json.dumps(dict(metadata or {}), sort_keys=True)})
                 writer = pq.ParquetWriter(draft, schema, compression="zstd")
-            table = pa.table(dict(block), schema=schema)
+            if set(block) != set(schema.names):
+                raise RecalBenchError(
+                    f"{path}: a block has the columns {', '.join(block)}: all need the same, known ones"
+                )
+            table = pa.table({column: _storable(values) for column, values in block.items()}, schema=schema)
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             count += table.num_rows
         if writer is None or not count:
@@ -85,8 +89,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         found = (pq.read_schema(path).metadata or {}).get(METADATA)
         return dict(json.loads(found)) if found else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
+
+
+def _storable(values: list[Any]) -> list[Any]:
+    """Half a surrogate pair in a text has no UTF-8."""
+    try:
+        for value in values:
+            if isinstance(value, str):
+                value.encode()
+    except UnicodeEncodeError:
+        return [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+    return values
 
 
 def _umask() -> int:

@@ -10,12 +10,11 @@ import hashlib
 import json
 import os
 import re
-from datetime import date
-from pathlib import Path
+from contextlib import suppress
+from datetime import date, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,23 +23,26 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
 
 from recal_bench.errors import RecalBenchError, near_miss
-from recal_bench.folders import shipped
 from recal_bench.strategies import STRATEGIES, Strategy
 
 _PER_MILLION = 1e-6
-_RESERVED = ("model", "messages", "stream", "n")
+RESERVED = ("model", "messages", "stream", "n")
+"""Fields of a request that are not a pool file's to set."""
 
 
 def _no_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"[!-~]+", url):
         raise ValueError("must be an address such as https://host/v1")
-    if parts.username or parts.password or parts.query:
-        raise ValueError("must hold no user, password or query: a key belongs into the environment")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password, query or fragment: a key belongs into the environment")
     return url.rstrip("/")
 
 
@@ -59,7 +61,44 @@ def _plain_name(name: str) -> str:
     return name
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _day(value: Any) -> Any:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = date.fromisoformat(value)
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise ValueError("must be a day such as 2026-11-01")
+    return value
+
+
+def _json(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(values, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("must hold text, numbers, lists and mappings only: it is sent as JSON") from None
+    return values
+
+
+def _pattern(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError):
+        raise ValueError("is not a regular expression") from None
+    if groups != 1:
+        raise ValueError("must have one group, (...)")
+    return pattern
+
+
 Name = Annotated[str, AfterValidator(_plain_name)]
+Count = Annotated[PositiveInt, BeforeValidator(_number)]
+Rate = Annotated[PositiveFloat, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Usd = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Parameters = Annotated[dict[str, Any], AfterValidator(_json)]
 
 
 class _Checked(BaseModel):
@@ -74,16 +113,21 @@ class Endpoint(_Checked):
 
     base_url: Annotated[str, AfterValidator(_no_credentials)]
     api_key_env: Annotated[str | None, BeforeValidator(_variable)]
-    concurrency: PositiveInt = 16
-    requests_per_minute: PositiveFloat | None = None
-    tokens_per_minute: PositiveFloat | None = None
-    timeout_s: PositiveFloat = 120.0
+    concurrency: Count = 16
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    timeout_s: Rate = 120.0
 
     def key(self) -> str | None:
         """The key, from the environment. Raises RecalBenchError where the variable is not set."""
         if self.api_key_env is None:
             return None
         key = os.environ.get(self.api_key_env, "").strip()
+        if key and not re.fullmatch(r"[!-~]+", key):
+            raise RecalBenchError(
+                f"the key in {self.api_key_env} holds a character that no request can carry (a line break, a blank, a "
+                "letter outside ASCII): copy it again"
+            )
         if not key:
             raise RecalBenchError(
                 f"{self.base_url} needs a key: set the environment variable {self.api_key_env}, or say "
@@ -98,11 +142,11 @@ class Price(_Checked):
     Reasoning tokens are priced as output and cached input as input where no other price is given, as providers do.
     """
 
-    date: date
-    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    reasoning: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    cached: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    date: Annotated[date, BeforeValidator(_day)]
+    input: Usd
+    output: Usd
+    reasoning: Usd | None = None
+    cached: Usd | None = None
 
     def usd(self, prompt: int, completion: int, reasoning: int = 0, cached: int = 0) -> float:
         """What a reply costs. `completion` includes `reasoning` tokens, and `prompt` includes `cached` ones."""
@@ -134,8 +178,8 @@ class Model(_Checked):
     served_model: Name
     served_as: tuple[Name, ...] = ()
     price: Price
-    context_length: PositiveInt
-    sampling: dict[str, Any] = {"temperature": 0.0}
+    context_length: Count
+    sampling: Parameters = {"temperature": 0.0}
     tokenizer: Annotated[str, Field(pattern=r"^(words|(tiktoken|hf):.+)$")] | None = None
     lm_eval_args: dict[str, Any] = {}
 
@@ -147,11 +191,13 @@ class Model(_Checked):
         return "max_tokens", strategy.max_tokens
 
 
-class _StrategyEntry(_Checked):
+class StrategyEntry(_Checked):
+    """A strategy of a pool file: the fields of `strategies.Strategy`."""
+
     description: str
     instruction: str
-    max_tokens: PositiveInt
-    answer_pattern: str | None = None
+    max_tokens: Count
+    answer_pattern: Annotated[str, AfterValidator(_pattern)] | None = None
 
 
 class Pool(_Checked):
@@ -166,7 +212,7 @@ class Pool(_Checked):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     questions: str = "hub"
     simulated: bool = False
-    own_strategies: Annotated[dict[Name, _StrategyEntry], Field(alias="strategies")] = {}
+    own_strategies: Annotated[dict[Name, StrategyEntry], Field(alias="strategies")] = {}
 
     @property
     def strategies(self) -> dict[str, Strategy]:
@@ -201,77 +247,3 @@ class Pool(_Checked):
                     "may add others under `strategies`"
                 )
         return {name: self.strategies[name] for name in dict.fromkeys(names)} or dict(STRATEGIES)
-
-
-def read_pool(path: Path) -> Pool:
-    """The pool of a YAML file; a bare name such as `embedded` means the shipped file.
-
-    Raises RecalBenchError with all that is wrong with it in one line. What stands in the file is not repeated there: it
-    could be a key.
-    """
-    if not path.exists() and path.parent == Path() and (shipped("pools") / f"{path.stem}.yaml").exists():
-        path = shipped("pools") / f"{path.stem}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(each.stem for each in shipped("pools").glob("*.yaml")))
-        raise RecalBenchError(f"there is no pool file {path}: write one, or name a shipped one ({known})") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecalBenchError(f"the pool file {path} cannot be read: {_reason(error)}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise RecalBenchError(f"the pool file {path}{line} is not YAML: {getattr(error, 'problem', None)}") from None
-    if not isinstance(values, dict):
-        raise RecalBenchError(f"the pool file {path} must hold `pool`, `endpoints` and `models`")
-    try:
-        pool = Pool.model_validate(values)
-    except ValidationError as error:
-        raise RecalBenchError(f"the pool file {path}: {'; '.join(map(_explained, error.errors()))}") from None
-    _check_references(pool, path)
-    return pool
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or "it is not UTF-8 text"
-
-
-def _explained(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    if problem["type"] == "extra_forbidden":
-        return f"{where} is not known{near_miss(str(problem['loc'][-1]), _FIELDS)}"
-    if problem["type"] == "string_type":
-        return f"{where} must be text: put it in quotes"
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _check_references(pool: Pool, path: Path) -> None:
-    for name, model in pool.models.items():
-        if model.endpoint not in pool.endpoints:
-            hint = near_miss(model.endpoint, pool.endpoints)
-            raise RecalBenchError(
-                f"the pool file {path}: models.{name} is at an endpoint {model.endpoint} that is not there{hint}"
-            )
-        taken = sorted(set(_RESERVED) & set(model.sampling))
-        if taken:
-            raise RecalBenchError(
-                f"the pool file {path}: models.{name}.sampling sets {', '.join(taken)}, which is ours to set: remove it"
-            )
-        for field in ("max_tokens", "max_completion_tokens"):
-            limit = model.sampling.get(field, 1)
-            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-                raise RecalBenchError(f"the pool file {path}: models.{name}.sampling.{field} must be a number above 0")
-    for name, entry in pool.own_strategies.items():
-        try:
-            groups = re.compile(entry.answer_pattern or "()").groups
-        except re.error as error:
-            raise RecalBenchError(f"the pool file {path}: strategies.{name}.answer_pattern: {error}") from error
-        if groups != 1:
-            raise RecalBenchError(f"the pool file {path}: strategies.{name}.answer_pattern must have one group, (...)")
-
-
-_FIELDS = [field for each in (Pool, Endpoint, Model, Price, _StrategyEntry) for field in each.model_fields] + [
-    "strategies"
-]

@@ -29,7 +29,7 @@ class Strategy:
         """The answer in a response; all of it where no answer is marked."""
         if self.answer_pattern is None:
             return extract_answer(response)
-        found = re.findall(self.answer_pattern, response, re.DOTALL | re.MULTILINE)
+        found = re.findall(self.answer_pattern, response, re.MULTILINE)
         return str(found[-1] if found else response).strip()
 
 

@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+from recal_bench.collection.answer import Answer
 from recal_bench.collection.endpoint import ATTEMPTS, ATTEMPTS_OF_THE_FIRST, SYSTEMATIC, Failed, Line, WithoutUsageError
-from recal_bench.collection.journal import Answer, Journal
+from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import BELIEVED, WITHOUT_USAGE

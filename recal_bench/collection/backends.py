@@ -13,8 +13,9 @@ from datetime import datetime, timezone
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
+from recal_bench.collection.answer import Answer
 from recal_bench.collection.asking import Progress
-from recal_bench.collection.journal import Answer, Journal
+from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.errors import RecalBenchError
 from recal_bench.pool import Model
@@ -185,6 +186,9 @@ class BackendAsker:
     def _release(self) -> None:
         import torch
 
+        engine = getattr(getattr(self._lm, "model", None), "llm_engine", None)
+        if engine is not None:
+            engine.engine_core.shutdown()  # It lives in processes of its own, which would last as long as this one.
         self._lm = None
         gc.collect()
         torch.cuda.empty_cache()

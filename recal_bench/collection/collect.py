@@ -23,7 +23,8 @@ from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import counter
 from recal_bench.errors import RecalBenchError, near_miss
 from recal_bench.outcome_writer import read_metadata, write_outcomes
-from recal_bench.pool import Pool, read_pool
+from recal_bench.pool import Pool
+from recal_bench.pool_files import read_pool
 
 OPENAI = "openai"
 _MADE_BY = "recal-bench collect"

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from recal_bench.collection.journal import Answer, text_of
+from recal_bench.collection.answer import Answer, spoken_of, text_of
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import WITHOUT_USAGE, counter, judged, read_tokens
 from recal_bench.errors import RecalBenchError
@@ -162,7 +162,7 @@ class Line:
                 billed=True,
             )
         tokens = read_tokens(body.get("usage"))
-        flag = judged(tokens, request.message, response, counter(model.tokenizer))
+        flag = judged(tokens, request.message, spoken_of(body), counter(model.tokenizer))
         answer = Answer(
             request.key, request.model, request.strategy, json.dumps(body, ensure_ascii=False), *tokens, flag,
             len(request.message), len(response), finish_reason, latency_s, asked_at,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from recal_bench.collection.journal import Answer, Journal, text_of
+from recal_bench.collection.answer import Answer, spoken_of, text_of
+from recal_bench.collection.journal import Journal
 from recal_bench.collection.lm import ArmLM
 from recal_bench.collection.questions import Document, Questions
 from recal_bench.collection.requests import Arms, Request
@@ -101,7 +102,8 @@ def _graded_block(
         scores = _scores(task, metric, [block[row] for row in answered], [lm.answer_in(answer) for answer in kept])
         for row, answer, reply, score in zip(answered, kept, replies, scores, strict=True):
             text = text_of(reply)
-            outcome = _outcome(arms, requests[row], answer, text, constant, graded)
+            outcome = _outcome(arms, requests[row], answer, spoken_of(reply), constant, graded)
+            graded.empty[model] += not text.strip()
             rows[row].append(outcome | {"score": score, "response": text, "served_model": reply.get("model")})
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     for document, outcomes in zip(block, rows, strict=True):
@@ -114,19 +116,18 @@ def _graded_block(
 
 
 def _outcome(
-    arms: Arms, request: Request, answer: Answer, text: str, constant: dict[str, str], graded: Graded
+    arms: Arms, request: Request, answer: Answer, spoken: str, constant: dict[str, str], graded: Graded
 ) -> dict[str, Any]:
     model = arms.pool.models[request.model]
     flag = answer.usage
     if flag != "counted":
-        flag = judged(Tokens(*answer[4:8]), request.message, text, counter(model.tokenizer))
+        flag = judged(Tokens(*answer[4:8]), request.message, spoken, counter(model.tokenizer))
     if flag == "reported" and request.model in constant:
         flag = "constant"
-    tokens, usd = priced(answer, flag, request.message, text, model)
+    tokens, usd = priced(answer, flag, request.message, spoken, model)
     graded.flags[request.model, flag] += flag not in BELIEVED
     graded.usd += usd
     graded.truncated[request.model] += answer.finish_reason == "length"
-    graded.empty[request.model] += not text.strip()
     return {
         "model": request.model,
         "strategy": request.strategy,

@@ -8,21 +8,25 @@ claim that ended without an answer is remembered as possibly billed.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import uuid
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
+from recal_bench.collection.answer import Answer
+from recal_bench.collection.presence import Presence
 from recal_bench.errors import RecalBenchError
 
 _APPLICATION = 0x52434C4A
 _VERSION = 1
 _WAIT_S = 60.0
+_PAUSE_S = 0.01
+_MAGIC = b"SQLite format 3\0"
 _IN_ONE_QUERY = 500
+_OTHER_LENGTH = 64
+"""Texts that differ by so many characters cannot all have the same number of tokens."""
 _SCHEMA = """
 CREATE TABLE answers(
   key BLOB PRIMARY KEY, model TEXT NOT NULL, strategy TEXT NOT NULL, body TEXT NOT NULL, prompt_tokens INTEGER,
@@ -32,43 +36,6 @@ CREATE TABLE claims(key BLOB PRIMARY KEY, collector TEXT NOT NULL, most_usd REAL
 CREATE TABLE unsure(key BLOB NOT NULL, reason TEXT NOT NULL, most_usd REAL NOT NULL);
 CREATE TABLE refused(key BLOB PRIMARY KEY, model TEXT NOT NULL, reason TEXT NOT NULL);
 """
-
-
-class Answer(NamedTuple):
-    """One reply as the endpoint gave it. `body` is its JSON text; tokens are as reported, None where they are not.
-
-    `usage` is `reported`, or says what is wrong with it (see `usage.py`).
-    """
-
-    key: bytes
-    model: str
-    strategy: str
-    body: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    reasoning_tokens: int | None
-    cached_tokens: int | None
-    usage: str
-    prompt_chars: int
-    response_chars: int
-    finish_reason: str | None
-    latency_s: float | None
-    asked_at: str | None
-
-    @property
-    def reply(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        """What the model said. No text is an empty answer."""
-        return text_of(self.reply)
-
-
-def text_of(reply: Any) -> str:
-    """The text of a reply's first choice."""
-    content = reply["choices"][0]["message"].get("content")
-    return content if isinstance(content, str) else ""
 
 
 class Spent(NamedTuple):
@@ -88,21 +55,29 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or create it. Raises RecalBenchError where the path is not a journal or cannot be written."""
-        self.path = path
-        self._collector = uuid.uuid4().hex
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
-            self._open()
-            self._lock = FileLock(self._lock_of(self._collector))
-            self._lock.acquire()
-        except (sqlite3.Error, OSError) as error:
-            raise RecalBenchError(f"the journal {path} cannot be opened: {_said(error)}") from error
-        self.forget_the_dead()
+        # One name, whatever link or folder it is seen from: other collectors are found by it.
+        self.path = path = path.resolve()
+        with ExitStack() as opened:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+                opened.callback(self._database.close)
+                self._open()
+                self._presence = Presence(path)
+                opened.callback(self._presence.close)
+                self.forget_the_dead()
+            except (sqlite3.Error, OSError) as error:
+                raise RecalBenchError(f"the journal {path} cannot be opened: {_said(error)}") from error
+            self._close = opened.pop_all().close
 
     def _open(self) -> None:
-        if not self._one("SELECT count(*) FROM sqlite_schema"):
-            self._database.execute("PRAGMA journal_mode = WAL")
+        with self.path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+        if start and start != _MAGIC:
+            raise RecalBenchError(f"{self.path} is a file of something else: name another journal")
+        named = self._one("PRAGMA application_id") or self._one("PRAGMA user_version")
+        if not named and not self._one("SELECT count(*) FROM sqlite_schema"):
+            self._into_wal_mode()
             self._database.execute("BEGIN IMMEDIATE")
             if not self._one("SELECT count(*) FROM sqlite_schema"):
                 for statement in filter(str.strip, _SCHEMA.split(";")):
@@ -116,10 +91,20 @@ class Journal:
             raise RecalBenchError(f"{self.path} was written by another version of recal-bench: name another journal")
         self._database.execute("PRAGMA synchronous = NORMAL")
 
+    def _into_wal_mode(self) -> None:
+        """Others may be opening the same new file: SQLite does not wait by itself here."""
+        started = time.monotonic()
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() - started > _WAIT_S:
+                    raise
+                time.sleep(_PAUSE_S)
+
     def close(self) -> None:
-        self._database.close()
-        self._lock.release()
-        self._lock_of(self._collector).unlink(missing_ok=True)
+        self._close()
 
     def answered(self, keys: Sequence[bytes], estimates: bool) -> set[bytes]:
         """Those of the keys that have an answer. Without `estimates`, one that reports no usage is none."""
@@ -128,7 +113,7 @@ class Journal:
             part = keys[start : start + _IN_ONE_QUERY]
             marks = ",".join("?" * len(part))
             counted = "" if estimates else " AND usage NOT IN ('missing', 'zero')"
-            rows = self._database.execute(f"SELECT key FROM answers WHERE key IN ({marks}){counted}", part)
+            rows = self._read(f"SELECT key FROM answers WHERE key IN ({marks}){counted}", part)
             found.update(row[0] for row in rows)
         return found
 
@@ -137,7 +122,7 @@ class Journal:
         found: dict[bytes, Answer] = {}
         for start in range(0, len(keys), _IN_ONE_QUERY):
             part = keys[start : start + _IN_ONE_QUERY]
-            rows = self._database.execute(f"SELECT * FROM answers WHERE key IN ({','.join('?' * len(part))})", part)
+            rows = self._read(f"SELECT * FROM answers WHERE key IN ({','.join('?' * len(part))})", part)
             found |= {row[0]: Answer(*row) for row in rows}
         return found
 
@@ -147,22 +132,23 @@ class Journal:
             if self.answered([key], estimates):
                 return False
             done = self._database.execute(
-                "INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", (key, self._collector, most_usd)
+                "INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", (key, self._presence.name, most_usd)
             )
             return done.rowcount == 1
 
     def keep(self, answer: Answer) -> None:
         """Write an answer down; its claim ends. An answer without usage gives way to one that has it."""
         marks = ",".join("?" * len(answer))
+        values = [_storable(value) for value in answer]
         with self._writing():
-            self._database.execute(f"INSERT OR REPLACE INTO answers VALUES ({marks})", answer)
+            self._database.execute(f"INSERT OR REPLACE INTO answers VALUES ({marks})", values)
             self._database.execute("DELETE FROM claims WHERE key = ?", (answer.key,))
             self._database.execute("DELETE FROM refused WHERE key = ?", (answer.key,))
 
     def refuse(self, key: bytes, model: str, reason: str) -> None:
         """Write down that a request got no answer and why; its claim ends, and a later collection asks again."""
         with self._writing():
-            self._database.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?)", (key, model, reason))
+            self._database.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?)", (key, model, _storable(reason)))
             self._database.execute("DELETE FROM claims WHERE key = ?", (key,))
 
     def release(self, key: bytes) -> None:
@@ -177,39 +163,27 @@ class Journal:
 
     def forget_the_dead(self) -> int:
         """End the claims of collectors that are gone; what they had sent may have been billed. Returns their number."""
-        owners = [row[0] for row in self._database.execute("SELECT DISTINCT collector FROM claims")]
+        owners = [row[0] for row in self._read("SELECT DISTINCT collector FROM claims")]
         lost = 0
         for owner in owners:
-            if owner == self._collector or not self._is_dead(owner):
+            if owner == self._presence.name or not self._presence.is_dead(owner):
                 continue
             with self._writing():
                 lost += self._database.execute(
                     "INSERT INTO unsure SELECT key, 'killed', most_usd FROM claims WHERE collector = ?", (owner,)
                 ).rowcount
                 self._database.execute("DELETE FROM claims WHERE collector = ?", (owner,))
-            self._lock_of(owner).unlink(missing_ok=True)
+            self._presence.forget(owner)
         return lost
-
-    def _lock_of(self, collector: str) -> Path:
-        return self.path.with_name(f"{self.path.name}-{collector}.lock")
-
-    def _is_dead(self, owner: str) -> bool:
-        lock = FileLock(self._lock_of(owner))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return False
-        lock.release()
-        return True
 
     def spent_since(self, seen: int) -> tuple[int, list[Spent]]:
         """What the answers after a mark used, by model and strategy, and the new mark. The first mark is 0."""
         newest = int(self._one("SELECT coalesce(max(rowid), 0) FROM answers"))
-        rows = self._database.execute(
-            "SELECT model, strategy, count(prompt_tokens + completion_tokens), "
+        rows = self._read(
+            "SELECT model, strategy, count(*), "
             "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
             "coalesce(sum(reasoning_tokens), 0), coalesce(sum(cached_tokens), 0) "
-            "FROM answers WHERE rowid > ? AND rowid <= ? GROUP BY model, strategy",
+            "FROM answers WHERE rowid > ? AND rowid <= ? AND usage NOT IN ('missing', 'zero') GROUP BY model, strategy",
             (seen, newest),
         )
         return newest, [Spent(*row) for row in rows]
@@ -228,28 +202,34 @@ class Journal:
 
     def unsure_counts(self) -> dict[str, int]:
         """How many requests may have been billed without an answer, by reason."""
-        return dict(self._database.execute("SELECT reason, count(*) FROM unsure GROUP BY reason ORDER BY reason"))
+        return dict(self._read("SELECT reason, count(*) FROM unsure GROUP BY reason ORDER BY reason"))
 
     def refusals(self) -> list[tuple[str, int, str]]:
         """Model, number of requests without an answer, and one reason, for each model that has some."""
         query = "SELECT model, count(*), min(reason) FROM refused GROUP BY model ORDER BY model"
-        return [(str(model), int(count), str(reason)) for model, count, reason in self._database.execute(query)]
+        return [(str(model), int(count), str(reason)) for model, count, reason in self._read(query)]
 
     def constant_usage(self, fewest: int) -> dict[str, str]:
         """Models whose reported tokens do not change although texts do: `prompt` or `completion`, by model."""
         found: dict[str, str] = {}
         for side, chars in (("prompt", "prompt_chars"), ("completion", "response_chars")):
-            rows = self._database.execute(
+            rows = self._read(
                 f"SELECT model FROM answers WHERE usage <> 'missing' AND finish_reason IS NOT 'length' GROUP BY model "
-                f"HAVING count(*) >= ? AND count(DISTINCT {side}_tokens) = 1 AND count(DISTINCT {chars}) >= 5",
-                (fewest,),
+                f"HAVING count(*) >= ? AND count(DISTINCT {side}_tokens) = 1 AND max({chars}) - min({chars}) >= ?",
+                (fewest, _OTHER_LENGTH),
             )
             found |= {str(row[0]): side for row in rows}
         return found
 
     def _one(self, query: str) -> float:
-        value: float = self._database.execute(query).fetchone()[0]
+        value: float = self._read(query)[0][0]
         return value
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise RecalBenchError(f"the journal {self.path} cannot be read: {_said(error)}") from error
 
     def _writing(self) -> _Transaction:
         return _Transaction(self._database, self.path)
@@ -284,6 +264,11 @@ class _Transaction:
             f"the journal {self._path} cannot be written: {_said(error)}; what it holds is safe, run the same command "
             "again when that is put right"
         )
+
+
+def _storable(value: Any) -> Any:
+    """Half a surrogate pair (a model cut off within an emoji) has no UTF-8."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _said(error: Exception) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lm_eval.api.model import LM
 
+from recal_bench.collection.answer import Answer
 from recal_bench.collection.asking import Asker, Progress
-from recal_bench.collection.journal import Answer, Journal
+from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.spending import Spending
 from recal_bench.errors import RecalBenchError

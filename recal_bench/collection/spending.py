@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import most_tokens
+from recal_bench.errors import RecalBenchError
 from recal_bench.pool import Pool
 
 
@@ -28,6 +29,11 @@ class Spending:
         self._seen, news = self._journal.spent_since(self._seen)
         for each in news:
             model = self._pool.models.get(each.model)
+            if model is None and self.max_usd is not None:
+                raise RecalBenchError(
+                    f"the journal holds answers of {each.model}, which pool {self._pool.pool} does not price, so "
+                    "--max-usd cannot be kept: add the model to the pool file, or name another --journal"
+                )
             if model is None:
                 continue
             arm = each.model, each.strategy

@@ -6,11 +6,12 @@ is priced by a count of our own where the user allows it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from recal_bench.collection.journal import Answer
+from recal_bench.collection.answer import Answer
 from recal_bench.errors import RecalBenchError
 from recal_bench.pool import Model
 
@@ -28,10 +29,12 @@ WITHOUT_USAGE = ("missing", "zero")
 FACTOR = 2.0
 """A count that is off the tokenizer's by more than this is not believed; FACTOR_WITHOUT where there is no tokenizer."""
 FACTOR_WITHOUT = 4.0
-TEMPLATE_TOKENS = 64
+TEMPLATE_TOKENS = 128
 """What a chat template may add to a prompt, or end-of-turn tokens to a reply, beyond the factor."""
 FEWEST_FOR_CONSTANT = 20
-_CHARACTERS_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 4
+_MOST_TOKENS = 2**31
+_REPEATED = re.compile(r"(.)\1{7,}", re.DOTALL)
 
 
 class Counter(NamedTuple):
@@ -54,7 +57,7 @@ class Tokens(NamedTuple):
 def counter(tokenizer: str | None) -> Counter:
     """The counter of a pool file's `tokenizer`. Raises RecalBenchError where it cannot be loaded."""
     if tokenizer is None:
-        return Counter(lambda text: -(-len(text) // _CHARACTERS_PER_TOKEN), FACTOR_WITHOUT)
+        return Counter(lambda text: -(-len(_bytes(text)) // _BYTES_PER_TOKEN), FACTOR_WITHOUT)
     if tokenizer == "words":
         return Counter(lambda text: len(text.split()), FACTOR)
     kind, _, name = tokenizer.partition(":")
@@ -63,14 +66,14 @@ def counter(tokenizer: str | None) -> Counter:
             import tiktoken
 
             encoding = tiktoken.get_encoding(name)
-            return Counter(lambda text: len(encoding.encode(text, disallowed_special=())), FACTOR)
+            return Counter(lambda text: len(encoding.encode(_utf8(text), disallowed_special=())), FACTOR)
         from transformers import AutoTokenizer
 
         loaded = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # Hub, disk and parser errors of many kinds.
         reason = " ".join(str(error).split())[:200]
         raise RecalBenchError(f"the tokenizer {tokenizer} of the pool file cannot be loaded: {reason}") from error
-    return Counter(lambda text: len(loaded.encode(text, add_special_tokens=False)), FACTOR)
+    return Counter(lambda text: len(loaded.encode(_utf8(text), add_special_tokens=False)), FACTOR)
 
 
 def read_tokens(usage: Any) -> Tokens:
@@ -84,14 +87,13 @@ def read_tokens(usage: Any) -> Tokens:
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
     total = _count(usage.get("total_tokens"))
-    beside = reasoning is not None and completion is not None and prompt is not None and reasoning > 0
-    if beside and (total == (prompt or 0) + (completion or 0) + (reasoning or 0)):
-        completion = (completion or 0) + (reasoning or 0)
+    if prompt is not None and completion is not None and reasoning and total == prompt + completion + reasoning:
+        completion += reasoning
     return Tokens(prompt, completion, reasoning, cached)
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
 
 
 def _detail(usage: dict[str, Any], group: str, name: str) -> int | None:
@@ -110,14 +112,22 @@ def judged(tokens: Tokens, message: str, response: str, counting: Counter) -> st
     if (reasoning or 0) > completion or (cached or 0) > prompt:
         return "off"
     visible = completion - (reasoning or 0)
-    near = _near(prompt, counting.count(message), counting.factor) and (
-        _near(visible, counting.count(response), counting.factor)
-    )
-    return "reported" if near else "off"
+    return "reported" if _near(prompt, message, counting) and _near(visible, response, counting) else "off"
 
 
-def _near(reported: int, counted: int, factor: float) -> bool:
-    return counted / factor - 1 <= reported <= counted * factor + TEMPLATE_TOKENS
+def _near(reported: int, text: str, counting: Counter) -> bool:
+    most = counting.count(text) * counting.factor + TEMPLATE_TOKENS
+    # A long run of one character is few tokens to some tokenizers and many to others.
+    least = counting.count(_REPEATED.sub(r"\1", text)) / counting.factor - 1
+    return least <= reported <= most
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def priced(answer: Answer, flag: str, message: str, response: str, model: Model) -> tuple[Tokens, float]:
@@ -133,4 +143,4 @@ def priced(answer: Answer, flag: str, message: str, response: str, model: Model)
 
 def most_tokens(message: str) -> int:
     """More prompt tokens than a message can have: a token is at least a byte, and a template adds some."""
-    return len(message.encode()) + TEMPLATE_TOKENS
+    return len(_bytes(message)) + TEMPLATE_TOKENS

@@ -1,8 +1,8 @@
 """`collect` as one types it: a real server of the embedded pool, real HTTP, a real journal."""
 
 import json
-import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -543,27 +543,48 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         assert not received(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs to mount a small disk")
-def test_a_full_disk_stops_the_collection_and_a_second_run_continues(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte; mounted, where the user may."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode
+    ):
         pytest.skip("no disk can be mounted here")
-    try:
-        with desk(tmp_path) as at:
-            at.out = small / "outcomes.parquet"
-            message = one_line(at.collect("--limit", "40"))
-            assert "full" in message
-            asked = len(received(tmp_path))
-            assert 32 < asked < 1920
-            subprocess.run(["mount", "-o", "remount,size=20m", small], check=True)
-            result = at.collect("--limit", "40")
-        assert result.exit_code == 0, result.output
-        assert len(at.frame) == 1920
-        # Only what was under way when the disk was full is asked again.
-        assert len(received(tmp_path)) <= 1920 + 33
-    finally:
-        subprocess.run(["umount", small], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_stops_the_collection_and_a_second_run_continues(tmp_path: Path, small_disk: Path) -> None:
+    with desk(tmp_path) as at:
+        at.out = small_disk / "outcomes.parquet"
+        message = one_line(at.collect("--limit", "40"))
+        assert "full" in message
+        asked = len(received(tmp_path))
+        assert 32 < asked < 1920
+        subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+        result = at.collect("--limit", "40")
+    assert result.exit_code == 0, result.output
+    assert len(at.frame) == 1920
+    # Only what was under way when the disk was full is asked again.
+    assert len(received(tmp_path)) <= 1920 + 33
+
+
+def test_a_folder_that_becomes_read_only_is_one_line_and_a_second_run_continues(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    with desk(tmp_path) as at:
+        at.out = small_disk / "outcomes.parquet"
+        subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+        assert at.collect("--strategies", "direct").exit_code == 0
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+        message = one_line(at.collect())
+        assert "cannot be" in message
+        assert str(small_disk) in message
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+        assert "108 asked now" in at.collect().output
 
 
 @contextmanager
