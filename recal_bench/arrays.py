@@ -16,6 +16,7 @@ Float32QE: TypeAlias = NDArray[np.float32]
 BoolQA: TypeAlias = NDArray[np.bool_]
 IntQ: TypeAlias = NDArray[np.int64]
 StrQ: TypeAlias = NDArray[np.object_]
+ObjectQA: TypeAlias = NDArray[np.object_]
 
 
 def known(value: float) -> float | None:

@@ -14,7 +14,7 @@ from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.objective import Objective, mean_over_observed
 from recal_bench.outcomes import Outcomes
 from recal_bench.records import Data
-from recal_bench.routers import Calls, Queries, Train
+from recal_bench.routers import Calls, Queries, Reply, Train
 from recal_bench.splits import Splits, prepare
 
 
@@ -42,7 +42,12 @@ class Bench:
 
     def calls(self, outcomes: Outcomes) -> Calls:
         """The replayed arms for the queries of one split."""
-        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, self.mean_cost_A)
+
+        def reply(row: int, arm: int) -> Reply:
+            text = None if outcomes.response_QA is None else outcomes.response_QA[row, arm]
+            return Reply(text, float(outcomes.cost_QA[row, arm]))
+
+        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, self.mean_cost_A, reply)
 
 
 def queries_of(outcomes: Outcomes) -> Queries:
@@ -59,20 +64,23 @@ def load_bench(
     tasks: tuple[str, ...] = (),
     alpha: float = DEFAULT_ALPHA,
     missing: str = "error",
+    responses: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Bench:
-    """The outcomes of a file, or of the embedded pool where no path is given.
+    """The outcomes of a file, or of the embedded pool where no path is given; with the arms' texts, where wanted.
 
     Raises RecalBenchError where the file is not usable, with what is wrong and what to do.
     """
     if path is None:
-        from recal_bench.simulation import embedded_outcomes
+        from recal_bench.simulation import embedded_outcomes, embedded_responses
 
         outcomes = embedded_outcomes(world_seed, progress=progress)
+        if responses:
+            outcomes = replace(outcomes, response_QA=embedded_responses(world_seed))
     else:
         from recal_bench.outcome_files import read_outcomes
 
-        outcomes = read_outcomes(path)
+        outcomes = read_outcomes(path, responses)
     splits = prepare(outcomes, tasks, missing)
     train = splits.train
     objective = Objective.from_train(train.score_QA, train.cost_QA, alpha)

@@ -33,12 +33,12 @@ class Report:
     outcomes: Outcomes | None
 
 
-def read_outcomes(path: Path) -> Outcomes:
-    """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows.
+def read_outcomes(path: Path, responses: bool = False) -> Outcomes:
+    """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows; with responses, where wanted.
 
     Raises RecalBenchError with the first problem where the file is not usable.
     """
-    report = check_file(path)
+    report = check_file(path, responses)
     if report.outcomes is None:
         more = len(report.problems) - 1
         rest = f" (and {more} more: `recal-bench validate {path}` lists all)" if more else ""
@@ -46,9 +46,10 @@ def read_outcomes(path: Path) -> Outcomes:
     return report.outcomes
 
 
-def check_file(path: Path) -> Report:
+def check_file(path: Path, responses: bool = False) -> Report:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
-    columns, problems = read_columns(path, _WANTED, numbers=("score", "cost_usd"))
+    wanted = (*_WANTED, "response") if responses else _WANTED
+    columns, problems = read_columns(path, wanted, numbers=("score", "cost_usd"))
     if columns is None:
         return Report(tuple(problems), (), (), None)
     absent = [name for name in REQUIRED if name not in columns.names]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, FloatQA, IntQ
+from recal_bench.arrays import FloatQ, FloatQA, IntQ, ObjectQA
 from recal_bench.outcome_columns import Column, Columns, counted, show
 from recal_bench.outcomes import Arm, Outcomes, content_hash
 
@@ -268,8 +268,25 @@ class Rows:
             self._mean(self.cost_N),
             name,
             data_hash="",
+            response_QA=self._responses(),
         )
         return replace(outcomes, data_hash=content_hash(outcomes))
+
+    def _responses(self) -> ObjectQA | None:
+        """The text of each outcome, None where it has none; of several draws the one that comes first by its text."""
+        column = self.columns.columns.get("response")
+        if column is None:
+            return None
+        n_queries, n_arms = self._shape
+        cell_N = self._query[0] * n_arms + self._arm[0]
+        texts = [value if isinstance(value, str) else None for value in column.values]
+        order_V = np.argsort(np.argsort(np.array([text or "" for text in texts], dtype=object), kind="stable"))
+        code_N = column.code_N[self.keyed]
+        last_first_N = np.lexsort((-order_V[code_N], cell_N))
+        response_C = np.full(n_queries * n_arms, None, dtype=object)
+        for row in last_first_N:
+            response_C[cell_N[row]] = texts[code_N[row]]
+        return response_C.reshape(n_queries, n_arms)
 
     def _mean(self, value_N: FloatQ) -> FloatQA:
         """Mean over the rows of an outcome; NaN where there is none or one of them is NaN."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatQA, StrQ
+from recal_bench.arrays import BoolQA, FloatQA, ObjectQA, StrQ
 
 
 class Arm(NamedTuple):
@@ -34,6 +34,7 @@ class Outcomes:
 
     `score_QA` is NaN where an arm has no outcome, `cost_QA` (USD) is NaN where the cost is unknown.
     `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
+    `response_QA` holds what the arms answered (None where an arm's text is not known); it is there on request alone.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
     """
@@ -50,6 +51,7 @@ class Outcomes:
     simulated: bool = False
     expected_score_QA: FloatQA | None = None
     expected_cost_QA: FloatQA | None = None
+    response_QA: ObjectQA | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class Outcomes:
         return self.take(self.split_Q == split)
 
 
-_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA")
+_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA")
 _BY_QUERY = ("task_Q", "query_id_Q", "prompt_Q", "split_Q", *_BY_ARM)
 
 

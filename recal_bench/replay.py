@@ -12,7 +12,7 @@ from recal_bench.bench import Bench, queries_of
 from recal_bench.evaluation import references
 from recal_bench.objective import Objective
 from recal_bench.outcomes import Outcomes
-from recal_bench.routers import Decisions, Router, decide
+from recal_bench.routers import Calls, Decisions, Router, decide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,21 +28,32 @@ def replay(bench: Bench, router: Router) -> pd.DataFrame:
     for split, outcomes in bench.splits.evaluation.items():
         calls = bench.calls(outcomes)
         decisions = decide(router, queries_of(outcomes), calls)
-        frames.append(decision_frame(bench, split, outcomes, decisions, calls.router_cost_Q))
+        frames.append(decision_frame(bench, split, outcomes, decisions, calls))
     return pd.concat(frames, ignore_index=True)
 
 
-def decision_frame(
-    bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, router_cost_Q: FloatQ
-) -> pd.DataFrame:
+def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
+    """USD of all arms that were called for each query, the chosen one among them; NaN where one is unknown."""
+    paid_QA = calls.paid_QA(decisions)
+    cost_Q: FloatQ = np.where(paid_QA, outcomes.cost_QA, 0.0).sum(axis=1)
+    return cost_Q
+
+
+def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
     """One row a query: what was chosen, its score, cost, utility and, where the truth is known, its regret.
 
-    An unknown cost, a utility that may not be reported and an unknown regret are null.
+    An unknown cost, a utility that may not be reported and an unknown regret are null. The regret is unknown where more
+    than one arm was called: what the first answered is then no longer a matter of expectation.
     """
     import pandas as pd
 
     rows, arm_Q = np.arange(len(outcomes)), np.asarray(decisions.arm_Q)
-    score_Q, cost_Q = outcomes.score_QA[rows, arm_Q], outcomes.cost_QA[rows, arm_Q]
+    score_Q, cost_Q, router_cost_Q = (
+        outcomes.score_QA[rows, arm_Q],
+        cost_of_calls(outcomes, decisions, calls),
+        (calls.router_cost_Q),
+    )
+    n_calls_Q = calls.paid_QA(decisions).sum(axis=1)
     arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
     nothing_Q = np.full(len(outcomes), np.nan)
     utility_Q = bench.objective.utility(score_Q, cost_Q + router_cost_Q) if bench.objective.reportable else nothing_Q
@@ -52,13 +63,13 @@ def decision_frame(
             "task": outcomes.task_Q,
             "query_id": outcomes.query_id_Q,
             "arm": arm_names[arm_Q],
-            "calls": 1,
+            "calls": n_calls_Q,
             "answer": list(decisions.answer_Q) if decisions.answer_Q else None,
             "score": score_Q,
             "cost_usd": cost_Q,
             "router_cost_usd": router_cost_Q,
             "utility": utility_Q,
-            "regret": _regret(bench, outcomes, arm_Q) if outcomes.expected_score_QA is not None else nothing_Q,
+            "regret": np.where(n_calls_Q == 1, _regret(bench, outcomes, arm_Q), np.nan),
         }
     ).astype({"answer": object})
 
@@ -71,8 +82,10 @@ def bayes_arms(objective: Objective, outcomes: Outcomes) -> IntQ:
 
 
 def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
+    """NaN where the truth is not known."""
+    if outcomes.expected_score_QA is None:
+        return np.full(len(outcomes), np.nan)
     best_Q = bayes_arms(bench.objective, outcomes)
-    assert outcomes.expected_score_QA is not None
     assert outcomes.expected_cost_QA is not None
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
     rows = np.arange(len(outcomes))

@@ -227,7 +227,7 @@ def _run_reference(
         started = datetime.now(timezone.utc)
         work.mkdir(exist_ok=True)
         frames: list[pd.DataFrame] = [
-            decision_frame(bench, split, part, choose(part), np.zeros(len(part)))
+            decision_frame(bench, split, part, choose(part), bench.calls(part))
             for split, part in bench.splits.evaluation.items()
         ]
         pd.concat(frames, ignore_index=True).to_parquet(work / "decisions.parquet", index=False)

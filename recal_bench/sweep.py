@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ
 from recal_bench.bench import Bench, queries_of
 from recal_bench.evaluation import references
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.outcomes import Outcomes
 from recal_bench.records import Frontier, FrontierPoint, OperatingPoint
+from recal_bench.replay import cost_of_calls
 from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide
 
 ALPHAS = (0.0, *(float(f"{10 ** (step / 8):.3g}") for step in range(-16, 17)), 10_000.0)
@@ -45,16 +45,17 @@ def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Front
     points = []
     for alpha in sorted({*ALPHAS, bench.objective.alpha}):
         calls = replace(bench.calls(part), objective=replace(bench.objective, alpha=alpha))
-        point = _operating_point(part, decide_with(calls), calls.router_cost_Q)
+        point = _operating_point(part, decide_with(calls), calls)
         points.append(FrontierPoint(alpha=alpha, **dict(point)))
     train = bench.splits.train
     accuracy_A = references.arm_effects(train.score_QA, train.task_Q)
-    most_accurate = bench.calls(part).choose(np.tile(accuracy_A, (len(part), 1)))
+    calls = bench.calls(part)
+    most_accurate = calls.choose(np.tile(accuracy_A, (len(part), 1)))
     return Frontier(
         split=split,
         points=tuple(points),
         arms=tuple(_single_arm(bench, part, arm) for arm in range(len(part.arms))),
-        best_accuracy=_operating_point(part, most_accurate),
+        best_accuracy=_operating_point(part, most_accurate, calls),
     )
 
 
@@ -71,12 +72,13 @@ def _single_arm(bench: Bench, part: Outcomes, arm: int) -> OperatingPoint:
     """One arm for every query. Where it has no outcome, the arm nearest to it in the order of train costs stands in."""
     rank_A = np.argsort(np.argsort(bench.mean_cost_A, kind="stable"))
     nearness_A = -np.abs(rank_A - rank_A[arm]).astype(np.float64)
-    return _operating_point(part, bench.calls(part).choose(np.tile(nearness_A, (len(part), 1))))
+    calls = bench.calls(part)
+    return _operating_point(part, calls.choose(np.tile(nearness_A, (len(part), 1))), calls)
 
 
-def _operating_point(part: Outcomes, decisions: Decisions, router_cost_Q: FloatQ | float = 0.0) -> OperatingPoint:
-    chosen = np.arange(len(part)), np.asarray(decisions.arm_Q)
+def _operating_point(part: Outcomes, decisions: Decisions, calls: Calls) -> OperatingPoint:
+    score_Q = part.score_QA[np.arange(len(part)), np.asarray(decisions.arm_Q)]
+    cost_Q = cost_of_calls(part, decisions, calls) + calls.router_cost_Q
     return OperatingPoint(
-        accuracy=macro_mean(part.score_QA[chosen], part.task_Q),
-        cost_usd_per_1k=1000 * macro_mean(part.cost_QA[chosen] + router_cost_Q, part.task_Q),
+        accuracy=macro_mean(score_Q, part.task_Q), cost_usd_per_1k=1000 * macro_mean(cost_Q, part.task_Q)
     )

@@ -84,4 +84,5 @@ def in_fixed_order(train: Train) -> Train:
     keys = zip(train.queries.prompt, train.queries.query_id, train.outcomes.task_Q, strict=True)
     order_Q = np.array([row for _, row in sorted((key, row) for row, key in enumerate(keys))], dtype=np.int64)
     queries = Queries(*(tuple(texts[row] for row in order_Q) for texts in train.queries))
-    return Train(queries, train.outcomes.take(order_Q), train.objective)
+    feedback = train.feedback.take(order_Q) if train.feedback else None
+    return Train(queries, train.outcomes.take(order_Q), train.objective, feedback)

@@ -13,10 +13,13 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from recal_bench import provenance, routers
+from recal_bench.arrays import FloatQ
 from recal_bench.bench import Bench, queries_of
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
-from recal_bench.routers import Context, decide
+from recal_bench.outcomes import Outcomes
+from recal_bench.replay import cost_of_calls
+from recal_bench.routers import Context, Router, decide
 
 TUNING_SEEDS = (1000, 1001, 1002)
 
@@ -96,9 +99,16 @@ def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], devic
             (own := Path(folder) / str(seed)).mkdir()
             contexts.append(Context(seed, resolved, own, lambda line: None))
         routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
-    outcomes, rows = bench.splits.validation, np.arange(len(bench.splits.validation))
-    chosen = [decide(each, queries_of(outcomes), bench.calls(outcomes)).arm_Q for each in seeds]
-    return float(np.mean([macro_mean(bench.validation.utility_QA[rows, arm_Q], outcomes.task_Q) for arm_Q in chosen]))
+    outcomes = bench.splits.validation
+    return float(np.mean([macro_mean(_utility(bench, outcomes, each), outcomes.task_Q) for each in seeds]))
+
+
+def _utility(bench: Bench, outcomes: Outcomes, router: Router) -> FloatQ:
+    """Utility of what a router decides on each query: of the chosen arm's score, at the cost of all calls."""
+    calls = bench.calls(outcomes)
+    decisions = decide(router, queries_of(outcomes), calls)
+    score_Q = outcomes.score_QA[np.arange(len(outcomes)), np.asarray(decisions.arm_Q)]
+    return bench.objective.utility(score_Q, cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q)
 
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:

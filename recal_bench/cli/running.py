@@ -32,7 +32,8 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _load_bench(progress: Progress, data: DataOptions) -> Bench:
+def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -> Bench:
+    from recal_bench import routers
     from recal_bench.bench import load_bench
 
     if data.outcomes is not None and data.world_seed:
@@ -45,6 +46,7 @@ def _load_bench(progress: Progress, data: DataOptions) -> Bench:
         tasks=data.tasks,
         alpha=data.alpha,
         missing=data.missing,
+        responses=any(getattr(routers.create(name), "reads_responses", False) for name in names),
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
@@ -101,7 +103,7 @@ def run(
     words += ["--device", device] if device != "auto" else []
     words += [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
-        bench = _load_bench(progress, data)
+        bench = _load_bench(progress, data, names)
         tuned = read_tuned(tuned_path, bench) if tuned_path else {}
         for name in names:
             if tuned_path and name not in tuned:
@@ -165,7 +167,7 @@ def tune(
     for name in names:
         routers.create(name, settings[name])
     with _progress() as progress:
-        bench = _load_bench(progress, data)
+        bench = _load_bench(progress, data, names)
         done = []
         for name in names:
             bar = progress.add_task(name, total=trials, detail="")

@@ -111,21 +111,34 @@ class BackendAsker:
             tell()
 
         try:
-            asked = [self._prepared(request) for request in claimed]
-            for each in asked:
-                if reason := self._too_long(each):
-                    self._journal.refuse(each.request.key, each.request.model, reason)
-                    self._progress.refused += 1
-                    left.remove(each.request.key)
-            # By limit: within one no two contexts are the same, and so a context names its request.
-            asked = sorted((each for each in asked if each.request.key in left), key=_limit)
-            for _, group in groupby(asked, key=_limit):
-                self._generate(list(group), keep)
+            with self._explained():
+                asked = [self._prepared(request) for request in claimed]
+                for each in asked:
+                    if reason := self._too_long(each):
+                        self._journal.refuse(each.request.key, each.request.model, reason)
+                        self._progress.refused += 1
+                        left.remove(each.request.key)
+                # By limit: within one no two contexts are the same, and so a context names its request.
+                asked = sorted((each for each in asked if each.request.key in left), key=_limit)
+                for _, group in groupby(asked, key=_limit):
+                    self._generate(list(group), keep)
             if left:
                 raise RecalBenchError(f"this version of lm-eval does not tell what {self._backend} generates")
         finally:
             for key in left:
                 self._journal.release(key)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except RecalBenchError:
+            raise
+        except Exception as error:  # Devices, memory, chat templates, and settings that a backend does not know.
+            raise RecalBenchError(
+                f"model {self._name} ({self._model.served_model}) fails in {self._backend}: {_reason(error)}; what was "
+                "answered is kept, and the same command goes on from there"
+            ) from error
 
     def _prepared(self, request: Request) -> _Asked:
         """A request with the message in the model's chat template, where it has one."""
@@ -155,13 +168,6 @@ class BackendAsker:
         try:
             with _seeded(self._model, asked[0].request):
                 lm.generate_until(instances, disable_tqdm=True)
-        except RecalBenchError:
-            raise
-        except Exception as error:  # Devices, memory, and settings that a backend does not know.
-            raise RecalBenchError(
-                f"model {self._name} ({self._model.served_model}) fails in {self._backend}: {_reason(error)}; what was "
-                "answered is kept, and the same command goes on from there"
-            ) from error
         finally:
             watch.end()
 

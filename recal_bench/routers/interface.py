@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -23,16 +23,62 @@ class Queries(NamedTuple):
 
 
 class Train(NamedTuple):
-    """One split to learn from. Missing outcomes are NaN in `outcomes.score_QA`."""
+    """One split to learn from. Missing outcomes are NaN in `outcomes.score_QA`.
+
+    A router with partial feedback is shown no outcome there (all NaN), and asks `feedback` for them one by one; others
+    have none.
+    """
 
     queries: Queries
     outcomes: Outcomes
     objective: Objective
+    feedback: Feedback | None = None
 
     @property
     def utility_QA(self) -> FloatQA:
         """What a router should predict or maximise; NaN where an arm has no outcome."""
         return self.objective.utility(self.outcomes.score_QA, self.outcomes.cost_QA)
+
+
+class Feedback:
+    """What a router with partial feedback learns from: the outcome of one arm a query, the one that it asks.
+
+    `available_QA` says which arms may be asked: those with an outcome. In a log of single choices that is one a query.
+    """
+
+    def __init__(self, outcomes: Outcomes, objective: Objective) -> None:
+        self._outcomes, self._objective = outcomes, objective
+        self._asked_Q = np.full(len(outcomes), -1)
+        self.available_QA = outcomes.observed_QA
+
+    def ask(self, row: int, arm: int) -> Outcome:
+        """The outcome of an arm on a query. Raises RecalBenchError on a second arm for the same query."""
+        if self._asked_Q[row] not in (-1, arm):
+            raise RecalBenchError("a router with partial feedback asked two arms about one query: it may see one")
+        if not self.available_QA[row, arm]:
+            raise RecalBenchError("a router asked an arm without an outcome: feedback.available_QA says which have one")
+        self._asked_Q[row] = arm
+        score, cost = self._outcomes.score_QA[row, arm], self._outcomes.cost_QA[row, arm]
+        return Outcome(float(score), float(cost), float(self._objective.utility(score, cost)))
+
+    def take(self, rows: IntQ) -> Feedback:
+        """The same for chosen rows, as if nothing had been asked."""
+        return Feedback(self._outcomes.take(rows), self._objective)
+
+
+class Outcome(NamedTuple):
+    """What one arm gave on one query: score, cost (USD; NaN where unknown) and the utility of both."""
+
+    score: float
+    cost: float
+    utility: float
+
+
+class Reply(NamedTuple):
+    """What a called arm answers: its text (None where the outcomes hold none) and cost (USD). Never its score."""
+
+    text: str | None
+    cost: float
 
 
 class Context(NamedTuple):
@@ -60,16 +106,39 @@ class Decisions(NamedTuple):
 
 @dataclass
 class Calls:
-    """The arms on offer while routing: which of them may be called, and the meter of the router's own cost."""
+    """The arms on offer while routing: which of them may be called, what they answer, and the meter.
+
+    `called_QA` are the arms that were asked; each is paid for, and so is the chosen arm, once.
+    """
 
     arms: tuple[Arm, ...]
     objective: Objective
     available_QA: BoolQA
     mean_cost_A: FloatA
+    replies: Callable[[int, int], Reply] | None = None
     router_cost_Q: FloatQ = field(init=False)
+    called_QA: BoolQA = field(init=False)
 
     def __post_init__(self) -> None:
         self.router_cost_Q = np.zeros(len(self.available_QA))
+        self.called_QA = np.zeros_like(self.available_QA)
+
+    def ask(self, row: int, arm: int) -> Reply:
+        """Call an arm on a query, and pay for it. Raises RecalBenchError where it has no outcome, or nothing answers."""
+        if self.replies is None:
+            raise RecalBenchError("this router asks arms before it decides, and there is none here to answer")
+        if not self.available_QA[row, arm]:
+            raise RecalBenchError(
+                f"a router asked {self.arms[arm]}, which has no outcome for a query: see available_QA"
+            )
+        self.called_QA[row, arm] = True
+        return self.replies(row, arm)
+
+    def paid_QA(self, decisions: Decisions) -> BoolQA:
+        """The arms that are paid for: those asked, and the chosen one."""
+        paid_QA = self.called_QA.copy()
+        paid_QA[np.arange(len(paid_QA)), np.asarray(decisions.arm_Q)] = True
+        return paid_QA
 
     def bill(self, row: int, usd: float) -> None:
         """Charge the router's own cost (say, a language model asked for advice) to a query."""
@@ -102,8 +171,10 @@ class Router(Protocol):
 
     A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
     `deterministic` routers give the same result for every seed and are run once. A class may have a class method
-    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and a
-    true attribute `sweeps` where `route` heeds `calls.objective.alpha`, whatever alpha it was fitted at.
+    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and
+    these attributes, where they are true: `sweeps` (`route` heeds `calls.objective.alpha`, whatever alpha it was fitted
+    at), `partial_feedback` (it learns from the outcome of one arm a query, see `Feedback`), `reads_responses` (it is
+    shown `outcomes.response_QA`, and what `calls.ask` answers has its text).
     """
 
     deterministic: ClassVar[bool]
@@ -134,7 +205,16 @@ def fit_seeds(seeds: Sequence[Router], train: Train, validation: Train, contexts
         at_once(seeds, train, validation, contexts)
     else:
         for router, context in zip(seeds, contexts, strict=True):
-            router.fit(train, validation, context)
+            router.fit(shown_to(router, train), shown_to(router, validation), context)
+
+
+def shown_to(router: Router, split: Train) -> Train:
+    """What a router may see of a split: all of it, or one outcome a query that it must ask for."""
+    if not getattr(router, "partial_feedback", False):
+        return split
+    hidden = np.full_like(split.outcomes.score_QA, np.nan)
+    outcomes = replace(split.outcomes, score_QA=hidden, cost_QA=hidden, response_QA=None)
+    return split._replace(outcomes=outcomes, feedback=Feedback(split.outcomes, split.objective))
 
 
 def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:

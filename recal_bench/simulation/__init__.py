@@ -4,6 +4,7 @@ from recal_bench.simulation.embedded import (
     embedded_frame,
     embedded_outcomes,
     embedded_questions,
+    embedded_responses,
     questions_by_prompt,
 )
 from recal_bench.simulation.pool import Pool, Reply
@@ -18,5 +19,6 @@ __all__ = [
     "embedded_frame",
     "embedded_outcomes",
     "embedded_questions",
+    "embedded_responses",
     "questions_by_prompt",
 ]

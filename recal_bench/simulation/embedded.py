@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from recal_bench.arrays import FloatQA, StrQ
+from recal_bench.arrays import FloatQA, ObjectQA, StrQ
 from recal_bench.errors import RecalBenchError
 from recal_bench.folders import cache_folder
 from recal_bench.outcomes import Outcomes, content_hash
@@ -86,6 +86,20 @@ def questions_by_prompt(
 ) -> dict[str, Question]:
     """The same questions by their prompt, for who is given only a text (a server)."""
     return {question.prompt: question for question in embedded_questions(world_seed, train, validation, test)}
+
+
+def embedded_responses(
+    world_seed: int = 0, train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
+) -> ObjectQA:
+    """What every arm answers to every query, in the order of `embedded_outcomes`. Built anew at each call."""
+    questions = embedded_questions(world_seed, train, validation, test)
+    pool, arms = Pool(world_seed), range(len(models.ARMS))
+    rows: list[list[str]] = []
+    for start in range(0, len(questions), _BLOCK):
+        block = questions[start : start + _BLOCK]
+        replies = pool.answer_all(block)
+        rows += [[replies.text(each, row, arm) for arm in arms] for row, each in enumerate(block)]
+    return np.array(rows, dtype=object)
 
 
 def embedded_frame(
