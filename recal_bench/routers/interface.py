@@ -124,7 +124,7 @@ class Calls:
         self.called_QA = np.zeros_like(self.available_QA)
 
     def ask(self, row: int, arm: int) -> Reply:
-        """Call an arm on a query, and pay for it. Raises RecalBenchError where it has no outcome, or nothing answers."""
+        """Call an arm on a query, and pay for it. Raises RecalBenchError where it has no outcome or nothing answers."""
         if self.replies is None:
             raise RecalBenchError("this router asks arms before it decides, and there is none here to answer")
         if not self.available_QA[row, arm]:
