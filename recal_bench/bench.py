@@ -11,6 +11,7 @@ import numpy as np
 
 from recal_bench.arrays import FloatA
 from recal_bench.defaults import DEFAULT_ALPHA
+from recal_bench.errors import RecalBenchError
 from recal_bench.objective import Objective, mean_over_observed
 from recal_bench.outcomes import Outcomes
 from recal_bench.records import Data
@@ -35,6 +36,35 @@ class Bench:
     @property
     def validation(self) -> Train:
         return self._of(self.splits.validation)
+
+    def with_train_fraction(self, fraction: float) -> Bench:
+        """The same with a share of train to learn from; the objective and what is evaluated stay.
+
+        Of each task so many queries are kept, at least one; a larger share holds the queries of a smaller one. Raises
+        RecalBenchError on a share that is none.
+        """
+        if not 0 < fraction <= 1:
+            raise RecalBenchError(f"a train fraction of {fraction:g}: give a share above 0, at most 1")
+        train = self.splits.train
+        keys = zip(train.task_Q, train.query_id_Q, strict=True)
+        order_Q = np.argsort(
+            [hashlib.sha256(f"fraction\n{task}\n{query}".encode()).hexdigest() for task, query in keys]
+        )
+        kept_Q = np.zeros(len(train), dtype=bool)
+        for task in train.tasks:
+            of_task = order_Q[train.task_Q[order_Q] == task]
+            kept_Q[of_task[: max(1, round(fraction * len(of_task)))]] = True
+        part = train.take(kept_Q)
+        data = self.data.model_copy(
+            update={"train_fraction": fraction, "n_queries": {**self.data.n_queries, "train": len(part)}}
+        )
+        return replace(
+            self,
+            data=data,
+            splits=replace(self.splits, train=part),
+            mean_score_A=mean_over_observed(part.score_QA),
+            mean_cost_A=mean_over_observed(part.cost_QA),
+        )
 
     def _of(self, outcomes: Outcomes) -> Train:
         visible = replace(outcomes, expected_score_QA=None, expected_cost_QA=None)

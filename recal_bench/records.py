@@ -19,7 +19,10 @@ RECORD_VERSION: Literal[1] = 1
 
 
 class Data(BaseModel):
-    """The outcomes a run used. Runs whose `Data` differ never share a table."""
+    """The outcomes a run used. Runs whose `Data` differ never share a table.
+
+    `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +36,7 @@ class Data(BaseModel):
     unknown_costs: int
     arms: tuple[str, ...]
     n_queries: dict[str, int]
+    train_fraction: float = 1.0
     notes: tuple[str, ...] = ()
 
 

@@ -53,6 +53,16 @@ def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -
     return bench
 
 
+def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        fractions = sorted({float(word) for word in value.split(",")})
+    except ValueError:
+        fractions = [0.0]
+    if not all(0 < fraction <= 1 for fraction in fractions):
+        raise RecalBenchError(f"--train-fraction {value}: give shares above 0, at most 1, as in 0.1,0.3,1")
+    return tuple(fractions)
+
+
 @command(
     "recal-bench run --router recal --router knn --seeds 5\n"
     "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400"
@@ -69,6 +79,15 @@ def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -
     help="A router's setting, for every named router that has it, or for one (repeatable).",
 )
 @click.option("--tuned", "tuned_path", type=click.Path(path_type=Path), help="Settings that `recal-bench tune` chose.")
+@click.option(
+    "--train-fraction",
+    "fractions",
+    default="1",
+    callback=_fractions,
+    metavar="F,G",
+    show_default=True,
+    help="Shares of train to learn from; several give a curve: 0.05,0.1,0.3,1.",
+)
 @runs_option
 @click.option("--fresh", is_flag=True, help="Run again what is already there.")
 @include_path
@@ -79,6 +98,7 @@ def run(
     seeds: int,
     assignments: tuple[str, ...],
     tuned_path: Path | None,
+    fractions: tuple[float, ...],
     runs: Path,
     fresh: bool,
     include_paths: tuple[Path, ...],
@@ -91,6 +111,7 @@ def run(
     from recal_bench import routers
     from recal_bench.provenance import command_line
     from recal_bench.reporting.compare import tables
+    from recal_bench.reporting.learning import as_table, learning
     from recal_bench.reporting.tables import render
     from recal_bench.runs import plan, run_references, run_router
     from recal_bench.tuning import read_tuned
@@ -108,20 +129,28 @@ def run(
         for name in names:
             if tuned_path and name not in tuned:
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
-        requests = plan(bench, settings, tuned, seeds, device, words, tuned_path)
-        reference_command = command_line("recal-bench", "run", "--router", "best-single", *words)
-        done: list[Run] = run_references(bench, runs, reference_command, fresh)
-        bar = progress.add_task("", total=sum(len(request.seeds) for request in requests), detail="")
+        done: list[Run] = []
+        for fraction in fractions:
+            part = bench if fraction == 1 else bench.with_train_fraction(fraction)
+            shared = words if fraction == 1 else [*words, "--train-fraction", repr(fraction)]
+            requests = plan(part, settings, tuned, seeds, device, shared, tuned_path)
+            done += run_references(
+                part, runs, command_line("recal-bench", "run", "--router", "best-single", *shared), fresh
+            )
+            bar = progress.add_task("", total=sum(len(request.seeds) for request in requests), detail="")
 
-        def on_step(line: dict[str, Any]) -> None:
-            progress.update(bar, detail=f"step {line.get('step', '')}")
+            def on_step(line: dict[str, Any]) -> None:
+                progress.update(bar, detail=f"step {line.get('step', '')}")  # noqa: B023
 
-        for request in requests:
-            what = f"{len(request.seeds)} seeds" if len(request.seeds) > 1 else "1 seed"
-            progress.update(bar, description=f"{request.router}, {what}", detail="")
-            done += run_router(bench, request, runs, fresh, on_step, lambda: progress.advance(bar))
-    for table in tables(done):
-        click.echo(render(table, "table"))
+            for request in requests:
+                what = f"{len(request.seeds)} seeds" if len(request.seeds) > 1 else "1 seed"
+                progress.update(bar, description=f"{request.router}, {what}", detail="")
+                done += run_router(part, request, runs, fresh, on_step, lambda: progress.advance(bar))  # noqa: B023
+            progress.remove_task(bar)
+    made = tables(done)
+    curves = learning(made)
+    for text in [as_table(each) for each in curves] or [render(table, "table") for table in made]:
+        click.echo(text)
     click.echo(f"\n{len(done)} run records in {runs}/")
 
 

@@ -14,6 +14,7 @@ from recal_bench.reporting.columns import LATENCY
 from recal_bench.reporting.compare import BASELINE, Table, tables
 from recal_bench.reporting.entries import same_data
 from recal_bench.reporting.frontier_plot import frontiers
+from recal_bench.reporting.learning import as_table, draw, learning
 from recal_bench.reporting.logs import has_log
 from recal_bench.reporting.plots import cost_quality
 from recal_bench.reporting.stability import stability
@@ -65,6 +66,10 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
             shown.append("How steady the routers were trained: [stability.md](stability.md).")
         parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
         sections.append("\n\n".join(parts))
+    for index, found in enumerate(learning(made)):
+        drawn = draw(found, out / f"learning-{index + 1}")
+        pictures += drawn
+        sections.append(f"{as_table(found, markdown=True)}\n\n![Learning curves]({drawn[0].name})")
     head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
     texts = {
         "README.md": "\n\n".join([head, *sections]),

@@ -59,6 +59,11 @@ def title(table: Table, markdown: bool = False) -> str:
         f"{data.name} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}, "
         f"{table.rows[0].n_queries:,} test queries of {tasks}"
         + ("" if data.missing == "error" else f", missing outcomes: {data.missing}")
+        + (
+            ""
+            if data.train_fraction == 1
+            else f", {data.train_fraction:g} of train ({data.n_queries['train']:,} queries)"
+        )
     )
 
 

@@ -1,0 +1,72 @@
+"""How much log is enough: nested shares of train, the same yardstick, one curve for each router."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from recal_bench.bench import load_bench
+from recal_bench.cli import cli
+from recal_bench.errors import RecalBenchError
+from recal_bench.records import read_runs
+from recal_bench.reporting.compare import tables
+from recal_bench.reporting.learning import learning
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return load_bench()
+
+
+def test_shares_of_train_are_nested_and_keep_the_yardstick(bench):
+    shares = [bench.with_train_fraction(fraction) for fraction in (0.002, 0.01, 0.1, 0.5)]
+    seen: set[tuple[str, str]] = set()
+    for part, expected in zip(shares, (2, 10, 100, 500), strict=True):
+        train = part.splits.train
+        names, counts = np.unique(train.task_Q, return_counts=True)
+        assert len(names) == 7
+        assert set(counts) == {expected}
+        keys = set(zip(train.task_Q, train.query_id_Q, strict=True))
+        assert seen <= keys
+        seen = keys
+        assert part.objective == bench.objective
+        assert part.splits.evaluation is bench.splits.evaluation
+        assert part.data.n_queries["train"] == 7 * expected
+        assert part.data != bench.data
+        assert part.mean_score_A == pytest.approx(train.score_QA.mean(axis=0))
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
+def test_what_is_no_share_is_refused(bench, fraction):
+    with pytest.raises(RecalBenchError, match="above 0, at most 1"):
+        bench.with_train_fraction(fraction)
+
+
+def test_several_shares_give_curves_in_the_terminal_and_on_the_board(tmp_path):
+    runs, board = tmp_path / "runs", tmp_path / "board"
+    words = ["run", "--router", "ridge", "--tasks", "nq,popqa", "--train-fraction", "1,0.02,0.1", "--runs", str(runs)]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    assert "Utility on test by number of train queries (share), embedded, simulated" in result.output
+    (found,) = learning(tables(read_runs(runs)))
+    assert found.train_P == [40, 200, 2000]
+    assert {"ridge", "knn", "best-single"} < set(found.routers)
+    assert "oracle" not in found.routers
+    row = found.value_RP[found.routers.index("ridge")]
+    # Simulated: with 2% of the log it learns less than with all of it.
+    assert row[0] < row[2]
+    assert (found.low_RP <= found.value_RP).all()
+    assert (found.value_RP <= found.high_RP).all()
+    assert any("--train-fraction 0.02" in run.record.command for run in read_runs(runs))
+    assert CliRunner().invoke(cli, ["leaderboard", str(runs), "--out", str(board)]).exit_code == 0
+    page = (board / "README.md").read_text(encoding="utf-8")
+    assert "0.02 of train (40 queries)" in page
+    assert "(learning-1.svg)" in page
+    assert (board / "learning-1.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("value", ["0", "2", "x", "0.1,,1", ""])
+def test_a_mistyped_share_is_one_line(value):
+    result = CliRunner().invoke(cli, ["run", "--router", "ridge", "--train-fraction", value])
+    assert result.exit_code == 2
+    assert "--train-fraction" in result.output
+    assert "Traceback" not in result.output
