@@ -11,23 +11,27 @@ import numpy as np
 
 from recal_bench.arrays import FloatA
 from recal_bench.defaults import DEFAULT_ALPHA
-from recal_bench.errors import RecalBenchError
 from recal_bench.objective import Objective, mean_over_observed
 from recal_bench.outcomes import Outcomes
 from recal_bench.records import Data
-from recal_bench.routers import Calls, Queries, Reply, Train
+from recal_bench.routers import Calls, Queries, Reply, Router, Train
 from recal_bench.splits import Splits, prepare
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every run on the same outcomes shares. `mean_score_A` and `mean_cost_A` (USD) are over train."""
+    """What every run on the same outcomes shares. `mean_score_A` and `mean_cost_A` (USD) are over train.
+
+    Where arms are held out (see `variants`), the evaluated splits hold them after the known ones, and `few` has their
+    outcomes on a few train queries.
+    """
 
     data: Data
     splits: Splits
     objective: Objective
     mean_score_A: FloatA
     mean_cost_A: FloatA
+    few: Outcomes | None = None
 
     @property
     def train(self) -> Train:
@@ -37,47 +41,30 @@ class Bench:
     def validation(self) -> Train:
         return self._of(self.splits.validation)
 
-    def with_train_fraction(self, fraction: float) -> Bench:
-        """The same with a share of train to learn from; the objective and what is evaluated stay.
-
-        Of each task so many queries are kept, at least one; a larger share holds the queries of a smaller one. Raises
-        RecalBenchError on a share that is none.
-        """
-        if not 0 < fraction <= 1:
-            raise RecalBenchError(f"a train fraction of {fraction:g}: give a share above 0, at most 1")
-        train = self.splits.train
-        keys = zip(train.task_Q, train.query_id_Q, strict=True)
-        order_Q = np.argsort(
-            [hashlib.sha256(f"fraction\n{task}\n{query}".encode()).hexdigest() for task, query in keys]
-        )
-        kept_Q = np.zeros(len(train), dtype=bool)
-        for task in train.tasks:
-            of_task = order_Q[train.task_Q[order_Q] == task]
-            kept_Q[of_task[: max(1, round(fraction * len(of_task)))]] = True
-        part = train.take(kept_Q)
-        data = self.data.model_copy(
-            update={"train_fraction": fraction, "n_queries": {**self.data.n_queries, "train": len(part)}}
-        )
-        return replace(
-            self,
-            data=data,
-            splits=replace(self.splits, train=part),
-            mean_score_A=mean_over_observed(part.score_QA),
-            mean_cost_A=mean_over_observed(part.cost_QA),
-        )
-
     def _of(self, outcomes: Outcomes) -> Train:
         visible = replace(outcomes, expected_score_QA=None, expected_cost_QA=None)
         return Train(queries_of(outcomes), visible, self.objective)
 
-    def calls(self, outcomes: Outcomes) -> Calls:
-        """The replayed arms for the queries of one split."""
+    @property
+    def labelled(self) -> Train | None:
+        """The outcomes of held-out arms on a few train queries, for routers that can adapt to them."""
+        return None if self.few is None else self._of(self.few)
+
+    def known(self, outcomes: Outcomes) -> Outcomes:
+        """The same queries with the arms that train holds."""
+        return outcomes.take_arms(np.arange(len(self.splits.train.arms)))
+
+    def calls(self, outcomes: Outcomes, router: Router | None = None) -> Calls:
+        """The replayed arms for the queries of one split; for a router that cannot adapt without the held-out ones."""
+        if self.few is not None and router is not None and not hasattr(router, "adapt"):
+            outcomes = self.known(outcomes)
 
         def reply(row: int, arm: int) -> Reply:
             text = None if outcomes.response_QA is None else outcomes.response_QA[row, arm]
             return Reply(text, float(outcomes.cost_QA[row, arm]))
 
-        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, self.mean_cost_A, reply)
+        mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
+        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, mean_cost_A, reply)
 
 
 def queries_of(outcomes: Outcomes) -> Queries:

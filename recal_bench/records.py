@@ -22,6 +22,7 @@ class Data(BaseModel):
     """The outcomes a run used. Runs whose `Data` differ never share a table.
 
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
+    `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +38,8 @@ class Data(BaseModel):
     arms: tuple[str, ...]
     n_queries: dict[str, int]
     train_fraction: float = 1.0
+    held_out: tuple[str, ...] = ()
+    labelled: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -96,12 +99,14 @@ class RunRecord(BaseModel):
     """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, ...); they have no settings.
 
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
-    `frontier` holds every evaluated split; null for a router that cannot be swept over alpha.
+    `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
+    shown the held-out arms.
     """
 
     record_version: Literal[1] = RECORD_VERSION
     configuration: Configuration
     reference: bool = False
+    adapted: bool = False
     deterministic: bool
     command: str
     code: str

@@ -26,7 +26,7 @@ def replay(bench: Bench, router: Router) -> pd.DataFrame:
 
     frames = []
     for split, outcomes in bench.splits.evaluation.items():
-        calls = bench.calls(outcomes)
+        calls = bench.calls(outcomes, router)
         decisions = decide(router, queries_of(outcomes), calls)
         frames.append(decision_frame(bench, split, outcomes, decisions, calls))
     return pd.concat(frames, ignore_index=True)
@@ -35,7 +35,8 @@ def replay(bench: Bench, router: Router) -> pd.DataFrame:
 def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
     """USD of all arms that were called for each query, the chosen one among them; NaN where one is unknown."""
     paid_QA = calls.paid_QA(decisions)
-    cost_Q: FloatQ = np.where(paid_QA, outcomes.cost_QA, 0.0).sum(axis=1)
+    # Arms that are held out come last, and are not offered to who cannot adapt.
+    cost_Q: FloatQ = np.where(paid_QA, outcomes.cost_QA[:, : paid_QA.shape[1]], 0.0).sum(axis=1)
     return cost_Q
 
 
@@ -99,7 +100,7 @@ def time_single_queries(bench: Bench, router: Router) -> FloatQ:
     taken = []
     for row in [0, *range(min(TIMED_QUERIES, len(test)))]:
         one = test.take(np.array([row]))
-        calls = bench.calls(one)
+        calls = bench.calls(one, router)
         queries = queries_of(one)
         begin = time.perf_counter()
         decide(router, queries, calls)

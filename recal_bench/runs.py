@@ -156,6 +156,9 @@ def _fit_and_keep(
             contexts.append(Context(configuration.seed, configuration.device, work, log))
         begin = time.perf_counter()
         routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
+        if bench.labelled is not None:
+            for router in (each for each in seeds if hasattr(each, "adapt")):
+                router.adapt(bench.labelled.outcomes.arms, bench.labelled)
         fit_seconds = None if resumed else (time.perf_counter() - begin) / len(seeds)
     for router, (configuration, target), work in zip(seeds, todo, works, strict=True):
         replay(bench, router).to_parquet(work / "decisions.parquet", index=False)
@@ -170,6 +173,7 @@ def _fit_and_keep(
             configuration,
             started,
             deterministic=bool(router.deterministic),
+            adapted=bench.few is not None and hasattr(router, "adapt"),
             command=request.command,
             fit_seconds=fit_seconds,
             route_us_per_query=float(np.median(latency)),
@@ -198,14 +202,17 @@ def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False
     train, objective = bench.splits.train, bench.objective
     train_utility_QA = objective.utility(train.score_QA, train.cost_QA)
     accuracy_A = references.arm_effects(train.score_QA, train.task_Q)
+    mean_cost_A = bench.mean_cost_A[: len(train.arms)]
     choosers: dict[str, Callable[[Outcomes], Decisions]] = {
         "oracle": lambda part: Decisions(
             references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
         ),
         "task-best": lambda part: Decisions(
-            references.task_best(train_utility_QA, train.task_Q, part.task_Q, part.observed_QA, bench.mean_cost_A)
+            references.task_best(
+                train_utility_QA, train.task_Q, part.task_Q, bench.known(part).observed_QA, mean_cost_A
+            )
         ),
-        "best-accuracy": lambda part: bench.calls(part).choose(np.tile(accuracy_A, (len(part), 1))),
+        "best-accuracy": lambda part: bench.calls(bench.known(part)).choose(np.tile(accuracy_A, (len(part), 1))),
     }
     if train.expected_score_QA is not None:
         choosers["bayes"] = lambda part: Decisions(bayes_arms(objective, part))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recal_bench.cli.base import DataOptions, command, data_options, device_option, include_path, runs_option
+from recal_bench.cli.base import (
+    DataOptions,
+    command,
+    data_options,
+    device_option,
+    include_path,
+    runs_option,
+    split_commas,
+)
 from recal_bench.errors import RecalBenchError
 
 if TYPE_CHECKING:
@@ -88,6 +96,21 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     show_default=True,
     help="Shares of train to learn from; several give a curve: 0.05,0.1,0.3,1.",
 )
+@click.option(
+    "--hold-out-arms",
+    "held_out",
+    default="",
+    callback=split_commas,
+    metavar="A,B",
+    help="Arms (model|strategy) or models that train does not hold and test does.",
+)
+@click.option(
+    "--labelled",
+    type=int,
+    default=50,
+    show_default=True,
+    help="Train queries on which routers that can adapt see the held-out arms.",
+)
 @runs_option
 @click.option("--fresh", is_flag=True, help="Run again what is already there.")
 @include_path
@@ -99,6 +122,8 @@ def run(
     assignments: tuple[str, ...],
     tuned_path: Path | None,
     fractions: tuple[float, ...],
+    held_out: tuple[str, ...],
+    labelled: int,
     runs: Path,
     fresh: bool,
     include_paths: tuple[Path, ...],
@@ -115,6 +140,7 @@ def run(
     from recal_bench.reporting.tables import render
     from recal_bench.runs import plan, run_references, run_router
     from recal_bench.tuning import read_tuned
+    from recal_bench.variants import with_held_out, with_train_fraction
 
     routers.discover(include_paths)
     settings = routers.assign_settings(names, assignments)
@@ -131,8 +157,12 @@ def run(
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
         done: list[Run] = []
         for fraction in fractions:
-            part = bench if fraction == 1 else bench.with_train_fraction(fraction)
-            shared = words if fraction == 1 else [*words, "--train-fraction", repr(fraction)]
+            part, shared = bench, words
+            if fraction != 1:
+                part, shared = with_train_fraction(part, fraction), [*shared, "--train-fraction", repr(fraction)]
+            if held_out:
+                part = with_held_out(part, held_out, labelled)
+                shared = [*shared, "--hold-out-arms", ",".join(held_out), "--labelled", str(labelled)]
             requests = plan(part, settings, tuned, seeds, device, shared, tuned_path)
             done += run_references(
                 part, runs, command_line("recal-bench", "run", "--router", "best-single", *shared), fresh

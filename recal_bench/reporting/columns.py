@@ -121,6 +121,7 @@ OTHERS = (
     Column("deferral AUC", 11, lambda row, f, digits: number(f.deferral_auc, f".{digits}f")),
     Column("gap", 3, lambda row, f, digits: number(f.gap_closed, f".{digits - 3}f", 100, "%")),
     Column("regret", 7, lambda row, f, digits: number(f.regret, f".{digits}f")),
+    Column("new arm", 2, lambda row, f, digits: number(f.new_arm, ".0f", 100, "%")),
     Column("top arm", 10, lambda row, f, digits: number(f.top_arm_share, ".0f", 100, "%")),
     Column("seed SD", 5, lambda row, f, digits: number(f.seed_sd, f".{digits + 1}f")),
     Column(LATENCY, 9, lambda row, f, digits: _latency(row)),

@@ -64,6 +64,7 @@ class Figures(FrontierFigures):
     regret: float | None
     top_arm_share: float
     routing_entropy: float
+    new_arm: float | None = None
     seed_sd: float | None
 
 
@@ -106,6 +107,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 regret=known(_macro(entry, "regret_SQ", rows_Q, task_Q)),
                 top_arm_share=float(np.mean([metrics.top_arm_share(arm_Q) for arm_Q in arm_SQ])),
                 routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
+                new_arm=float(np.isin(arm_SQ, group.data.held_out).mean()) if entry.record.adapted else None,
                 seed_sd=known(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
                 **dict(frontier_figures(entry.runs, split)),
             )

@@ -55,16 +55,17 @@ def title(table: Table, markdown: bool = False) -> str:
     data = table.data
     simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
     tasks = f"{len(table.tasks)} task" + ("s" if len(table.tasks) != 1 else "")
-    return (
-        f"{data.name} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}, "
-        f"{table.rows[0].n_queries:,} test queries of {tasks}"
-        + ("" if data.missing == "error" else f", missing outcomes: {data.missing}")
-        + (
-            ""
-            if data.train_fraction == 1
-            else f", {data.train_fraction:g} of train ({data.n_queries['train']:,} queries)"
-        )
-    )
+    parts = [
+        f"{data.name} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}",
+        f"{table.rows[0].n_queries:,} test queries of {tasks}",
+    ]
+    if data.missing != "error":
+        parts.append(f"missing outcomes: {data.missing}")
+    if data.train_fraction != 1:
+        parts.append(f"{data.train_fraction:g} of train ({data.n_queries['train']:,} queries)")
+    if data.held_out:
+        parts.append(f"new arms with {data.labelled} labelled queries: {', '.join(data.held_out)}")
+    return ", ".join(parts)
 
 
 def labels(rows: Sequence[Comparison]) -> list[str]:

@@ -171,7 +171,9 @@ class Router(Protocol):
 
     A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
     `deterministic` routers give the same result for every seed and are run once. A class may have a class method
-    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and
+    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`;
+    a method `adapt(arms, few)` that is called after `fit` with arms that train did not hold and their outcomes on a few
+    train queries (a `Train`), after which the router decides among its arms and then these, in that order; and
     these attributes, where they are true: `sweeps` (`route` heeds `calls.objective.alpha`, whatever alpha it was fitted
     at), `partial_feedback` (it learns from the outcome of one arm a query, see `Feedback`), `reads_responses` (it is
     shown `outcomes.response_QA`, and what `calls.ask` answers has its text).

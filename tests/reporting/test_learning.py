@@ -10,6 +10,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.records import read_runs
 from recal_bench.reporting.compare import tables
 from recal_bench.reporting.learning import learning
+from recal_bench.variants import with_train_fraction
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def bench():
 
 
 def test_shares_of_train_are_nested_and_keep_the_yardstick(bench):
-    shares = [bench.with_train_fraction(fraction) for fraction in (0.002, 0.01, 0.1, 0.5)]
+    shares = [with_train_fraction(bench, fraction) for fraction in (0.002, 0.01, 0.1, 0.5)]
     seen: set[tuple[str, str]] = set()
     for part, expected in zip(shares, (2, 10, 100, 500), strict=True):
         train = part.splits.train
@@ -38,7 +39,7 @@ def test_shares_of_train_are_nested_and_keep_the_yardstick(bench):
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
 def test_what_is_no_share_is_refused(bench, fraction):
     with pytest.raises(RecalBenchError, match="above 0, at most 1"):
-        bench.with_train_fraction(fraction)
+        with_train_fraction(bench, fraction)
 
 
 def test_several_shares_give_curves_in_the_terminal_and_on_the_board(tmp_path):
