@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import signal
 import sqlite3
 import subprocess
@@ -25,21 +24,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import yaml
+from collect_throughput import served_pool
 
-SHIPPED = Path(__file__).parent.parent / "pools" / "embedded.yaml"
 KINDS = (
     "429", "500", "503", "hang", "cut", "malformed", "truncated-utf8", "empty-choices", "wrong-model", "no-usage",
     "zero-usage",
 )  # fmt: skip
 """Every fault that says of itself that it is one. (A constant usage does not: it is flagged, not asked again.)"""
 TASKS = "nq,triviaqa,popqa,hotpotqa,2wiki,musique,bamboogle"
+_TIMEOUT_S = 1.0
 _CLI = [sys.executable, "-m", "recal_bench.cli"]
 
 
@@ -58,24 +55,6 @@ class Storm:
     most_in_doubt_after_a_kill: int = 0
     in_doubt: dict[str, int] = field(default_factory=dict)
     concurrency: int = 0
-
-
-@contextmanager
-def served_pool(folder: Path, concurrency: int, *options: str) -> Iterator[Path]:
-    """A server in a process of its own; gives a pool file that points at it."""
-    command = [*_CLI, "serve-pool", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            found = re.search(r"http://\S+", server.stdout.readline())
-            assert found is not None
-            pool = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
-            pool["endpoints"]["embedded"] |= {"base_url": found[0], "concurrency": concurrency, "timeout_s": 1.0}
-            path = folder / "pool.yaml"
-            path.write_text(yaml.safe_dump(pool), encoding="utf-8")
-            yield path
-        finally:
-            server.terminate()
 
 
 def collector(folder: Path, pool: Path, documents: int, tasks: str) -> subprocess.Popen[str]:
@@ -132,13 +111,13 @@ def storm(
     quiet, stormy = folder / "quiet", folder / "storm"
     quiet.mkdir()
     stormy.mkdir()
-    with served_pool(quiet, concurrency) as pool:
+    with served_pool(quiet, concurrency, timeout_s=_TIMEOUT_S) as pool:
         finished(collector(quiet, pool, documents, tasks))
     found, draw = Storm(concurrency=concurrency), random.Random(seed)
     log, journal = stormy / "requests.jsonl", stormy / "out.journal"
     held_from: dict[str, int] = {}
     options = ["--faults", f"{faults},retry-after=0.05,seed={seed}", "--log", str(log), "--latency-ms", str(latency_ms)]
-    with served_pool(stormy, concurrency, *options) as pool:
+    with served_pool(stormy, concurrency, *options, timeout_s=_TIMEOUT_S) as pool:
         running = [collector(stormy, pool, documents, tasks) for _ in range(collectors)]
         while found.kills < kills:
             time.sleep(draw.uniform(0, latest_s))

@@ -36,7 +36,7 @@ SHIPPED = Path(__file__).parent.parent / "pools" / "embedded.yaml"
 
 
 @contextmanager
-def served_pool(folder: Path, concurrency: int, *options: str) -> Iterator[Path]:
+def served_pool(folder: Path, concurrency: int, *options: str, timeout_s: float = 30.0) -> Iterator[Path]:
     """A server in a process of its own; gives a pool file that points at it."""
     command = [sys.executable, "-m", "recal_bench.cli", "serve-pool", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -45,7 +45,7 @@ def served_pool(folder: Path, concurrency: int, *options: str) -> Iterator[Path]
             found = re.search(r"http://\S+", server.stdout.readline())
             assert found is not None
             pool = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
-            pool["endpoints"]["embedded"] |= {"base_url": found[0], "concurrency": concurrency}
+            pool["endpoints"]["embedded"] |= {"base_url": found[0], "concurrency": concurrency, "timeout_s": timeout_s}
             path = folder / "pool.yaml"
             path.write_text(yaml.safe_dump(pool), encoding="utf-8")
             yield path
