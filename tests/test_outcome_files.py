@@ -53,7 +53,7 @@ def write(path: Path, records) -> Path:
     else:
         text.writelines(json.dumps(each) + "\n" for each in records)
     content = text.getvalue().encode()
-    path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if kind.endswith("gz") else content)
     return path
 
 
@@ -188,7 +188,7 @@ def test_round_trip_and_row_order(both, kind, tmp_path):
 @given(content=st.binary(max_size=200), kind=st.sampled_from(EXTENSIONS), magic=st.sampled_from([b"", b"PAR1"]))
 def test_arbitrary_bytes_raise_nothing_but_our_error(content, kind, magic, tmp_path):
     path = tmp_path / f"log.{kind}"
-    path.write_bytes(gzip.compress(content) if kind.endswith("gz") and magic else magic + content)
+    path.write_bytes(gzip.compress(content, mtime=0) if kind.endswith("gz") and magic else magic + content)
     problems(path)
 
 
@@ -223,9 +223,9 @@ def test_any_value_in_any_column_raises_nothing_but_our_error(value, column, row
         ("log.txt", b"x", "none of the extensions that are read: .parquet, .csv, .jsonl, .csv.gz, .jsonl.gz"),
         ("log.parquet", b"task,query_id\n", "is not a parquet file, but is named .parquet"),
         ("log.csv", b"PAR1xxxx", "is a parquet file, but is named .csv"),
-        ("log.csv", gzip.compress(b"a"), "is gzip-compressed, but is named .csv"),
+        ("log.csv", gzip.compress(b"a", mtime=0), "is gzip-compressed, but is named .csv"),
         ("log.csv.gz", b"task", "is not gzip-compressed, but is named .csv.gz"),
-        ("log.csv.gz", gzip.compress(b"task,model" * 99)[:-9], "cannot be read, it is damaged or cut off: EOFError"),
+        ("log.csv.gz", gzip.compress(b"task,model" * 99, mtime=0)[:-9], "cannot be read, it is damaged or cut off: EOFError"),
         ("log.parquet", b"PAR1" * 9, "cannot be read, it is damaged or cut off"),
         ("log.csv", "task,prompt\né,é".encode("latin-1"), "is not UTF-8 text: save it as UTF-8"),
         ("log.jsonl", "{}".encode("utf-16"), "is not UTF-8 text: save it as UTF-8"),
