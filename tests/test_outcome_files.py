@@ -225,7 +225,11 @@ def test_any_value_in_any_column_raises_nothing_but_our_error(value, column, row
         ("log.csv", b"PAR1xxxx", "is a parquet file, but is named .csv"),
         ("log.csv", gzip.compress(b"a", mtime=0), "is gzip-compressed, but is named .csv"),
         ("log.csv.gz", b"task", "is not gzip-compressed, but is named .csv.gz"),
-        ("log.csv.gz", gzip.compress(b"task,model" * 99, mtime=0)[:-9], "cannot be read, it is damaged or cut off: EOFError"),
+        (
+            "log.csv.gz",
+            gzip.compress(b"task,model" * 99, mtime=0)[:-9],
+            "cannot be read, it is damaged or cut off: EOFError",
+        ),
         ("log.parquet", b"PAR1" * 9, "cannot be read, it is damaged or cut off"),
         ("log.csv", "task,prompt\né,é".encode("latin-1"), "is not UTF-8 text: save it as UTF-8"),
         ("log.jsonl", "{}".encode("utf-16"), "is not UTF-8 text: save it as UTF-8"),
