@@ -1,0 +1,136 @@
+"""RouteLLM's similarity-weighted ranking: a Bradley-Terry ranking of the arms, made anew for every query.
+
+Ong, Almahairi, Wu, Chiang, Wu, Gonzalez, Kadous, Stoica, "RouteLLM: Learning to Route LLMs with Preference Data", ICLR
+2025, arXiv 2406.18665. Each preference of train weighs gamma^(1 + S), where S is the cosine similarity of its query to
+the new one over the greatest such similarity; the arms' strengths are the maximum of the weighted Bradley-Terry
+likelihood. Nothing is trained. A tie is half a win for each.
+
+What differs: more than two arms, by all pairs of arms of a query, and the strongest arm is chosen. Arms are ranked
+themselves, not ten tiers of them: the paper's 64 models rarely met, here all arms of a query do. Preferences come from
+utilities: a cost enters by deciding who won, and by how much. A preference weighs what is at stake, the difference of
+the utilities; `weights=equal` counts every win as one, as the paper does, and so the smallest saving as much as a right
+answer. Every arm also draws a little against the average arm, which keeps strengths finite. The paper's gamma is 10,
+for OpenAI's embeddings; TF-IDF knows few similar queries, and 10 leaves them little more say than all others: 1,000 was
+chosen on validation.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.errors import RecalBenchError
+from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order
+
+TIE = 1e-9
+"""Utilities that differ by less are equal: what is left is rounding."""
+DRAWN_SHARE = 0.01
+"""How much each arm draws against the average arm, as a share of what the average arm played."""
+CHUNK = 512
+"""Queries, new or of train, whose similarities or preferences are held in memory at once."""
+
+
+@router("routellm-bt")
+@dataclass
+class RouteLlmBt:
+    """Similarity-weighted Bradley-Terry ranking (RouteLLM): the arm that wins most on queries like this one.
+
+    `gamma` is the weight of the most similar query over that of one with nothing in common.
+    """
+
+    deterministic: ClassVar[bool] = True
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "gamma": (10.0, 100.0, 1e3, 1e4, 1e5),
+        "weights": ("stake", "equal"),
+        "encoder": installed_encoders(),
+    }
+
+    gamma: Annotated[float, Field(ge=1)] = 1e3
+    weights: Literal["stake", "equal"] = "stake"
+    encoder: str = "tfidf"
+
+    def fit(self, train: Train, validation: Train, context: Context) -> None:
+        train = in_fixed_order(train)
+        if not train.outcomes.observed_QA.any():
+            raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
+        self.memory_NE = self.text_encoder.encode(train.queries.prompt)
+        self.utility_NA = train.utility_QA
+
+    def route(self, queries: Queries, calls: Calls) -> Decisions:
+        encoding_QE = self.text_encoder.encode(queries.prompt)
+        count_A = (~np.isnan(self.utility_NA)).sum(axis=0)
+        trust_A = count_A / (count_A + PRIOR_COUNT)
+        strength = [np.zeros((0, len(trust_A)))]
+        for start in range(0, len(encoding_QE), CHUNK):
+            strength.append(strengths(self._won(encoding_QE[start : start + CHUNK])))
+        strength_QA = np.concatenate(strength)
+        # Few outcomes move an arm little away from the average arm, which is all that preferences compare with.
+        average_Q = strength_QA @ trust_A / max(trust_A.sum(), 1e-12)
+        # What differs by rounding (wins are summed in single precision) is a tie, and a tie goes to the cheaper arm.
+        value_QA = np.round(trust_A * (strength_QA - average_Q[:, None]), 5)
+        # Nothing is known of an arm without any outcome on train: it comes last.
+        return calls.choose(np.where(trust_A > 0, value_QA, value_QA.min(initial=0.0) - 1.0))
+
+    def _won(self, encoding_QE: np.ndarray) -> np.ndarray:
+        """The weight of all wins of the first arm over the second, `[Q, A, A]`, as each query sees them."""
+        arms = self.utility_NA.shape[1]
+        similarity_QN = encoding_QE @ self.memory_NE.T
+        # A query that is like none of train sees all of them alike.
+        nearest_Q1 = np.maximum(similarity_QN.max(axis=1, keepdims=True), 1e-6)
+        relative_QN = np.clip(similarity_QN / nearest_Q1, -1, 1)
+        won_QP = np.zeros((len(encoding_QE), arms * arms), dtype=np.float32)
+        for start in range(0, len(self.memory_NE), CHUNK):
+            rows = slice(start, start + CHUNK)
+            # Over gamma^2: what all weights have in common does not matter.
+            weight_QN = np.float32(self.gamma) ** (relative_QN[:, rows] - 1)
+            won_QP += weight_QN @ wins(self.utility_NA[rows], self.weights).reshape(-1, arms * arms)
+        return won_QP.reshape(-1, arms, arms).astype(np.float64)
+
+    def save(self, folder: Path) -> None:
+        self.text_encoder.save(folder)
+        np.savez(folder / "routellm_bt.npz", memory_NE=self.memory_NE, utility_NA=self.utility_NA)
+
+    def load(self, folder: Path) -> None:
+        self.text_encoder = load_encoder(folder)
+        with np.load(folder / "routellm_bt.npz", allow_pickle=False) as arrays:
+            self.memory_NE, self.utility_NA = arrays["memory_NE"], arrays["utility_NA"]
+
+
+def wins(utility_NA: np.ndarray, weights: str) -> np.ndarray:
+    """What it weighs that the first arm beats the second, `[N, A, A]`; 0 where it does not, or either is unknown."""
+    lead_NAA = utility_NA[:, :, None] - utility_NA[:, None, :]
+    if weights == "stake":
+        return np.where(lead_NAA > TIE, lead_NAA, 0.0).astype(np.float32)
+    return (lead_NAA > TIE) + np.float32(0.5) * (np.abs(lead_NAA) <= TIE)
+
+
+def strengths(won_QAA: np.ndarray) -> np.ndarray:
+    """The arms' Bradley-Terry strengths, `[Q, A]`, in log-odds of a win; arms that never met anyone have 0.
+
+    Newton's method, with steps short enough never to overshoot: the logistic loss bends by no more than a factor
+    exp(d) where the strengths' differences change by d (Sun and Tran-Dinh, "Generalized self-concordant functions").
+    """
+    played_QAA = won_QAA + won_QAA.swapaxes(1, 2)
+    diagonal = np.arange(won_QAA.shape[1])
+    # An arm's tie with itself is no match.
+    played_QAA[:, diagonal, diagonal] = 0.0
+    drawn_Q1 = DRAWN_SHARE * played_QAA.sum(axis=2).mean(axis=1, keepdims=True) + 1e-9
+    gained_QA = won_QAA.sum(axis=2) - won_QAA[:, diagonal, diagonal] + drawn_Q1 / 2
+    strength_QA = np.zeros(won_QAA.shape[:2])
+    for _ in range(50):
+        chance_QAA = 1 / (1 + np.exp(strength_QA[:, None, :] - strength_QA[:, :, None]))
+        chance_QA = 1 / (1 + np.exp(-strength_QA))
+        slope_QA = gained_QA - (played_QAA * chance_QAA).sum(axis=2) - drawn_Q1 * chance_QA
+        bend_QAA = -played_QAA * chance_QAA * (1 - chance_QAA)
+        bend_QAA[:, diagonal, diagonal] = drawn_Q1 * chance_QA * (1 - chance_QA) - bend_QAA.sum(axis=2)
+        step_QA = np.linalg.solve(bend_QAA, slope_QA[:, :, None])[:, :, 0]
+        reach_Q1 = np.maximum(np.ptp(step_QA, axis=1, keepdims=True), np.abs(step_QA).max(axis=1, keepdims=True))
+        strength_QA += step_QA * np.log1p(reach_Q1) / np.maximum(reach_Q1, 1e-12)
+        if reach_Q1.max(initial=0.0) < 1e-9:
+            break
+    return strength_QA
