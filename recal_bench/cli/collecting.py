@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -118,7 +119,10 @@ def collect(
     )
     collection = Collection(wanted)
     with ExitStack() as stack:
-        opened = Journal(placed(journal, out))
+        path = placed(journal, out)
+        if dry_run and not path.exists():
+            path = Path(stack.enter_context(TemporaryDirectory())) / path.name
+        opened = Journal(path)
         stack.callback(opened.close)
         if dry_run:
             _print_plan(collection.costs(opened, estimates), collection.documents, collection.pool.price_book)

@@ -53,7 +53,7 @@ def validate(file: Path) -> None:
     notes, problems = report.notes, report.problems
     if report.outcomes is not None:
         try:
-            notes = (*notes, *prepare(report.outcomes, missing="restrict").notes)
+            notes = tuple(dict.fromkeys((*notes, *prepare(report.outcomes, missing="restrict").notes)))
         except RecalBenchError as error:
             problems = (str(error),)
     for line in report.summary:

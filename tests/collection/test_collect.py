@@ -130,6 +130,7 @@ def test_the_embedded_outcomes_come_over_http_as_they_are(tmp_path: Path, truth:
     assert metadata["prices"]["brelune-70b"] == {
         "date": "2025-06-10", "input": 0.88, "output": 0.88, "reasoning": None, "cached": None,
     }  # fmt: skip
+    assert CliRunner().invoke(cli, ["validate", str(at.out)]).output.count("price book") == 1
     report = check_file(at.out)
     assert not report.problems
     assert (
@@ -380,7 +381,7 @@ def test_a_dry_run_asks_nothing_and_says_what_it_would_cost(tmp_path: Path) -> N
     with desk(tmp_path) as at:
         before = at.collect("--dry-run").output
         assert not (tmp_path / "log.jsonl").read_text()
-        assert not at.out.exists()
+        assert {path.name for path in tmp_path.iterdir()} == {"pool.yaml", "log.jsonl"}
         at.collect()
         after = at.collect("--dry-run", "--limit", "6").output
     total = at.frame["cost_usd"].sum()
