@@ -198,7 +198,7 @@ def _print_result(result: Result, out: Path, max_usd: float | None) -> None:
     click.echo(f"{graded.rows:,} outcomes, {graded.usd:.6f} USD; {sum(progress.asked_of.values()):,} asked now")
     if progress.failures:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in progress.failures.most_common())
-        click.echo(f"Attempts that failed and were repeated: {kinds}")
+        click.echo(f"Attempts that failed: {kinds}")
     if result.unsure:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in result.unsure.items())
         click.echo(f"Requests that may have been billed twice: {kinds} (at most {result.unsure_usd:.6f} USD more)")
@@ -209,9 +209,9 @@ def _print_result(result: Result, out: Path, max_usd: float | None) -> None:
         for model, count in sorted(counts.items()):
             if count:
                 click.echo(f"Note: {model}: {count:,} answers {what}; they count as answered")
-    for model, count, reason in result.refusals:
-        click.echo(f"Note: {model}: {count:,} requests have no answer ({reason})")
     missing = sum(graded.missing.values())
+    for model, count, reason in result.refusals if missing else ():
+        click.echo(f"Note: {model}: {count:,} requests have no answer ({reason})")
     if missing:
         why = (
             f"stopped before --max-usd {max_usd:g}"

@@ -193,10 +193,17 @@ def collect(
         requests = {name: partial(collection.requests, collection.served_by(name)) for name in sorted(endpoints)}
         Asker(collection.pool, journal, progress, spending, estimates, tell).ask(requests)
     else:
+        if max_usd is not None:
+            raise RecalBenchError("--max-usd is for endpoints: models that run here are not stopped by what they cost")
         backend = collection.wanted.backend.removeprefix(PREFIX)
+
+        def tell_with_cost() -> None:
+            spending.refresh()
+            tell(progress, spending)
+
         for name in collection.arms.models:
             asker = BackendAsker(backend, name, collection.pool.models[name], journal, progress)
-            asker.ask(collection.requests((name,)), lambda: tell(progress, spending))
+            asker.ask(collection.requests((name,)), tell_with_cost)
     graded = Graded()
     blocks = outcome_blocks(collection.questions, collection.arms, journal, collection.wanted.metric, graded)
     write_outcomes(_believed(blocks, graded, estimates), collection.wanted.out, collection.metadata())

@@ -188,9 +188,9 @@ class Line:
         status, said = error.status_code, " ".join(str(_message(error.body) or error.message).split())[:200]
         where = f"{self.name} ({self.endpoint.base_url})"
         if status in _HOPELESS or _code(error.body) == "insufficient_quota":
-            what = _HOPELESS.get(status, "the quota is used up")
+            what, variable = _HOPELESS.get(status, "the quota is used up"), self.endpoint.api_key_env
             hints = {
-                401: f"; check the environment variable {self.endpoint.api_key_env}",
+                401: f"; check {f'the variable {variable}' if variable else 'whether it needs a key (api_key_env)'}",
                 404: f"; check base_url, and whether it serves {model.served_model}",
             }
             return Failed(f"{status}", f"{where}: {what} ({status}: {said}){hints.get(status, '')}", hopeless=True)

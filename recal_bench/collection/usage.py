@@ -17,7 +17,7 @@ from recal_bench.pool import Model
 
 USAGES = {
     "reported": "the endpoint's own count",
-    "counted": "counted by the tokenizer of a model that runs here",
+    "counted": "counted as a model that runs here generated them",
     "missing": "the endpoint reported no tokens",
     "zero": "the endpoint reported 0 tokens for a text",
     "off": "the endpoint's count is far from the tokenizer's",
