@@ -519,6 +519,7 @@ def test_an_endpoint_that_echoes_the_key_does_not_spread_it(
         (["--metric", "exact"], "exact_match"),
         (["--backend", "lm-eval:hff"], "lm-eval:hf"),
         (["--questions", "no/such/folder"], "no/such/folder"),
+        (["--backend", "lm-eval:hf", "--max-usd", "1"], "--max-usd is for endpoints"),
     ],
 )
 def test_a_mistyped_word_is_one_line_and_costs_nothing(tmp_path: Path, options: list[str], said: str) -> None:
