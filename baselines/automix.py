@@ -56,6 +56,7 @@ class AutoMix:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     reads_responses: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "verifier": ("text", "second-opinion"),
@@ -80,7 +81,7 @@ class AutoMix:
         outcomes, prompts, utility_QA = train.outcomes, train.queries.prompt, train.utility_QA
         self.text_encoder = fit_encoder(self.encoder, prompts)
         fold_Q = np.unique(np.array(prompts, dtype=object), return_inverse=True)[1] % FOLDS
-        typical_A = typical_values(outcomes.score_QA, outcomes.task_Q, np.min, PRIOR_COUNT)
+        typical_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
         excess_QA = outcomes.score_QA - typical_A
         level_QA, weight_EA = crossed(self._inputs(train.queries), excess_QA, fold_Q, self.penalty)
         answers, everywhere = Answers(level_QA), np.arange(len(prompts))
@@ -99,7 +100,7 @@ class AutoMix:
             return typical_A[small] + level_QA[:, small] + change_Q1[:, 0], weight_P1[:, 0]
 
         # What differs in the last digits is a tie.
-        utility_A = np.round(typical_values(utility_QA, outcomes.task_Q, np.min, PRIOR_COUNT), 12)
+        utility_A = np.round(typical_values(utility_QA, outcomes, np.min, PRIOR_COUNT), 12)
         # Where no pair is better than the best arm alone, equal arms are chosen from by the common rule.
         best_value, small, large, opinion = float(utility_A.max()) + 1e-9, 0, 0, ()
         self.edges, self.calls_large_L = np.zeros(0), np.zeros(0, dtype=bool)

@@ -56,7 +56,7 @@ class Avengers:
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
         self.centre_KE = centres_of(encoding_QE, self.clusters, context.seed)
         utility_QA = train.utility_QA
-        typical_A = typical_values(utility_QA, train.outcomes.task_Q, np.min, PRIOR_COUNT)
+        typical_A = typical_values(utility_QA, train.outcomes, np.min, PRIOR_COUNT)
         in_cluster_KQ = np.arange(len(self.centre_KE))[:, None] == np.argmin(self._distances(encoding_QE), axis=1)
         known_QA = ~np.isnan(utility_QA)
         excess_KA = in_cluster_KQ @ np.where(known_QA, utility_QA - typical_A, 0.0)

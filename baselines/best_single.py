@@ -22,7 +22,7 @@ class BestSingle:
     deterministic: ClassVar[bool] = True
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        utility_A = typical_values(train.utility_QA, train.outcomes.task_Q, worst=np.min)
+        utility_A = typical_values(train.utility_QA, train.outcomes, worst=np.min)
         # What differs in the last digits is a tie, and a tie goes to the cheaper arm.
         self.utility_A = np.round(utility_A, 12)
 

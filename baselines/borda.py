@@ -35,6 +35,7 @@ class Borda:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {"margin": (0.0, 0.25, 0.5, 1.0)}
 
     margin: Annotated[float, Field(ge=0)] = 0.5
@@ -42,7 +43,7 @@ class Borda:
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         tie = TIE + (self.margin * train.objective.alpha if train.objective.has_cost else 0.0)
         points_QA = points(train.utility_QA, tie)
-        points_A = typical_values(points_QA, train.outcomes.task_Q, worst=np.min, prior_count=PRIOR_COUNT)
+        points_A = typical_values(points_QA, train.outcomes, worst=np.min, prior_count=PRIOR_COUNT)
         # Nothing is known of an arm without any outcome on train: it comes last.
         points_A = points_A - ~train.outcomes.observed_QA.any(axis=0)
         # What differs in the last digits is a tie, and a tie goes to the cheaper arm.

@@ -56,6 +56,7 @@ class CascadeRouting:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     reads_responses: ClassVar[bool] = True
     sweeps: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -187,7 +188,7 @@ def complements(train: Train, size: int) -> np.ndarray:
     """The arms whose best one has the highest macro utility in hindsight, found one by one; in the order of names."""
     task_Q = np.unique(train.outcomes.task_Q, return_inverse=True)[1]
     weight_Q = 1 / np.bincount(task_Q)[task_Q]
-    level_A = typical_values(train.utility_QA, train.outcomes.task_Q, np.min, PRIOR_COUNT)
+    level_A = typical_values(train.utility_QA, train.outcomes, np.min, PRIOR_COUNT)
     utility_QA = np.where(np.isnan(train.utility_QA), level_A, train.utility_QA)
     by_name = sorted(range(len(level_A)), key=lambda arm: str(train.outcomes.arms[arm]))
     best_Q, chosen = np.full(len(utility_QA), utility_QA.min()), []

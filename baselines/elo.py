@@ -36,6 +36,7 @@ class Elo:
     """Elo ratings of the arms from matches of their utilities, as a Bradley-Terry fit; the best rated arm is chosen."""
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {"weights": ("stake", "equal")}
 
     weights: Literal["stake", "equal"] = "stake"

@@ -60,6 +60,7 @@ class FrugalGpt:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     reads_responses: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "list_length": (2, 3),
@@ -85,7 +86,7 @@ class FrugalGpt:
         outcomes, prompts = train.outcomes, train.queries.prompt
         self.text_encoder = fit_encoder(self.encoder, prompts)
         fold_Q = np.unique(np.array(prompts, dtype=object), return_inverse=True)[1] % FOLDS
-        typical_A = typical_values(outcomes.score_QA, outcomes.task_Q, np.min, PRIOR_COUNT)
+        typical_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
         excess_QA = outcomes.score_QA - typical_A
         level_QA, weight_EA = crossed(self._inputs(train.queries), excess_QA, fold_Q, self.penalty)
         answers, everywhere = Answers(level_QA), np.arange(len(prompts))
@@ -201,7 +202,7 @@ def stakes_of(train: Train) -> Stakes:
     price_QA = np.nan_to_num(-objective.utility(np.zeros_like(utility_QA), outcomes.cost_QA))
     task_Q = np.unique(outcomes.task_Q, return_inverse=True)[1]
     # What differs in the last digits is a tie.
-    utility_A = np.round(typical_values(utility_QA, outcomes.task_Q, np.min, PRIOR_COUNT), 12)
+    utility_A = np.round(typical_values(utility_QA, outcomes, np.min, PRIOR_COUNT), 12)
     return Stakes(utility_QA, price_QA, 1 / np.bincount(task_Q)[task_Q], utility_A)
 
 

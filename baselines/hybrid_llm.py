@@ -49,6 +49,7 @@ class HybridLlm:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "label": ("probabilistic", "transformed"),
         "pair": ("hindsight", "extremes"),
@@ -66,7 +67,7 @@ class HybridLlm:
         utility_QA, task_Q = train.utility_QA, train.outcomes.task_Q
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         # What differs in the last digits is a tie, and a tie goes to the cheaper arm.
-        self.utility_A = np.round(typical_values(utility_QA, task_Q, np.min, PRIOR_COUNT), 12)
+        self.utility_A = np.round(typical_values(utility_QA, train.outcomes, np.min, PRIOR_COUNT), 12)
         self.stake = float(np.nanmax(utility_QA) - np.nanmin(utility_QA))
         self.arms = small, large = self._chosen_pair(train)
         gap_Q = train.outcomes.score_QA[:, small] - train.outcomes.score_QA[:, large]
@@ -86,7 +87,7 @@ class HybridLlm:
     def _chosen_pair(self, train: Train) -> tuple[int, int]:
         """The small and the large arm; the same one twice where no two arms were seen on one query."""
         outcomes = train.outcomes
-        score_A = np.round(typical_values(outcomes.score_QA, outcomes.task_Q, np.min, PRIOR_COUNT), 12)
+        score_A = np.round(typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT), 12)
         cost_A = np.zeros(len(score_A))
         if train.objective.has_cost:
             cost_A = np.nan_to_num(mean_over_observed(outcomes.cost_QA), nan=np.inf)

@@ -28,6 +28,7 @@ class Logistic:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "penalty": (0.3, 1.0, 3.0, 10.0),
         "encoder": installed_encoders(),

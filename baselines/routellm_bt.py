@@ -43,6 +43,7 @@ class RouteLlmBt:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "gamma": (10.0, 100.0, 1e3, 1e4, 1e5),
         "weights": ("stake", "equal"),

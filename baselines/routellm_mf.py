@@ -47,6 +47,7 @@ class RouteLlmMf:
     """Matrix factorisation of preferences (RouteLLM): the arm that is likeliest to win on the query."""
 
     deterministic: ClassVar[bool] = False
+    compares_arms: ClassVar[bool] = True
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "weights": ("stake", "equal"),

@@ -26,6 +26,7 @@ class Svm:
     """
 
     deterministic: ClassVar[bool] = True
+    compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "c": (0.01, 0.03, 0.1, 0.3),
         "encoder": installed_encoders(),

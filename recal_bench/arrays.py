@@ -15,6 +15,7 @@ FloatSQ: TypeAlias = NDArray[np.float64]
 Float32QE: TypeAlias = NDArray[np.float32]
 BoolQA: TypeAlias = NDArray[np.bool_]
 IntQ: TypeAlias = NDArray[np.int64]
+IntSQ: TypeAlias = NDArray[np.int64]
 StrQ: TypeAlias = NDArray[np.object_]
 ObjectQA: TypeAlias = NDArray[np.object_]
 

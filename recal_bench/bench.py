@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from recal_bench.arrays import FloatA
+from recal_bench.arrays import FloatA, FloatQA
 from recal_bench.defaults import DEFAULT_ALPHA
+from recal_bench.errors import RecalBenchError
 from recal_bench.objective import Objective, mean_over_observed
 from recal_bench.outcomes import Outcomes
 from recal_bench.records import Data
@@ -22,6 +24,7 @@ from recal_bench.splits import Splits, prepare
 class Bench:
     """What every run on the same outcomes shares. `mean_score_A` and `mean_cost_A` (USD) are over train.
 
+    `adviser` answers for the models themselves (`Calls.advise`), on the embedded pool only.
     Where arms are held out (see `variants`), the evaluated splits hold them after the known ones, and `few` has their
     outcomes on a few train queries.
     """
@@ -32,6 +35,7 @@ class Bench:
     mean_score_A: FloatA
     mean_cost_A: FloatA
     few: Outcomes | None = None
+    adviser: Callable[[str, str], Reply] | None = None
 
     @property
     def train(self) -> Train:
@@ -50,6 +54,28 @@ class Bench:
         """The outcomes of held-out arms on a few train queries, for routers that can adapt to them."""
         return None if self.few is None else self._of(self.few)
 
+    @cached_property
+    def expected_utility(self) -> dict[str, FloatQA]:
+        """The utility of every arm on each split that routers are not fitted to, as a model expects it from train.
+
+        The model is the router `ridge` at its defaults; doubly robust estimates start from it.
+        """
+        from recal_bench.routers import Context, Predicts, create
+
+        ridge = create("ridge")
+        ridge.fit(self.train, self.validation, Context(0, "cpu", Path(), lambda line: None))
+        assert isinstance(ridge, Predicts)
+        parts = {name: part for name, part in self.splits.parts.items() if name != "train"}
+        return {name: self.objective.utility(*ridge.predict(queries_of(part))) for name, part in parts.items()}
+
+    def require_fit_for(self, name: str, router: Router) -> None:
+        """Raises RecalBenchError where a router cannot learn from such outcomes, before any work goes into it."""
+        if self.data.logged and getattr(router, "compares_arms", False):
+            raise RecalBenchError(
+                f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
+                "choices: take one that learns from one outcome a query, say ridge, mlp or linucb"
+            )
+
     def known(self, outcomes: Outcomes) -> Outcomes:
         """The same queries with the arms that train holds."""
         return outcomes.take_arms(np.arange(len(self.splits.train.arms)))
@@ -64,7 +90,12 @@ class Bench:
             return Reply(text, float(outcomes.cost_QA[row, arm]))
 
         mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
-        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, mean_cost_A, reply)
+        if outcomes.logged:
+            # Any arm may be chosen: what it would have given is estimated.
+            return Calls(
+                outcomes.arms, self.objective, np.ones_like(outcomes.observed_QA), mean_cost_A, adviser=self.adviser
+            )
+        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, mean_cost_A, reply, self.adviser)
 
 
 def queries_of(outcomes: Outcomes) -> Queries:
@@ -88,9 +119,11 @@ def load_bench(
 
     Raises RecalBenchError where the file is not usable, with what is wrong and what to do.
     """
+    adviser = None
     if path is None:
-        from recal_bench.simulation import embedded_outcomes, embedded_responses
+        from recal_bench.simulation import embedded_outcomes, embedded_responses, simulated_adviser
 
+        adviser = simulated_adviser(world_seed)
         outcomes = embedded_outcomes(world_seed, progress=progress)
         if responses:
             outcomes = replace(outcomes, response_QA=embedded_responses(world_seed))
@@ -100,7 +133,7 @@ def load_bench(
         outcomes = read_outcomes(path, responses)
     splits = prepare(outcomes, tasks, missing)
     train = splits.train
-    objective = Objective.from_train(train.score_QA, train.cost_QA, alpha)
+    objective = Objective.from_train(train.score_QA, train.cost_QA, alpha, train.propensity_Q)
     if objective.has_cost:
         unknown = sum(int((part.observed_QA & np.isnan(part.cost_QA)).sum()) for part in splits.parts.values())
         if unknown:
@@ -115,7 +148,11 @@ def load_bench(
         cost_ref=objective.cost_ref,
         unknown_costs=objective.unknown_costs,
         arms=tuple(str(arm) for arm in train.arms),
+        logged=train.logged,
         n_queries={name: len(part) for name, part in splits.parts.items()},
         notes=splits.notes,
     )
-    return Bench(data, splits, objective, mean_over_observed(train.score_QA), mean_over_observed(train.cost_QA))
+    mean_score_A, mean_cost_A = (
+        mean_over_observed(value_QA, train.propensity_Q) for value_QA in (train.score_QA, train.cost_QA)
+    )
+    return Bench(data, splits, objective, mean_score_A, mean_cost_A, adviser=adviser)

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recal_bench.arrays import FloatA, FloatQA
+from recal_bench.arrays import FloatA, FloatQ, FloatQA
 from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import RecalBenchError
 
 
-def mean_over_observed(value_QA: FloatQA) -> FloatA:
-    """Mean of each column over its known entries; NaN for a column without any. `[Q, A]` to `[A]`."""
+def mean_over_observed(value_QA: FloatQA, propensity_Q: FloatQ | None = None) -> FloatA:
+    """Mean of each column over its known entries; NaN for a column without any. `[Q, A]` to `[A]`.
+
+    With propensities (of a log of single choices), entries weigh 1 / propensity: what the mean over all rows would be.
+    """
     known_QA = ~np.isnan(value_QA)
+    if propensity_Q is not None:
+        weight_QA = known_QA / propensity_Q[:, None]
+        total_A, weight_A = (np.nan_to_num(value_QA) * weight_QA).sum(axis=0), weight_QA.sum(axis=0)
+        return np.where(weight_A > 0, total_A / np.where(weight_A > 0, weight_A, 1.0), np.nan)
     count_A = known_QA.sum(axis=0)
     total_A = np.where(known_QA, value_QA, 0.0).sum(axis=0)
     return np.where(count_A > 0, total_A / np.maximum(count_A, 1), np.nan)
@@ -33,7 +40,9 @@ class Objective:
     unknown_costs: int = 0
 
     @classmethod
-    def from_train(cls, score_QA: FloatQA, cost_QA: FloatQA, alpha: float = DEFAULT_ALPHA) -> Objective:
+    def from_train(
+        cls, score_QA: FloatQA, cost_QA: FloatQA, alpha: float = DEFAULT_ALPHA, propensity_Q: FloatQ | None = None
+    ) -> Objective:
         """Fix the reference cost on the train outcomes (NaN: no outcome, or no known cost)."""
         if not np.isfinite(alpha) or alpha < 0:
             raise RecalBenchError(
@@ -45,7 +54,7 @@ class Objective:
             return cls(alpha, None, 0)
         if unknown:
             return cls(alpha, None, unknown)
-        cost_ref = float(np.nanmax(mean_over_observed(cost_QA)))
+        cost_ref = float(np.nanmax(mean_over_observed(cost_QA, propensity_Q)))
         return cls(alpha, cost_ref if cost_ref > 0 else None, 0)
 
     @property

@@ -49,7 +49,7 @@ def read_outcomes(path: Path, responses: bool = False) -> Outcomes:
 def check_file(path: Path, responses: bool = False) -> Report:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
     wanted = (*_WANTED, "response") if responses else _WANTED
-    columns, problems = read_columns(path, wanted, numbers=("score", "cost_usd"))
+    columns, problems = read_columns(path, wanted, numbers=("score", "cost_usd", "propensity"))
     if columns is None:
         return Report(tuple(problems), (), (), None)
     absent = [name for name in REQUIRED if name not in columns.names]
@@ -108,7 +108,7 @@ def _notes(outcomes: Outcomes) -> list[str]:
     n_missing = observed_QA.size - n_observed
     if len(outcomes.arms) == 1:
         notes.append(f"there is one arm alone ({outcomes.arms[0]}): every router chooses it")
-    if n_missing:
+    if n_missing and not outcomes.logged:
         n_short = int((~observed_QA).any(axis=1).sum())
         notes.append(
             f"{n_missing:,} of {observed_QA.size:,} outcomes ({share(n_missing, observed_QA.size)}) are missing: "

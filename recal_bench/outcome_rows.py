@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from recal_bench import single_choices
 from recal_bench.arrays import FloatQ, FloatQA, IntQ, ObjectQA
 from recal_bench.outcome_columns import Column, Columns, counted, show
 from recal_bench.outcomes import Arm, Outcomes, content_hash
 
 DEAREST_USD = 1e6
 MOST_CELLS = 50_000_000
-LOG_SHARE = 0.9
-LOG_SHARE_BESIDE_PROPENSITIES = 0.5
 _TEXTS = ("split", "task", "query_id", "prompt", "model", "strategy")
 
 
@@ -40,6 +39,15 @@ def numbers(columns: Columns, problems: list[str]) -> tuple[FloatQ, FloatQ]:
         _numbers("score", columns, partial(_number_reason, most=1.0, needed=True), problems),
         _numbers("cost_usd", columns, partial(_number_reason, most=DEAREST_USD, needed=False), problems),
     )
+
+
+def propensities(columns: Columns, problems: list[str]) -> FloatQ:
+    """The probability with which each row's arm was chosen; adds what is wrong in them to `problems`."""
+    return _numbers("propensity", columns, _propensity_reason, problems)
+
+
+def _propensity_reason(value: Any) -> str:
+    return _number_reason(value, most=1.0, needed=True) or ("is 0, though the arm was chosen," if value == 0 else "")
 
 
 def _labels(name: str, columns: Columns, problems: list[str]) -> Labels:
@@ -167,7 +175,7 @@ class Rows:
         """What is wrong with the rows taken together."""
         if not len(self.keyed):
             return []
-        return [*self._repeated(), *self._two_prompts(), *self._log(), *self._too_sparse()]
+        return [*self._repeated(), *self._two_prompts(), *self._single_choices(), *self._too_sparse()]
 
     def _repeated(self) -> list[str]:
         sample = self.columns.columns.get("sample")
@@ -201,21 +209,28 @@ class Rows:
             f"rows {self._number(row)} and {self._number(other)}): give each prompt a query_id of its own"
         ]
 
-    def _log(self) -> list[str]:
-        n_queries, n_arms = self._shape
-        arms_Q = np.bincount(self._query[0][self._outcome[1]])
-        single = float((arms_Q == 1).mean())
-        propensity = self.columns.columns.get("propensity")
-        drawn = propensity is not None and any(value is not None for value in propensity.values)
-        if n_arms == 1 or single < (LOG_SHARE_BESIDE_PROPENSITIES if drawn else LOG_SHARE):
-            return []
-        seen = ", and a column propensity" if drawn else ""
-        return [
-            f"the file is a log of single choices ({single:.0%} of {n_queries:,} queries show 1 of {n_arms} arms"
-            f"{seen}), which replay cannot evaluate: the outcome of the arm that a router would pick is mostly "
-            "unknown; estimates from such logs (off-policy) need propensities and are not available yet; collect the "
-            "outcomes of the other arms, on a sample of these queries at least"
-        ]
+    @property
+    def logged(self) -> bool:
+        """Whether the file is a log of single choices: propensities, several arms, one row a query."""
+        return single_choices.is_log(*self._choices)
+
+    @property
+    def _choices(self) -> tuple[IntQ, int, bool]:
+        """The number of arms that each query shows, of all arms, and whether there are propensities."""
+        column = self.columns.columns.get("propensity")
+        drawn = column is not None and any(value is not None for value in column.values)
+        return np.bincount(self._query[0][self._outcome[1]]), self._shape[1], drawn
+
+    def _single_choices(self) -> list[str]:
+        if not self.logged:
+            return single_choices.problems(*self._choices)
+        problems: list[str] = []
+        propensities(self.columns, problems)
+        if len(self.keyed) > self._shape[0]:
+            problems.append(
+                "a log of single choices has one row a query, and here draws repeat (column sample): keep one"
+            )
+        return problems
 
     def _too_sparse(self) -> list[str]:
         n_queries, n_arms = self._shape
@@ -240,6 +255,7 @@ class Rows:
                 f"splits: {_counts(self._label('split', first_Q)) if self.texts['split'].labels != [''] else 'none'}",
                 f"observed: {share(n_outcomes, n_queries * n_arms)} of {n_queries * n_arms:,} outcomes",
                 f"cost known: {share(int((~np.isnan(self.cost_N)).sum()), len(self.cost_N))} of the rows",
+                *(["a log of single choices: one arm a query, with its propensity"] if self.logged else []),
             ]
         return tuple(lines)
 
@@ -269,6 +285,7 @@ class Rows:
             name,
             data_hash="",
             response_QA=self._responses(),
+            propensity_Q=propensities(self.columns, [])[self.keyed[first_Q]] if self.logged else None,
         )
         return replace(outcomes, data_hash=content_hash(outcomes))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatQA, ObjectQA, StrQ
+from recal_bench.arrays import BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
 
 
 class Arm(NamedTuple):
@@ -35,6 +35,7 @@ class Outcomes:
     `score_QA` is NaN where an arm has no outcome, `cost_QA` (USD) is NaN where the cost is unknown.
     `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
     `response_QA` holds what the arms answered (None where an arm's text is not known); it is there on request alone.
+    `propensity_Q` is the probability with which the logged arm was chosen, of a log of single choices; None elsewhere.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
     """
@@ -52,6 +53,7 @@ class Outcomes:
     expected_score_QA: FloatQA | None = None
     expected_cost_QA: FloatQA | None = None
     response_QA: ObjectQA | None = None
+    propensity_Q: FloatQ | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -60,6 +62,16 @@ class Outcomes:
     @property
     def observed_QA(self) -> BoolQA:
         return ~np.isnan(self.score_QA)
+
+    @property
+    def logged(self) -> bool:
+        """Whether this is a log of single choices: one outcome a query, of an arm chosen with a known probability."""
+        return self.propensity_Q is not None
+
+    @property
+    def logged_arm_Q(self) -> IntQ:
+        """The one arm with an outcome, of a log of single choices."""
+        return np.asarray(np.argmax(self.observed_QA, axis=1), dtype=np.int64)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -81,7 +93,8 @@ class Outcomes:
 
 
 _BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA")
-_BY_QUERY = ("task_Q", "query_id_Q", "prompt_Q", "split_Q", *_BY_ARM)
+_TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
+_BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
 
 
 def standard_split(name: str) -> str:
@@ -93,10 +106,11 @@ def standard_split(name: str) -> str:
 
 
 def content_hash(outcomes: Outcomes) -> str:
-    """16 hex digits that name the content: texts, arms, scores and costs, whatever file they were read from."""
-    texts = [list(getattr(outcomes, name)) for name in _BY_QUERY if name not in _BY_ARM]
+    """16 hex digits that name the content: texts, arms, scores, costs and propensities, whatever their file."""
+    texts = [list(getattr(outcomes, name)) for name in _TEXTS]
     digest = hashlib.sha256(json.dumps([texts, outcomes.arms]).encode())
-    for value_QA in (outcomes.score_QA, outcomes.cost_QA):
+    logged = [] if outcomes.propensity_Q is None else [outcomes.propensity_Q]
+    for value_QA in (outcomes.score_QA, outcomes.cost_QA, *logged):
         # One bit pattern for every NaN and for both zeros.
         digest.update(np.where(np.isnan(value_QA), np.nan, value_QA + 0.0).astype("<f8").tobytes())
     return digest.hexdigest()[:16]

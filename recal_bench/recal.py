@@ -79,6 +79,7 @@ class RecalRouter(Optimisation):
     """
 
     deterministic: ClassVar[bool] = False
+    compares_arms: ClassVar[bool] = True
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "encoder": tuple(name for name in installed_encoders() if name.startswith("tfidf")),

@@ -22,7 +22,8 @@ class Data(BaseModel):
     """The outcomes a run used. Runs whose `Data` differ never share a table.
 
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
-    `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries.
+    `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries. `logged`: they
+    hold one arm a query, with its propensity; what a router is worth is estimated.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +41,7 @@ class Data(BaseModel):
     train_fraction: float = 1.0
     held_out: tuple[str, ...] = ()
     labelled: int = 0
+    logged: bool = False
     notes: tuple[str, ...] = ()
 
 

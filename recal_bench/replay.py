@@ -10,6 +10,7 @@ import numpy as np
 from recal_bench.arrays import FloatQ, IntQ
 from recal_bench.bench import Bench, queries_of
 from recal_bench.evaluation import references
+from recal_bench.evaluation.offpolicy import Log, row_values
 from recal_bench.objective import Objective
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Calls, Decisions, Router, decide
@@ -40,8 +41,28 @@ def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> Flo
     return cost_Q
 
 
+def decided_utility(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
+    """Utility of each query: of the chosen arm's score, at the cost of all calls and of the router itself.
+
+    (The score, where the costs are not known.) Of a log of single choices the doubly robust row values, whose mean
+    estimates it.
+    """
+    rows, arm_Q = np.arange(len(outcomes)), np.asarray(decisions.arm_Q)
+    if outcomes.propensity_Q is not None:
+        logged_Q = outcomes.logged_arm_Q
+        reward_Q = bench.objective.utility(outcomes.score_QA[rows, logged_Q], outcomes.cost_QA[rows, logged_Q])
+        log = Log(reward_Q, outcomes.propensity_Q, logged_Q, outcomes.task_Q)
+        own_Q = bench.objective.utility(np.zeros(len(rows)), calls.router_cost_Q)
+        return row_values(log, arm_Q, bench.expected_utility[split]) + own_Q
+    cost_Q = cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q
+    return bench.objective.utility(outcomes.score_QA[rows, arm_Q], cost_Q)
+
+
 def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
     """One row a query: what was chosen, its score, cost, utility and, where the truth is known, its regret.
+
+    Of a log of single choices, besides: what was logged, and what `bench.expected_utility` holds of the chosen and of
+    the logged arm. There score, cost and utility are known only where the two are the same.
 
     An unknown cost, a utility that may not be reported and an unknown regret are null. The regret is unknown where more
     than one arm was called: what the first answered is then no longer a matter of expectation.
@@ -58,7 +79,7 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
     nothing_Q = np.full(len(outcomes), np.nan)
     utility_Q = bench.objective.utility(score_Q, cost_Q + router_cost_Q) if bench.objective.reportable else nothing_Q
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "split": split,
             "task": outcomes.task_Q,
@@ -73,6 +94,20 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
             "regret": np.where(n_calls_Q == 1, _regret(bench, outcomes, arm_Q), np.nan),
         }
     ).astype({"answer": object})
+    if not outcomes.logged:
+        return frame
+    logged_Q, expected_QA = outcomes.logged_arm_Q, bench.expected_utility[split]
+    logged_score_Q, logged_cost_Q = outcomes.score_QA[rows, logged_Q], outcomes.cost_QA[rows, logged_Q]
+    logged_utility_Q = bench.objective.utility(logged_score_Q, logged_cost_Q)
+    return frame.assign(
+        propensity=outcomes.propensity_Q,
+        logged_arm=arm_names[logged_Q],
+        logged_score=logged_score_Q,
+        logged_cost_usd=logged_cost_Q,
+        logged_utility=logged_utility_Q if bench.objective.reportable else nothing_Q,
+        expected_utility=expected_QA[rows, arm_Q],
+        expected_logged_utility=expected_QA[rows, logged_Q],
+    )
 
 
 def bayes_arms(objective: Objective, outcomes: Outcomes) -> IntQ:

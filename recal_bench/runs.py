@@ -24,6 +24,7 @@ from recal_bench.records import Configuration, Run, RunRecord, read_run
 from recal_bench.replay import bayes_arms, decision_frame, replay, time_single_queries
 from recal_bench.routers import Context, Decisions
 from recal_bench.sweep import sweep
+from recal_bench.targets import typical_values
 from recal_bench.tuning import Tuned
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def plan(
             continue
         router = routers.create(name)
         routers.require_parts(name, router)
+        bench.require_fit_for(name, router)
         chosen = tuned.get(name) if name in settings else None
         own: list[str | Path] = ["--tuned", tuned_path] if chosen and tuned_path else []
         own += [part for key, value in settings.get(name, {}).items() for part in ("--set", f"{key}={value}")]
@@ -197,23 +199,30 @@ def _logger(file: TextIO, on_step: Callable[[dict[str, Any]], None]) -> Callable
 
 def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False) -> list[Run]:
     """The rows that no router can be: `oracle`, `task-best`, `best-accuracy` (one arm) and, where the truth is known,
-    `bayes`. What they choose on train is chosen on train; only the oracle looks at the outcomes it is judged on.
+    `bayes`. What they choose on train is chosen on train; only the oracle, which a log of single choices lacks, looks
+    at the outcomes it is judged on.
     """
     train, objective = bench.splits.train, bench.objective
     train_utility_QA = objective.utility(train.score_QA, train.cost_QA)
-    accuracy_A = references.arm_effects(train.score_QA, train.task_Q)
+    accuracy_A = typical_values(train.score_QA, train, np.min)
     mean_cost_A = bench.mean_cost_A[: len(train.arms)]
     choosers: dict[str, Callable[[Outcomes], Decisions]] = {
-        "oracle": lambda part: Decisions(
-            references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
-        ),
         "task-best": lambda part: Decisions(
             references.task_best(
-                train_utility_QA, train.task_Q, part.task_Q, bench.known(part).observed_QA, mean_cost_A
+                train_utility_QA,
+                train.task_Q,
+                part.task_Q,
+                bench.calls(bench.known(part)).available_QA,
+                mean_cost_A,
+                train.propensity_Q,
             )
         ),
         "best-accuracy": lambda part: bench.calls(bench.known(part)).choose(np.tile(accuracy_A, (len(part), 1))),
     }
+    if not bench.data.logged:
+        choosers["oracle"] = lambda part: Decisions(
+            references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
+        )
     if train.expected_score_QA is not None:
         choosers["bayes"] = lambda part: Decisions(bayes_arms(objective, part))
     return [_run_reference(bench, name, choose, folder, command, fresh) for name, choose in choosers.items()]

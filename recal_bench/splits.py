@@ -203,7 +203,14 @@ def _with_validation(outcomes: Outcomes, split_Q: StrQ, prompt_Q: StrQ, notes: l
 
 
 def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
-    """Apply the rule for missing outcomes."""
+    """Apply the rule for missing outcomes. A log of single choices has none: what is not known there is estimated."""
+    if outcomes.logged:
+        if missing != "error":
+            raise RecalBenchError(
+                f"{outcomes.name} is a log of single choices, which is not replayed but estimated from: leave out "
+                f"--missing {missing}"
+            )
+        return outcomes
     n_missing, total = int((~outcomes.observed_QA).sum()), outcomes.score_QA.size
     if n_missing == 0:
         return outcomes

@@ -27,11 +27,11 @@ for "always cheapest", at which even a hundred points of accuracy buy no more th
 def sweep(bench: Bench, router: Router) -> tuple[Frontier, ...] | None:
     """What a fitted router does on every evaluated split at each of `ALPHAS` and at the objective's own alpha.
 
-    None where the outcomes have no (or not every) cost, or arms are held out, and for a router that cannot be swept: it
-    must decide by its predictions, or say by a true attribute `sweeps` that its `route` follows
-    `calls.objective.alpha`.
+    None where the outcomes have no (or not every) cost, arms are held out, or one arm a query is known, and for a
+    router that cannot be swept: it must decide by its predictions, or say by a true attribute `sweeps` that its `route`
+    follows `calls.objective.alpha`.
     """
-    if not bench.objective.has_cost or bench.few is not None or not can_sweep(router):
+    if not bench.objective.has_cost or bench.few is not None or bench.data.logged or not can_sweep(router):
         return None
     return tuple(_frontier(bench, router, split, part) for split, part in bench.splits.evaluation.items())
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatA, FloatQA, StrQ
+from recal_bench.arrays import BoolQA, FloatA, FloatQA
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.references import arm_effects
+from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Predictions, Queries, Train
 
 PRIOR_COUNT = 20.0
@@ -43,13 +44,13 @@ class Targets(NamedTuple):
 def targets_of(train: Train) -> Targets:
     """The columns that a router which predicts is fitted to."""
     outcomes, cost_ref = train.outcomes, train.objective.cost_ref
-    score_A = typical_values(outcomes.score_QA, outcomes.task_Q, np.min, PRIOR_COUNT)
+    score_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
     count_A = outcomes.observed_QA.sum(axis=0)
     trust_A = count_A / (count_A + PRIOR_COUNT)
     if cost_ref is None:
         return Targets(outcomes.score_QA, score_A, trust_A, np.nan)
     cost_QA = outcomes.cost_QA / cost_ref
-    cost_A = typical_values(cost_QA, outcomes.task_Q, np.max, PRIOR_COUNT)
+    cost_A = typical_values(cost_QA, outcomes, np.max, PRIOR_COUNT)
     value_QC = np.hstack([outcomes.score_QA, cost_QA])
     return Targets(value_QC, np.concatenate([score_A, cost_A]), np.tile(trust_A, 2), cost_ref)
 
@@ -63,14 +64,14 @@ def predictions_of(value_QC: FloatQA, cost_ref: float) -> Predictions:
 
 
 def typical_values(
-    value_QA: FloatQA, task_Q: StrQ, worst: Callable[[FloatA], float], prior_count: float = 0.0
+    value_QA: FloatQA, outcomes: Outcomes, worst: Callable[[FloatA], float], prior_count: float = 0.0
 ) -> FloatA:
-    """What each arm is worth over all queries (see `arm_effects`), never NaN.
+    """What each arm is worth over all queries of `outcomes` (see `arm_effects`), never NaN.
 
     With a `prior_count`, drawn towards the average arm as if that many outcomes of an arm were average. An arm without
     any outcome is taken to be as bad as the worst known one. Raises RecalBenchError where no arm has an outcome.
     """
-    level_A = arm_effects(value_QA, task_Q)
+    level_A = arm_effects(value_QA, outcomes.task_Q, outcomes.propensity_Q)
     known_A = ~np.isnan(level_A)
     if not known_A.any():
         raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,7 @@ from recal_bench.arrays import FloatQ
 from recal_bench.bench import Bench, queries_of
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
-from recal_bench.outcomes import Outcomes
-from recal_bench.replay import cost_of_calls
+from recal_bench.replay import decided_utility
 from recal_bench.routers import Context, Router, decide
 
 TUNING_SEEDS = (1000, 1001, 1002)
@@ -65,6 +65,7 @@ def tune(
     """
     fixed = fixed or {}
     router = routers.create(name, fixed)
+    bench.require_fit_for(name, router)
     space = {key: values for key, values in getattr(router, "space", {}).items() if key not in fixed}
     everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     defaults = routers.settings_of(router)
@@ -99,22 +100,37 @@ def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], devic
             (own := Path(folder) / str(seed)).mkdir()
             contexts.append(Context(seed, resolved, own, lambda line: None))
         routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
+    task_Q = bench.splits.validation.task_Q
+    return float(np.mean([macro_mean(_decided_utility(bench, each), task_Q) for each in seeds]))
+
+
+def _decided_utility(bench: Bench, router: Router) -> FloatQ:
     outcomes = bench.splits.validation
-    return float(np.mean([macro_mean(_utility(bench, outcomes, each), outcomes.task_Q) for each in seeds]))
-
-
-def _utility(bench: Bench, outcomes: Outcomes, router: Router) -> FloatQ:
-    """Utility of what a router decides on each query: of the chosen arm's score, at the cost of all calls."""
     calls = bench.calls(outcomes)
     decisions = decide(router, queries_of(outcomes), calls)
-    score_Q = outcomes.score_QA[np.arange(len(outcomes)), np.asarray(decisions.arm_Q)]
-    return bench.objective.utility(score_Q, cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q)
+    return decided_utility(bench, "validation", outcomes, decisions, calls)
 
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:
-    """Keep the trials of several routers in one JSON file, for `run --tuned FILE`."""
+    """Write the trials of several routers as one JSON file, for `run --tuned FILE`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    written.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
+    written.replace(path)
+
+
+def keep_tuned(tuned: Tuned, bench: Bench, path: Path) -> None:
+    """Put a router's trials into such a file, beside those of other routers that it holds for the same outcomes.
+
+    Several processes may do so at once. Raises RecalBenchError as `read_tuned` does, and leaves the file as it was.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        kept = read_tuned(path, bench) if path.exists() else {}
+        kept[tuned.router] = tuned
+        write_tuned([kept[name] for name in sorted(kept)], path)
 
 
 def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:

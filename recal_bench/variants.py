@@ -33,8 +33,8 @@ def with_train_fraction(bench: Bench, fraction: float) -> Bench:
         bench,
         data=bench.data.model_copy(update={"train_fraction": fraction, "n_queries": n_queries}),
         splits=replace(bench.splits, train=part),
-        mean_score_A=mean_over_observed(part.score_QA),
-        mean_cost_A=mean_over_observed(part.cost_QA),
+        mean_score_A=mean_over_observed(part.score_QA, part.propensity_Q),
+        mean_cost_A=mean_over_observed(part.cost_QA, part.propensity_Q),
     )
 
 
@@ -45,6 +45,10 @@ def with_held_out(bench: Bench, names: Sequence[str], labelled: int) -> Bench:
     the new arms on `labelled` train queries, drawn evenly from the tasks; others choose among the known arms. The
     objective stays. Raises RecalBenchError on an unknown name, and where no arm would be left or labelled.
     """
+    if bench.data.logged:
+        raise RecalBenchError(
+            "--hold-out-arms needs the outcomes of several arms on the same queries: a log of single choices has one"
+        )
     arms = bench.splits.train.arms
     new = [index for index, arm in enumerate(arms) if str(arm) in names or arm.model in names]
     _check_held_out(arms, names, new)

@@ -315,6 +315,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(log, tmp_path):
     assert "check the path" in result.output
 
 
+def test_tuning_another_router_keeps_the_first_and_other_outcomes_are_refused(log, tmp_path):
+    tuned = tmp_path / "tuned.json"
+    for name, trials in (("knn", 2), ("ridge", 2), ("knn", 3)):
+        words = ("tune", "--router", name, "--outcomes", log, "--trials", trials, "--out", tuned)
+        assert invoke(*words).exit_code == 0
+    kept = tuned.read_text()
+    assert {each["router"]: len(each["trials"]) for each in json.loads(kept)} == {"knn": 3, "ridge": 2}
+    refused = invoke("tune", "--router", "svm", "--outcomes", log, "--alpha", 0.7, "--trials", 2, "--out", tuned)
+    assert refused.exit_code == 2
+    assert "tune again" in refused.output
+    assert tuned.read_text() == kept
+
+
 def test_settings_given_beside_tuned_ones_are_not_called_tuned(log, tmp_path):
     tuned, runs = tmp_path / "tuned.json", tmp_path / "runs"
     assert invoke("tune", "--router", "knn", "--outcomes", log, "--trials", 2, "--out", tuned).exit_code == 0

@@ -53,7 +53,8 @@ def validate(file: Path) -> None:
     notes, problems = report.notes, report.problems
     if report.outcomes is not None:
         try:
-            notes = tuple(dict.fromkeys((*notes, *prepare(report.outcomes, missing="restrict").notes)))
+            rule = "error" if report.outcomes.logged else "restrict"
+            notes = tuple(dict.fromkeys((*notes, *prepare(report.outcomes, missing=rule).notes)))
         except RecalBenchError as error:
             problems = (str(error),)
     for line in report.summary:
@@ -64,9 +65,10 @@ def validate(file: Path) -> None:
         click.echo(f"Problem: {problem}")
     if problems:
         raise RecalBenchError(f"{file} is not usable: {len(problems)} problem(s), see above")
-    incomplete = report.outcomes is not None and not report.outcomes.observed_QA.all()
-    rule = " --missing restrict" if incomplete else ""
-    click.echo(f"{file} is usable: recal-bench run --router recal --outcomes {file}{rule}")
+    assert report.outcomes is not None
+    logged = report.outcomes.logged
+    words = " --missing restrict" if not logged and not report.outcomes.observed_QA.all() else ""
+    click.echo(f"{file} is usable: recal-bench run --router {'ridge' if logged else 'recal'} --outcomes {file}{words}")
 
 
 @command('recal-bench route --run runs/recal-... "who wrote the opera that opened the theatre?"')

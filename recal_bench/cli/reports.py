@@ -31,10 +31,9 @@ _format_option = click.option(
 def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
     """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, the frontier, regret."""
     from recal_bench.records import read_runs
-    from recal_bench.reporting.compare import tables
-    from recal_bench.reporting.tables import render_all
+    from recal_bench.reporting.report import report
 
-    click.echo(render_all(tables(read_runs(runs), baseline, aggregate), format_))
+    click.echo(report(read_runs(runs), format_, baseline, aggregate))
 
 
 @command("recal-bench leaderboard runs --out leaderboards/mine")

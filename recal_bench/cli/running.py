@@ -135,9 +135,7 @@ def run(
     """
     from recal_bench import routers
     from recal_bench.provenance import command_line
-    from recal_bench.reporting.compare import tables
-    from recal_bench.reporting.learning import as_table, learning
-    from recal_bench.reporting.tables import render
+    from recal_bench.reporting.report import overview
     from recal_bench.runs import plan, run_references, run_router
     from recal_bench.tuning import read_tuned
     from recal_bench.variants import with_held_out, with_train_fraction
@@ -177,10 +175,7 @@ def run(
                 progress.update(bar, description=f"{request.router}, {what}", detail="")
                 done += run_router(part, request, runs, fresh, on_step, lambda: progress.advance(bar))  # noqa: B023
             progress.remove_task(bar)
-    made = tables(done)
-    curves = learning(made)
-    for text in [as_table(each) for each in curves] or [render(table, "table") for table in made]:
-        click.echo(text)
+    click.echo(overview(done))
     click.echo(f"\n{len(done)} run records in {runs}/")
 
 
@@ -202,7 +197,12 @@ def run(
     metavar="[ROUTER:]KEY=VALUE",
     help="A setting that every trial has, instead of searching for it (repeatable).",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file for `run --tuned`.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The JSON file for `run --tuned`; other routers' settings in it stay.",
+)
 @include_path
 def tune(
     names: tuple[str, ...],
@@ -216,8 +216,8 @@ def tune(
     """Choose settings on validation, with the same number of trials for every router. Test is not touched."""
     from recal_bench import routers
     from recal_bench.provenance import command_line
+    from recal_bench.tuning import keep_tuned, read_tuned
     from recal_bench.tuning import tune as tune_router
-    from recal_bench.tuning import write_tuned
 
     if out.is_dir():
         raise RecalBenchError(f"--out {out} is a folder: name a JSON file")
@@ -227,16 +227,17 @@ def tune(
         routers.create(name, settings[name])
     with _progress() as progress:
         bench = _load_bench(progress, data, names)
-        done = []
+        if out.exists():
+            read_tuned(out, bench)  # refuses a file of other outcomes before any work is done
         for name in names:
             bar = progress.add_task(name, total=trials, detail="")
-            done.append(tune_router(bench, name, trials, device, settings[name], lambda trial: progress.advance(bar)))  # noqa: B023
-            best = max(trial.validation_utility for trial in done[-1].trials)
+            found = tune_router(bench, name, trials, device, settings[name], lambda trial: progress.advance(bar))  # noqa: B023
+            best = max(trial.validation_utility for trial in found.trials)
             click.echo(
-                f"{name}: {best:.4f} on validation in {len(done[-1].trials)} trials"
-                f" (defaults {done[-1].trials[0].validation_utility:.4f}): {done[-1].settings or 'defaults'}"
+                f"{name}: {best:.4f} on validation in {len(found.trials)} trials"
+                f" (defaults {found.trials[0].validation_utility:.4f}): {found.settings or 'defaults'}"
             )
-            write_tuned(done, out)
+            keep_tuned(found, bench, out)
     words = data.words()
     words += [part for folder in include_paths for part in ("--include-path", folder)]
     named = [part for name in names for part in ("--router", name)]

@@ -9,15 +9,15 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from recal_bench.arrays import BoolQA, FloatA, FloatQA, IntQ, StrQ
+from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ, StrQ
 from recal_bench.errors import RecalBenchError
-from recal_bench.objective import Objective
+from recal_bench.objective import Objective, mean_over_observed
 
 # Two levels that differ by less are one level: what is left is rounding, which must not decide between arms.
 _DECIMALS = 12
 
 
-def arm_effects(value_QA: FloatQA, task_Q: StrQ) -> FloatA:
+def arm_effects(value_QA: FloatQA, task_Q: StrQ, propensity_Q: FloatQ | None = None) -> FloatA:
     """What each arm would score on all queries: the mean of its task means, adjusted for missing outcomes.
 
     `value_QA` is NaN where an arm has no outcome. Complete data give the plain macro mean. With gaps, a two-way
@@ -25,10 +25,17 @@ def arm_effects(value_QA: FloatQA, task_Q: StrQ) -> FloatA:
     so arms asked on easier queries gain nothing by it; the same fit over the task x arm matrix fills tasks in which an
     arm is missing. Arms that no chain of shared queries connects cannot be compared: each such block is centred on
     its own mean and put at the task's level, as if the blocks' average arms were equally good.
+    In a log of single choices no two arms share a query: there entries weigh 1 / propensity.
     NaN for an arm without any outcome. Source: least-squares ("adjusted") means of an unbalanced two-way layout.
     """
-    level_TA = np.stack([_adjusted_means(value_QA[task_Q == task]) for task in np.unique(task_Q)])
-    return _adjusted_means(level_TA)
+    levels = [_task_level(value_QA, task_Q == task, propensity_Q) for task in np.unique(task_Q)]
+    return _adjusted_means(np.stack(levels))
+
+
+def _task_level(value_QA: FloatQA, rows_Q: np.ndarray, propensity_Q: FloatQ | None) -> FloatA:
+    if propensity_Q is None:
+        return _adjusted_means(value_QA[rows_Q])
+    return mean_over_observed(value_QA[rows_Q], propensity_Q[rows_Q])
 
 
 def _adjusted_means(value_RA: FloatQA) -> FloatA:
@@ -63,20 +70,25 @@ def best_single(utility_QA: FloatQA, task_Q: StrQ, mean_cost_A: FloatA) -> int:
 
 
 def task_best(
-    train_utility_QA: FloatQA, train_task_Q: StrQ, test_task_Q: StrQ, available_QA: BoolQA, mean_cost_A: FloatA
+    train_utility_QA: FloatQA,
+    train_task_Q: StrQ,
+    test_task_Q: StrQ,
+    available_QA: BoolQA,
+    mean_cost_A: FloatA,
+    propensity_Q: FloatQ | None = None,
 ) -> IntQ:
     """For each test query the arm that was best on its task in train, among those available; ties to the cheaper.
 
     A task that train lacks, and arms without an outcome in it, are ranked by their adjusted macro utility.
     """
-    overall_A = arm_effects(train_utility_QA, train_task_Q)
+    overall_A = arm_effects(train_utility_QA, train_task_Q, propensity_Q)
     _require_available(available_QA)
     arm_Q = np.zeros(len(test_task_Q), dtype=np.int64)
     for task in np.unique(test_task_Q):
         train_rows, test_rows = train_task_Q == task, test_task_Q == task
         levels = [overall_A]
         if train_rows.any():
-            levels.insert(0, _adjusted_means(train_utility_QA[train_rows]))
+            levels.insert(0, _task_level(train_utility_QA, train_rows, propensity_Q))
         order_A = _ranking(levels, mean_cost_A)
         arm_Q[test_rows] = order_A[np.argmax(available_QA[test_rows][:, order_A], axis=1)]
     return arm_Q

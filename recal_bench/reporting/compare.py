@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from recal_bench.arrays import StrQ, known
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation import metrics
-from recal_bench.records import Data, Run
+from recal_bench.records import Configuration, Data, Run
 from recal_bench.reporting.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures import Figures, split_figures
 from recal_bench.reporting.logs import collapse_of, evaluations_of
@@ -78,14 +78,17 @@ def compare(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mea
 
 
 def tables(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean") -> list[Table]:
-    """One table for each `Data`. `baseline` is a router's name, or `router@settings_hash` where it has several rows.
+    """One table for each `Data` but logs of single choices (see `logged`).
+
+    `baseline` is a router's name, or `router@settings_hash` where it has several rows.
 
     `aggregate` "iqm" adds interquartile means and ranks by them; every other figure stays a mean.
     Raises RecalBenchError where a table lacks the baseline, or its runs decided on different queries.
     """
     if aggregate not in AGGREGATES:
         raise RecalBenchError(f"there is no aggregate {aggregate}: choose one of {', '.join(AGGREGATES)}")
-    return [_table(group, baseline, aggregate) for group in read_groups(runs)]
+    replayed = [run for run in runs if not run.record.configuration.data.logged]
+    return [_table(group, baseline, aggregate) for group in read_groups(replayed)]
 
 
 def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
@@ -107,8 +110,8 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
         rows.append(_row(group, entry, baseline_name, of_split))
     rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
-    notes = [*_notes(group), *_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
-    return Table(data, tasks, baseline_name, tuple(rows), tuple(notes), aggregate)
+    all_notes = [*notes(group), *_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
+    return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
 
 def _rank(row: Comparison) -> float:
@@ -118,10 +121,11 @@ def _rank(row: Comparison) -> float:
     return -math.inf if value is None else value
 
 
-def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]) -> Comparison:
+def identity(group: Group, entry: Entry, baseline: str) -> Identity:
+    """Which router an entry is."""
     data, records = group.data, [run.record for run in entry.runs]
     configuration = entry.record.configuration
-    return Comparison(
+    return Identity(
         router=entry.router,
         settings=configuration.settings,
         settings_hash=entry.settings_hash,
@@ -136,13 +140,20 @@ def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]
         unknown_costs=data.unknown_costs,
         encoder=entry.record.encoder,
         n_seeds=len(records),
+    )
+
+
+def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]) -> Comparison:
+    records = [run.record for run in entry.runs]
+    return Comparison(
+        **dict(identity(group, entry, baseline)),
         collapse_rate=_collapse_rate(entry),
         per_task=_per_task(group, entry),
         splits={split: figures for split, figures in of_split.items() if split != TEST},
         fit_seconds=_over_seeds([record.fit_seconds for record in records]),
         route_us_per_query=_over_seeds([record.route_us_per_query for record in records]),
         route_us_p95=_over_seeds([record.route_us_p95 for record in records]),
-        command=_command(entry),
+        command=command_of(entry),
         **dict(of_split[TEST]),
     )
 
@@ -169,7 +180,7 @@ def _tasks(task_Q: StrQ) -> list[str]:
     return [str(task) for task in np.unique(task_Q)]
 
 
-def _command(entry: Entry) -> str:
+def command_of(entry: Entry) -> str:
     """What reproduces the row: the runs' commands, with the number of seeds where they left it out."""
     commands = list(dict.fromkeys(run.record.command for run in entry.runs))
     if len(entry.seeds) > 1:
@@ -178,7 +189,8 @@ def _command(entry: Entry) -> str:
     return " && ".join(commands)
 
 
-def _notes(group: Group) -> list[str]:
+def notes(group: Group) -> list[str]:
+    """What a reader of a group's figures should know."""
     notes = list(group.data.notes)
     if group.data.unknown_costs:
         notes.append(
@@ -189,6 +201,7 @@ def _notes(group: Group) -> list[str]:
         notes.append("utility is the score: no outcome has a cost, or every cost on train is 0")
     configurations = [entry.record.configuration for entry in group.entries if not entry.record.reference]
     counts = Counter((each.router, json.dumps(each.settings, sort_keys=True)) for each in configurations)
+    notes += _tuned_notes(configurations)
     if repeated := sorted({router for (router, _), count in counts.items() if count > 1}):
         notes.append(
             f"rows that only a hash tells apart ({', '.join(repeated)}) have the same settings, "
@@ -201,6 +214,20 @@ def _notes(group: Group) -> list[str]:
             "not that of training (--seeds 5 adds it)"
         )
     return notes
+
+
+def _tuned_notes(configurations: Sequence[Configuration]) -> list[str]:
+    """Whose settings were chosen on validation, and in how many trials; nothing where nobody's were."""
+    trials = {each.router: each.tuned for each in configurations if each.tuned}
+    if not trials:
+        return []
+    chosen = [
+        f"{', '.join(sorted(router for router in trials if trials[router] == count))} ({count})"
+        for count in sorted(set(trials.values()))
+    ]
+    plain = sorted({each.router for each in configurations if each.settings and not each.tuned})
+    rest = f"; at their defaults or as given: {', '.join(plain)}" if plain else ""
+    return [f"settings chosen on validation: {'; '.join(chosen)}{rest}"]
 
 
 def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import FloatSQ, StrQ
+from recal_bench.arrays import FloatQ, FloatSQ, StrQ
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import Data, Run, RunRecord
 
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 
 _KEYS = ["split", "task", "query_id"]
 _NUMBERS = ["score", "cost_usd", "router_cost_usd", "utility", "regret"]
+_LOGGED_NUMBERS = [
+    "propensity",
+    "logged_score",
+    "logged_cost_usd",
+    "logged_utility",
+    "expected_logged_utility",
+    "expected_utility",
+]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One router with one set of settings: its runs in the order of their seeds. NaN where a number is unknown.
 
-    Costs are USD per query; `router_cost_SQ` is the router's own. A deterministic router has one run.
+    Costs are USD per query; `router_cost_SQ` is the router's own. A deterministic router has one run. `expected_SQ` is
+    the utility that a model expects of the chosen arm, on a log of single choices alone.
     """
 
     runs: tuple[Run, ...]
@@ -36,6 +45,7 @@ class Entry:
     router_cost_SQ: FloatSQ
     utility_SQ: FloatSQ
     regret_SQ: FloatSQ
+    expected_SQ: FloatSQ | None = None
 
     @property
     def record(self) -> RunRecord:
@@ -59,6 +69,17 @@ class Entry:
         return len(self.runs) == 1 and not self.record.deterministic and not self.record.reference
 
 
+class Logged(NamedTuple):
+    """What a log of single choices holds of each query; `expected_Q` is the utility a model expects of its arm."""
+
+    arm_Q: StrQ
+    propensity_Q: FloatQ
+    score_Q: FloatQ
+    cost_Q: FloatQ
+    utility_Q: FloatQ
+    expected_Q: FloatQ
+
+
 @dataclass(frozen=True)
 class Group:
     """Everything that ran on the same outcomes, over the queries of all evaluated splits (sorted by their keys)."""
@@ -68,6 +89,7 @@ class Group:
     task_Q: StrQ
     query_id_Q: StrQ
     entries: tuple[Entry, ...]
+    logged: Logged | None = None
 
     def find(self, name: str) -> Entry | None:
         """The entry of a router, named by itself or as `router@settings_hash`; None where there is none.
@@ -112,7 +134,7 @@ def _read_group(runs: list[Run]) -> Group:
         chosen = [by_seed[seed] for seed in sorted(by_seed)]
         entries.append(reader.entry(chosen[:1] if chosen[0].record.deterministic else chosen))
     split_Q, task_Q, query_id_Q = (reader.keys[name].to_numpy(dtype=object) for name in _KEYS)
-    return Group(runs[0].record.configuration.data, split_Q, task_Q, query_id_Q, tuple(entries))
+    return Group(runs[0].record.configuration.data, split_Q, task_Q, query_id_Q, tuple(entries), reader.logged)
 
 
 class _Reader:
@@ -123,12 +145,19 @@ class _Reader:
         self._order: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.keys: pd.DataFrame
         self._first: Run
+        self.logged: Logged | None = None
 
     def entry(self, runs: list[Run]) -> Entry:
         frames = [self._read(run) for run in runs]
         numbers = [np.stack([frame[name].to_numpy(dtype=np.float64) for frame in frames]) for name in _NUMBERS]
         arm_SQ = np.stack([frame["arm"].to_numpy(dtype=object) for frame in frames])
-        return Entry(tuple(runs), arm_SQ, *numbers)
+        entry = Entry(tuple(runs), arm_SQ, *numbers)
+        if "propensity" not in frames[0]:
+            return entry
+        propensity, score, cost, utility, expected = (frames[0][name].to_numpy() for name in _LOGGED_NUMBERS[:-1])
+        self.logged = Logged(frames[0]["logged_arm"].to_numpy(dtype=object), propensity, score, cost, utility, expected)
+        expected_SQ = np.stack([frame[_LOGGED_NUMBERS[-1]].to_numpy() for frame in frames])
+        return replace(entry, expected_SQ=expected_SQ)
 
     def _read(self, run: Run) -> pd.DataFrame:
         frame = decisions_of(run)
@@ -160,12 +189,15 @@ def decisions_of(run: Run) -> pd.DataFrame:
         frame = run.decisions()
     except (OSError, ValueError) as error:
         raise RecalBenchError(f"{run.folder} has no readable decisions.parquet: run it again with --fresh") from error
-    absent = [name for name in [*_KEYS, "arm", *_NUMBERS] if name not in frame]
+    logged = run.record.configuration.data.logged
+    text_names = [*_KEYS, "arm", *(["logged_arm"] if logged else [])]
+    number_names = [*_NUMBERS, *(_LOGGED_NUMBERS if logged else [])]
+    absent = [name for name in [*text_names, *number_names] if name not in frame]
     if absent:
         raise RecalBenchError(
             f"{run.folder}/decisions.parquet lacks the columns {', '.join(absent)}: run it again with --fresh"
         )
-    texts = {name: frame[name].astype(str) for name in [*_KEYS, "arm"]}
-    numbers = {name: pd.to_numeric(frame[name]).astype(np.float64) for name in _NUMBERS}
+    texts = {name: frame[name].astype(str) for name in text_names}
+    numbers = {name: pd.to_numeric(frame[name]).astype(np.float64) for name in number_names}
     checked: pd.DataFrame = pd.DataFrame({**texts, **numbers}).reset_index(drop=True)
     return checked

@@ -10,11 +10,13 @@ from typing import Any
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import Run
+from recal_bench.reporting import logged_text
 from recal_bench.reporting.columns import LATENCY
-from recal_bench.reporting.compare import BASELINE, Table, tables
+from recal_bench.reporting.compare import BASELINE, Comparison, Identity, Table, tables
 from recal_bench.reporting.entries import same_data
 from recal_bench.reporting.frontier_plot import frontiers
 from recal_bench.reporting.learning import as_table, draw, learning
+from recal_bench.reporting.logged import LoggedRow, LoggedTable, logged_tables
 from recal_bench.reporting.logs import has_log
 from recal_bench.reporting.plots import cost_quality
 from recal_bench.reporting.stability import stability
@@ -43,14 +45,15 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     pictures, but not the same timings (CSV, JSON). Raises RecalBenchError where a row that every leaderboard needs is
     missing, with the command that adds it.
     """
-    groups = same_data(runs)
+    replayed = [run for run in runs if not run.record.configuration.data.logged]
+    groups = same_data(replayed)
     for group in groups:
         _require_rows(group)
     if out.exists() and not out.is_dir():
         raise RecalBenchError(f"{out} is a file: --out takes a folder")
     out.mkdir(parents=True, exist_ok=True)
-    made = tables(runs, baseline)
-    reports = stability(runs) if any(map(has_log, runs)) else []
+    made, estimated = tables(replayed, baseline), logged_tables(runs, baseline)
+    reports = stability(replayed) if any(map(has_log, replayed)) else []
     stability_paths, curves = write_stability(reports, out, command)
     sections, pictures = [], list[Path]()
     for index, slug in enumerate(slugs([table.data for table in made])):
@@ -70,11 +73,21 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
         drawn = draw(found, out / f"learning-{index + 1}")
         pictures += drawn
         sections.append(f"{as_table(found, markdown=True)}\n\n![Learning curves]({drawn[0].name})")
+    logs = [group for group in same_data(runs) if group[0].record.configuration.data.logged]
+    for log_table, group in zip(estimated, logs, strict=True):
+        parts = [logged_text.render(log_table, markdown=True), _commands(log_table), _provenance(log_table, group)]
+        sections.append("\n\n".join(parts))
     head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
+    rows: list[Identity] = [row for table in made for row in table.rows]
+    rows += [row for table in estimated for row in table.rows]
     texts = {
         "README.md": "\n\n".join([head, *sections]),
-        "leaderboard.csv": as_csv([row for table in made for row in table.rows]),
-        "leaderboard.json": json.dumps(_as_json(made, groups, command), indent=1, allow_nan=False),
+        "leaderboard.csv": as_csv(
+            [*(row for table in made for row in table.rows), *(row for table in estimated for row in table.rows)]
+        ),
+        "leaderboard.json": json.dumps(
+            _as_json([*made, *estimated], [*groups, *logs], command), indent=1, allow_nan=False
+        ),
     }
     for name, text in texts.items():
         (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -103,11 +116,12 @@ def _simulated(table: Table) -> str:
     return " (simulated)" if table.data.simulated else ""
 
 
-def _commands(table: Table) -> str:
+def _commands(table: Table | LoggedTable) -> str:
     lines = ["Commands:", ""]
-    for row, name in zip(table.rows, labels(table.rows), strict=True):
+    rows: Sequence[Comparison | LoggedRow] = table.rows
+    for row, name in zip(rows, labels(rows), strict=True):
         tuned = f" (tuned on validation: {row.tuned})" if row.tuned else ""
-        lines.append(f"- {name}{tuned}: `{row.command}`")
+        lines += [f"- {name}{tuned}: `{row.command}`"] if row.command else []
     return "\n".join(lines)
 
 
@@ -128,7 +142,7 @@ def _facts(group: Sequence[Run]) -> dict[str, list[str]]:
     }
 
 
-def _provenance(table: Table, group: Sequence[Run]) -> str:
+def _provenance(table: Table | LoggedTable, group: Sequence[Run]) -> str:
     data, facts = table.data, _facts(group)
     queries = ", ".join(f"{split} {count:,}" for split, count in sorted(data.n_queries.items()))
     cost_ref = "none" if data.cost_ref is None else f"{data.cost_ref:.6g} USD"
@@ -144,7 +158,7 @@ def _provenance(table: Table, group: Sequence[Run]) -> str:
     return "\n".join(["Made with:", "", *lines])
 
 
-def _as_json(made: Sequence[Table], groups: Sequence[Sequence[Run]], command: str) -> dict[str, Any]:
+def _as_json(made: Sequence[Table | LoggedTable], groups: Sequence[Sequence[Run]], command: str) -> dict[str, Any]:
     return {
         "command": command,
         "tables": [

@@ -92,7 +92,7 @@ def per_task_table(run: Run) -> str:
                 split,
                 task,
                 f"{len(part):,}",
-                f"{100 * part['score'].mean():.2f}",
+                _number(100 * part["score"].mean(skipna=False), ".2f"),
                 _number(part["utility"].mean(skipna=False), ".4f"),
                 _number(1000 * part["cost_usd"].mean(skipna=False), "#.4g"),
                 f"{arm} ({100 * counts.max() / len(part):.0f}%)",

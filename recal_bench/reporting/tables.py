@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.reporting.columns import ACCURACY, IQM, OTHERS, UNKNOWN, UTILITY, number
-from recal_bench.reporting.compare import Comparison, Table
+from recal_bench.reporting.compare import Identity, Table
 from recal_bench.reporting.figures import Difference
 
 WIDTH = 120
@@ -23,12 +23,14 @@ _LABEL_WIDTH = 26
 
 def render_all(tables: Sequence[Table], format: str) -> str:
     """All tables in one format. CSV and JSON are one list of rows; a row names its outcomes."""
-    rows = [row for table in tables for row in table.rows]
-    if format == "json":
-        return json.dumps([as_json(row) for row in rows], indent=1, allow_nan=False)
-    if format == "csv":
-        return as_csv(rows)
+    if format in ("csv", "json"):
+        return render_rows([row for table in tables for row in table.rows], format)
     return "\n\n".join(render(table, format) for table in tables)
+
+
+def render_rows(rows: Sequence[Identity], format: str) -> str:
+    """Rows of any tables as CSV or JSON."""
+    return as_csv(rows) if format == "csv" else json.dumps([as_json(row) for row in rows], indent=1, allow_nan=False)
 
 
 def render(table: Table, format: str = "table") -> str:
@@ -68,7 +70,7 @@ def title(table: Table, markdown: bool = False) -> str:
     return ", ".join(parts)
 
 
-def labels(rows: Sequence[Comparison]) -> list[str]:
+def labels(rows: Sequence[Identity]) -> list[str]:
     """A short name for every row: the router, and where it has several rows the settings in which they differ.
 
     Of a setting's dotted name the last part, where no other setting ends in it.
@@ -164,23 +166,25 @@ def per_task_table(table: Table, markdown: bool = False) -> str:
     )
 
 
-def as_json(row: Comparison) -> dict[str, Any]:
+def as_json(row: Identity) -> dict[str, Any]:
     """A row as plain JSON values; what is unknown, or no finite number, is null."""
     values: dict[str, Any] = json.loads(row.model_dump_json())
     return values
 
 
-def as_csv(rows: Sequence[Comparison]) -> str:
+def as_csv(rows: Sequence[Identity]) -> str:
     """All rows under one header. Nested figures have dotted names; what is unknown or does not apply is empty."""
     flat = [_flatten(as_json(row)) for row in rows]
     names = list(dict.fromkeys(name for line in flat for name in line))
+    # A figure that one row has in parts and another not at all has its parts' columns alone.
+    names = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
     # Tasks that only a later table has would otherwise stand behind everything else.
     groups: dict[str, int] = {}
     for name in names:
         groups.setdefault(name.split(".")[0], len(groups))
     names.sort(key=lambda name: groups[name.split(".")[0]])
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue().rstrip("\n")

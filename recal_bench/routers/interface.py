@@ -108,7 +108,8 @@ class Decisions(NamedTuple):
 class Calls:
     """The arms on offer while routing: which of them may be called, what they answer, and the meter.
 
-    `called_QA` are the arms that were asked; each is paid for, and so is the chosen arm, once.
+    `called_QA` are the arms that were asked; each is paid for, and so is the chosen arm, once. `adviser` answers a
+    message to one of the pool's models, on the embedded pool only.
     """
 
     arms: tuple[Arm, ...]
@@ -116,6 +117,7 @@ class Calls:
     available_QA: BoolQA
     mean_cost_A: FloatA
     replies: Callable[[int, int], Reply] | None = None
+    adviser: Callable[[str, str], Reply] | None = None
     router_cost_Q: FloatQ = field(init=False)
     called_QA: BoolQA = field(init=False)
 
@@ -133,6 +135,17 @@ class Calls:
             )
         self.called_QA[row, arm] = True
         return self.replies(row, arm)
+
+    def advise(self, row: int, model: str, message: str) -> Reply:
+        """What a model says to a message about a query; it is billed as the router's own cost of that query.
+
+        Raises RecalBenchError where there is nothing to answer: elsewhere than on the embedded pool.
+        """
+        if self.adviser is None:
+            raise RecalBenchError("this router asks a model for advice, and only the embedded pool has some to answer")
+        reply = self.adviser(model, message)
+        self.bill(row, reply.cost)
+        return reply
 
     def paid_QA(self, decisions: Decisions) -> BoolQA:
         """The arms that are paid for: those asked, and the chosen one."""
@@ -175,7 +188,8 @@ class Router(Protocol):
     a method `adapt(arms, few)` that is called after `fit` with arms that train did not hold and their outcomes on a few
     train queries (a `Train`), after which the router decides among its arms and then these, in that order; and
     these attributes, where they are true: `sweeps` (`route` heeds `calls.objective.alpha`, whatever alpha it was fitted
-    at), `partial_feedback` (it learns from the outcome of one arm a query, see `Feedback`), `reads_responses` (it is
+    at), `partial_feedback` (it learns from the outcome of one arm a query, see `Feedback`), `compares_arms` (it learns
+    nothing where no query has the outcomes of two arms: refused on a log of single choices), `reads_responses` (it is
     shown `outcomes.response_QA`, and what `calls.ask` answers has its text).
     """
 

@@ -1,5 +1,6 @@
 """The embedded pool: a seeded, fictional world, six simulated models in it, and their outcomes."""
 
+from recal_bench.simulation.advice import simulated_adviser
 from recal_bench.simulation.embedded import (
     embedded_frame,
     embedded_outcomes,
@@ -21,4 +22,5 @@ __all__ = [
     "embedded_questions",
     "embedded_responses",
     "questions_by_prompt",
+    "simulated_adviser",
 ]

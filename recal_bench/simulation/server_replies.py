@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from recal_bench.errors import near_miss
 from recal_bench.outcomes import Arm
+from recal_bench.simulation.advice import advise, asked_about
 from recal_bench.simulation.embedded import embedded_questions
 from recal_bench.simulation.models import ARMS, MODELS
 from recal_bench.simulation.pool import Pool
@@ -32,13 +33,17 @@ class Refused(Exception):  # noqa: N818
 
 
 class Order(NamedTuple):
-    """A request that can be answered: row of the question, index of the arm, and what of the reply is wanted."""
+    """A request that can be answered: row of the question, index of the arm, and what of the reply is wanted.
+
+    `advice`: the whole message, where it asks for advice on the question. It is the arm's model that gives it.
+    """
 
     row: int
     arm: int
     limit: int | None
     stream: bool
     include_usage: bool
+    advice: str | None = None
 
     @property
     def model(self) -> str:
@@ -63,6 +68,7 @@ class Replies:
     """All replies of a world. Drawn once; a text is written when it is asked for."""
 
     def __init__(self, world_seed: int) -> None:
+        self._world_seed = world_seed
         self._questions = embedded_questions(world_seed)
         self._row_of = {question.prompt: row for row, question in enumerate(self._questions)}
         self._drawn = Pool(world_seed).answer_all(self._questions)
@@ -82,26 +88,33 @@ class Replies:
             known = f"{near_miss(model, MODELS)}: there are {', '.join(MODELS)}"
             raise Refused(404, "model_not_found", f"there is no model {model[:80]!r}{known}")
         _check_rest(asked)
-        instruction, _, prompt = _content(asked.get("messages")).partition("\n\n")
-        strategy, row = _STRATEGY_OF.get(instruction), self._row_of.get(prompt)
+        content = _content(asked.get("messages"))
+        instruction, _, prompt = content.partition("\n\n")
+        strategy, advice = _STRATEGY_OF.get(instruction), None
+        if strategy is None and (about := asked_about(content)) is not None:
+            strategy, advice, prompt = "direct", content, about
+        row = self._row_of.get(prompt)
         if strategy is None or row is None:
             what = "instruction" if strategy is None else "question"
             raise _bad(
                 f"this {what} is not known: the simulated models answer the questions of the embedded pool only, under "
                 f"its four strategies ({', '.join(STRATEGIES)}); a message is the strategy's instruction, a blank line "
-                "and the question",
+                "and the question, or asks for advice on one",
                 f"unknown_{what}",
             )
         limits = [asked[name] for name in _LIMITS if asked.get(name) is not None]
         include_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         stream = bool(asked.get("stream"))
-        return Order(row, _ARM_INDEX[Arm(model, strategy)], min(limits, default=None), stream, include_usage)
+        return Order(row, _ARM_INDEX[Arm(model, strategy)], min(limits, default=None), stream, include_usage, advice)
 
     def reply(self, order: Order) -> Said:
         row, arm, limit = order.row, order.arm, order.limit
-        text = self._drawn.text(self._questions[row], row, arm)
-        tokens = int(self._drawn.completion_tokens_QA[row, arm])
-        prompt_tokens = int(self._drawn.prompt_tokens_QA[row, arm])
+        if order.advice is not None:
+            text, prompt_tokens, tokens = advise(self._world_seed, order.model, order.advice)
+        else:
+            text = self._drawn.text(self._questions[row], row, arm)
+            tokens = int(self._drawn.completion_tokens_QA[row, arm])
+            prompt_tokens = int(self._drawn.prompt_tokens_QA[row, arm])
         if limit is not None and limit < tokens:
             return Said("".join(_words(text)[:limit]), "length", prompt_tokens, limit)
         return Said(text, "stop", prompt_tokens, tokens)

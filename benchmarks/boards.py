@@ -1,0 +1,102 @@
+"""Makes a leaderboard anew: tunes every router on validation, runs it with five seeds, writes the tables.
+
+    python benchmarks/boards.py routerdc             # one of BOARDS, or several: tuned, into leaderboards/
+    python benchmarks/boards.py --untuned runs/plain # all of them, every router at its defaults, into that folder
+
+It only calls `recal-bench tune`, `run` and `leaderboard`, each command printed before it is run, with the routers
+dealt out to two processes. What was run before with the same code is found again; what is in tuned.json is not tuned
+again. All but `embedded` need the folder of the logs in the environment variable RECAL_BENCH_DATA.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BOARDS = {
+    "embedded": None,
+    "routerdc": "routerdc_7llm.parquet",
+    "llmrouter14": "llmrouter_default14.parquet",
+    "nq500": "routerr1_pool_nq500.parquet",
+    "bamboogle": "bamboogle_model_x_strategy.parquet",
+}
+SEEDS, TRIALS, PROCESSES = 5, 10, 2
+# The slowest first, so that the two processes end together.
+ROUTERS = (
+    *("recal", "recal-plain", "grpo", "dr-grpo", "routerdc", "graphrouter", "mlp", "irt", "routellm-mf", "embedllm"),
+    *("rtr", "gradient-boosting", "linucb", "thompson", "pilot", "uniroute", "avengers", "carrot", "hybrid-llm", "svm"),
+    *("logistic", "knn", "ridge", "routellm-bt", "elo", "borda"),
+)
+# These read what the arms answered, or need what only the embedded pool has.
+READ_ANSWERS = ("frugal-gpt", "automix", "cascade-routing")
+ONLY_ON = {"embedded": (*READ_ANSWERS, "prompt-llm", "dearest"), "nq500": (*READ_ANSWERS, "dearest")}
+ONLY_ON["bamboogle"] = READ_ANSWERS
+
+
+def outcomes_of(board: str) -> list[str]:
+    file = BOARDS[board]
+    if file is None:
+        return []
+    folder = os.environ.get("RECAL_BENCH_DATA")
+    if not folder:
+        sys.exit(f"board {board} needs {file}: name its folder in the environment variable RECAL_BENCH_DATA")
+    return ["--outcomes", str(Path(folder) / file)]
+
+
+def side_by_side(commands: list[list[str]]) -> None:
+    """Run `recal-bench` commands at once; stop where one fails."""
+    running = []
+    for words in commands:
+        print(shlex.join(["recal-bench", *words]), flush=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        program = [sys.executable, "-m", "recal_bench.cli", *words]
+        running.append(subprocess.Popen(program, stdout=subprocess.DEVNULL, env=environment))
+    codes = [process.wait() for process in running]
+    if any(codes):
+        sys.exit("a command failed, see above")
+
+
+def dealt(command: str, routers: list[str], words: list[str]) -> list[list[str]]:
+    """The routers dealt out to the processes."""
+    hands = [routers[number::PROCESSES] for number in range(PROCESSES)]
+    return [[command, *(part for name in hand for part in ("--router", name)), *words] for hand in hands if hand]
+
+
+def make(board: str, tuned: bool, runs: Path, out: Path) -> None:
+    routers, data = [*ROUTERS, *ONLY_ON.get(board, ())], outcomes_of(board)
+    words = [*data, "--seeds", str(SEEDS), "--runs", str(runs)]
+    if tuned:
+        file = out / "tuned.json"
+        there = {each["router"] for each in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else set()
+        untuned = [name for name in routers if name not in there]
+        side_by_side(dealt("tune", untuned, [*data, "--trials", str(TRIALS), "--out", str(file)]))
+        words += ["--tuned", str(file)]
+    side_by_side(dealt("run", routers, words))
+    side_by_side([["leaderboard", str(runs), "--out", str(out)]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "boards", nargs="*", metavar="BOARD", help=f"any of {', '.join(BOARDS)}; all where none is named"
+    )
+    parser.add_argument("--untuned", type=Path, metavar="FOLDER", help="every router at its defaults, into this folder")
+    asked = parser.parse_args()
+    for board in asked.boards or BOARDS:
+        if board not in BOARDS:
+            sys.exit(f"there is no board {board}: it is one of {', '.join(BOARDS)}")
+    for board in asked.boards or BOARDS:
+        begin = time.monotonic()
+        if asked.untuned:
+            make(board, False, asked.untuned / board / "runs", asked.untuned / board)
+        else:
+            make(board, True, Path("runs") / board, Path("leaderboards") / board)
+        print(f"{board}: {time.monotonic() - begin:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""All that a folder of runs tells: tables of what was replayed, and of what a log lets one estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recal_bench.records import Run
+from recal_bench.reporting import logged_text
+from recal_bench.reporting.compare import BASELINE, Identity, tables
+from recal_bench.reporting.learning import as_table, learning
+from recal_bench.reporting.logged import logged_tables
+from recal_bench.reporting.tables import render, render_rows
+
+
+def report(runs: Sequence[Run], format: str, baseline: str = BASELINE, aggregate: str = "mean") -> str:
+    """All tables in one of `tables.FORMATS`. CSV and JSON are one list of rows; a row names its outcomes."""
+    made, logged = tables(runs, baseline, aggregate), logged_tables(runs, baseline)
+    if format in ("csv", "json"):
+        rows: list[Identity] = [row for table in made for row in table.rows]
+        return render_rows([*rows, *(row for table in logged for row in table.rows)], format)
+    texts = [render(table, format) for table in made]
+    return "\n\n".join([*texts, *(logged_text.render(table, format == "markdown") for table in logged)])
+
+
+def overview(runs: Sequence[Run]) -> str:
+    """The tables for the terminal; curves instead, where the runs differ in how much of train they learnt from."""
+    curves = learning(tables(runs))
+    return "\n\n".join(map(as_table, curves)) if curves else report(runs, "table")
