@@ -1,7 +1,7 @@
 """The two means of the RouterDC paper for every row of leaderboards/routerdc, in points of accuracy.
 
-In-distribution: MMLU, GSM8K, CMMLU, ARC-C and HumanEval (the log's test split has ARC-E besides). Out-of-distribution:
-In-distribution: MMLU, GSM8K, CMMLU, ARC-C and HumanEval (the test split has ARC-E besides). Out-of-distribution:
+In-distribution: MMLU, GSM8K, CMMLU, ARC-C and HumanEval (the test split also has ARC-E). Out-of-distribution: MATH
+prealgebra, MBPP and C-EVAL. Intervals hold the luck of seeds alone (t over the seeds' means).
 
 Run with `python benchmarks/routerdc_means.py runs/routerdc` after `python benchmarks/boards.py routerdc`.
 """
