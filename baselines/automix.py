@@ -31,12 +31,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from recal_bench.answers import FOLDS, Answers, crossed
+from recal_bench.answers import Answers, crossed, folds_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.objective import mean_over_observed
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regression on answers, in queries."""
@@ -80,10 +80,10 @@ class AutoMix:
         train = in_fixed_order(train)
         outcomes, prompts, utility_QA = train.outcomes, train.queries.prompt, train.utility_QA
         self.text_encoder = fit_encoder(self.encoder, prompts)
-        fold_Q = np.unique(np.array(prompts, dtype=object), return_inverse=True)[1] % FOLDS
+        fold_Q = folds_of(prompts)
         typical_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
         excess_QA = outcomes.score_QA - typical_A
-        level_QA, weight_EA = crossed(self._inputs(train.queries), excess_QA, fold_Q, self.penalty)
+        level_QA, weight_EA = crossed(linear_inputs(self.text_encoder, train.queries), excess_QA, fold_Q, self.penalty)
         answers, everywhere = Answers(level_QA), np.arange(len(prompts))
         same_model_AA = np.array([[one.model == other.model for other in outcomes.arms] for one in outcomes.arms])
         for (row, arm), text in np.ndenumerate(outcomes.response_QA):
@@ -174,7 +174,7 @@ class AutoMix:
         small, large, *opinion = self.arms.tolist()
         offered_QA = calls.available_QA
         rows = np.flatnonzero(offered_QA[:, small] & offered_QA[:, large])
-        answers = Answers(self._inputs(queries) @ self.weight_EM)
+        answers = Answers(linear_inputs(self.text_encoder, queries) @ self.weight_EM)
         for row in rows.tolist():
             answers.add(row, 0, calls.ask(row, small).text, beside=())
             for arm in opinion:
@@ -186,11 +186,6 @@ class AutoMix:
         level_R = np.searchsorted(self.edges, self.typical + answers.level_QA[rows, 0] + change_R, "right")
         value_QA[rows, np.where(self.calls_large_L[level_R], large, small)] = self.utility_A.max() + 1
         return calls.choose(value_QA)
-
-    def _inputs(self, queries: Queries) -> np.ndarray:
-        """The encoding, and a column of ones."""
-        encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)

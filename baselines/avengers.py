@@ -14,7 +14,6 @@ tie share a rank, an arm's mean over everything counts for one query in each clu
 decides), and fewer clusters where train is small, one for every twenty prompts.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -22,6 +21,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from recal_bench.clusters import centres_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.targets import PRIOR_COUNT, in_fixed_order, typical_values
@@ -54,7 +54,7 @@ class Avengers:
         train = in_fixed_order(train)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
-        self.centre_KE = centres_of(encoding_QE, self.clusters, context.seed)
+        self.centre_KE = centres_of(encoding_QE, self.clusters, PROMPTS_A_CLUSTER, context.seed)
         utility_QA = train.utility_QA
         typical_A = typical_values(utility_QA, train.outcomes, np.min, PRIOR_COUNT)
         in_cluster_KQ = np.arange(len(self.centre_KE))[:, None] == np.argmin(self._distances(encoding_QE), axis=1)
@@ -90,19 +90,3 @@ def ranks(value_KA: np.ndarray) -> np.ndarray:
     """How many arms are better, in each cluster. What differs in the last digits is a tie, and shares a rank."""
     value_KA = np.round(value_KA, 12)
     return (value_KA[:, None, :] > value_KA[:, :, None]).sum(axis=2)
-
-
-def centres_of(encoding_QE: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """The centres of a k-means clustering (k-means++), `[K, E]`."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    distinct = len(np.unique(encoding_QE, axis=0))
-    clusters = max(1, min(clusters, distinct // PROMPTS_A_CLUSTER))
-    # One thread: sums in another order would let the clusters depend on the number of cores.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # where prompts nearly coincide, fewer clusters do
-        fitted = KMeans(clusters, n_init=1, max_iter=1000, random_state=seed).fit(encoding_QE)
-    centre_KE: np.ndarray = fitted.cluster_centers_
-    return centre_KE

@@ -33,10 +33,10 @@ import numpy as np
 from pydantic import Field
 from scipy.special import ndtr
 
-from recal_bench.answers import FOLDS, Answers, crossed
+from recal_bench.answers import Answers, crossed, folds_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, targets_of, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, targets_of, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regressions on answers, in queries."""
@@ -75,18 +75,17 @@ class CascadeRouting:
         train = in_fixed_order(train)
         outcomes, targets, prompts = train.outcomes, targets_of(train), train.queries.prompt
         self.text_encoder = fit_encoder(self.encoder, prompts)
-        fold_Q = np.unique(np.array(prompts, dtype=object), return_inverse=True)[1] % FOLDS
+        fold_Q = folds_of(prompts)
         excess_QC = targets.value_QC - targets.typical_C
-        level_QC, self.weight_EC = crossed(self._inputs(train.queries), excess_QC, fold_Q, self.penalty)
+        input_QE = linear_inputs(self.text_encoder, train.queries)
+        level_QC, self.weight_EC = crossed(input_QE, excess_QC, fold_Q, self.penalty)
         self.typical_C, self.has_cost = targets.typical_C, train.objective.has_cost
         self.pool_K, self.weight_SPK, self.covariance_SCMM = complements(train, self.pool), {}, {}
         depth = min(self.max_depth, len(self.pool_K))
         if outcomes.response_QA is None or depth == 1:
             return
         excess_QK, level_QK = excess_QC[:, self.pool_K], level_QC[:, self.pool_K]
-        answers, everywhere = Answers(level_QK), np.arange(len(prompts))
-        for (row, arm), text in np.ndenumerate(outcomes.response_QA[:, self.pool_K]):
-            answers.add(row, arm, text, beside=range(arm))
+        answers, everywhere = Answers.of_all(level_QK, outcomes.response_QA[:, self.pool_K]), np.arange(len(prompts))
         revised_QK = {(): level_QK.astype(np.float32)}
         for size in range(1, depth + 1):
             weights, covariances = [], []
@@ -103,7 +102,8 @@ class CascadeRouting:
             self.weight_SPK[size], self.covariance_SCMM[size] = np.array(weights), np.array(covariances)
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
-        level_QC, n_arms, pool = self._inputs(queries) @ self.weight_EC, len(calls.arms), len(self.pool_K)
+        level_QC = linear_inputs(self.text_encoder, queries) @ self.weight_EC
+        n_arms, pool = len(calls.arms), len(self.pool_K)
         value_QC = self.typical_C + level_QC
         # A cost predicted below zero would make calls worth while for their own sake.
         cost_QA = np.maximum(value_QC[:, n_arms:], 0.0) if self.has_cost else np.zeros((len(value_QC), n_arms))
@@ -161,11 +161,6 @@ class CascadeRouting:
             next_R = np.where(better_R, arm_RM[rows, np.argmin(price_RM, axis=1)], next_R)
             worth_R = np.where(better_R, worth_RN[rows, best_R], worth_R)
         return next_R
-
-    def _inputs(self, queries: Queries) -> np.ndarray:
-        """The encoding, and a column of ones."""
-        encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)

@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.bradley_terry import strengths
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT
+from recal_bench.targets import PRIOR_COUNT, require_outcomes
 
 TIE = 1e-9
 """Utilities that differ by less are equal: what is left is rounding."""
@@ -43,15 +43,16 @@ class Elo:
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         observed_QA, arms = train.outcomes.observed_QA, len(train.outcomes.arms)
-        if not observed_QA.any():
-            raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+        require_outcomes(train)
         weight_Q = task_weights(train.outcomes.task_Q)
         won_AA = np.zeros((arms, arms))
         for start in range(0, len(weight_Q), CHUNK):
             rows = slice(start, start + CHUNK)
             won_AA += np.tensordot(weight_Q[rows], wins(train.utility_QA[rows], self.weights), axes=1)
         played_an_outcome = 2 * won_AA.sum() / (weight_Q @ observed_QA.sum(axis=1))
-        rating_A = 1_000 + 400 / np.log(10) * strengths(won_AA, drawn=PRIOR_COUNT * played_an_outcome + 1e-9)
+        drawn = PRIOR_COUNT * played_an_outcome + 1e-9
+        (strength_A,) = strengths(won_AA[None], np.array([drawn]))
+        rating_A = 1_000 + 400 / np.log(10) * strength_A
         # Nothing is known of an arm without any outcome on train: it comes last.
         rating_A = np.where(observed_QA.any(axis=0), rating_A, rating_A.min() - 400)
         # What differs in the last digits is a tie, and a tie goes to the cheaper arm.
@@ -82,25 +83,3 @@ def wins(utility_QA: np.ndarray, weights: str) -> np.ndarray:
     diagonal = np.arange(utility_QA.shape[1])
     drawn_QAA[:, diagonal, diagonal] = False
     return (lead_QAA > TIE) + 0.5 * drawn_QAA
-
-
-def strengths(won_AA: np.ndarray, drawn: float) -> np.ndarray:
-    """The maximum of the Bradley-Terry likelihood, in log-odds of a win; with `drawn` matches against the average arm.
-
-    Newton's method, with steps short enough never to overshoot: the logistic loss bends by no more than a factor
-    exp(d) where the strengths' differences change by d (Sun and Tran-Dinh, "Generalized self-concordant functions").
-    """
-    played_AA = won_AA + won_AA.T
-    strength_A = np.zeros(len(won_AA))
-    for _ in range(100):
-        chance_AA = 1 / (1 + np.exp(strength_A[None, :] - strength_A[:, None]))
-        chance_A = 1 / (1 + np.exp(-strength_A))
-        slope_A = (won_AA - played_AA * chance_AA).sum(axis=1) + drawn * (0.5 - chance_A)
-        bend_AA = -played_AA * chance_AA * (1 - chance_AA)
-        np.fill_diagonal(bend_AA, drawn * chance_A * (1 - chance_A) - bend_AA.sum(axis=1))
-        step_A = np.linalg.solve(bend_AA, slope_A)
-        reach = max(np.ptp(step_A), np.abs(step_A).max())
-        strength_A += step_A * np.log1p(reach) / max(reach, 1e-12)
-        if reach < 1e-10:
-            break
-    return strength_A

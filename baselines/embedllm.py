@@ -12,7 +12,6 @@ queries gives 20 to 50: so the rate is 1e-3, small logs are cut into smaller bat
 the least error on validation is kept.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -22,9 +21,9 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
-from recal_bench.outcomes import Arm
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.targets import Targets, in_fixed_order, predictions_of, targets_of
+from recal_bench.training.named import named_vectors
 from recal_bench.training.threads import one_thread
 
 BATCH_OUTCOMES = 2_048
@@ -162,10 +161,3 @@ def outputs(layers: list[Any], encoding_QE: Any) -> list[Any]:
 def log_odds(probability_A: np.ndarray) -> np.ndarray:
     clipped_A = np.clip(probability_A, LEAST_ODDS, 1 - LEAST_ODDS)
     return np.log(clipped_A / (1 - clipped_A))
-
-
-def named_vectors(arms: tuple[Arm, ...], factors: int, seed: int) -> np.ndarray:
-    """A random vector for each arm, from a stream of its own that its name and the seed begin."""
-    digests = [hashlib.sha256(f"{seed} {arm}".encode()).digest() for arm in arms]
-    streams = [np.random.default_rng(int.from_bytes(digest, "big")) for digest in digests]
-    return np.stack([stream.standard_normal(factors, dtype=np.float32) for stream in streams])

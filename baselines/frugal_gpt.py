@@ -28,11 +28,11 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from recal_bench.answers import FOLDS, Answers, crossed
+from recal_bench.answers import Answers, crossed, folds_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regression on answers, in queries."""
@@ -85,13 +85,11 @@ class FrugalGpt:
         train = train._replace(outcomes=train.outcomes.take_arms(by_name_A))
         outcomes, prompts = train.outcomes, train.queries.prompt
         self.text_encoder = fit_encoder(self.encoder, prompts)
-        fold_Q = np.unique(np.array(prompts, dtype=object), return_inverse=True)[1] % FOLDS
+        fold_Q = folds_of(prompts)
         typical_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
         excess_QA = outcomes.score_QA - typical_A
-        level_QA, weight_EA = crossed(self._inputs(train.queries), excess_QA, fold_Q, self.penalty)
-        answers, everywhere = Answers(level_QA), np.arange(len(prompts))
-        for (row, arm), text in np.ndenumerate(outcomes.response_QA):
-            answers.add(row, arm, text, beside=range(arm))
+        level_QA, weight_EA = crossed(linear_inputs(self.text_encoder, train.queries), excess_QA, fold_Q, self.penalty)
+        answers, everywhere = Answers.of_all(level_QA, outcomes.response_QA), np.arange(len(prompts))
 
         def scorer(*asked: int) -> tuple[np.ndarray, np.ndarray]:
             """Scores of the last answer of one or two arms, and the weights that they come from."""
@@ -166,7 +164,7 @@ class FrugalGpt:
         offered_QL = calls.available_QA[:, self.arms]
         if len(self.arms) == 1:
             return calls.choose(value_QA)
-        answers = Answers(self._inputs(queries) @ self.weight_EL)
+        answers = Answers(linear_inputs(self.text_encoder, queries) @ self.weight_EL)
         taken_Q = len(self.arms) - 1 - np.argmax(offered_QL[:, ::-1], axis=1)
         for place, arm in enumerate(self.arms[:-1]):
             rows = np.flatnonzero(offered_QL[:, place] & (place < taken_Q))
@@ -180,11 +178,6 @@ class FrugalGpt:
         rows = np.flatnonzero(offered_QL.any(axis=1))
         value_QA[rows, self.arms[taken_Q[rows]]] = self.utility_A.max() + 1
         return calls.choose(value_QA)
-
-    def _inputs(self, queries: Queries) -> np.ndarray:
-        """The encoding, and a column of ones."""
-        encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)

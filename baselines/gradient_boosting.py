@@ -87,7 +87,8 @@ class GradientBoosting:
     def predict(self, queries: Queries) -> Predictions:
         input_QF = self._inputs(queries)
         nothing = np.zeros(len(input_QF))
-        excess = [nothing if each is None else each.predict(input_QF) for each in self.ensembles]
+        known = len(input_QF) > 0  # an ensemble refuses to predict nothing
+        excess = [each.predict(input_QF) if each and known else nothing for each in self.ensembles]
         return self._predictions(np.stack(excess, axis=1))
 
     def _predictions(self, excess_QC: np.ndarray) -> Predictions:

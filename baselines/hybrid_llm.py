@@ -34,7 +34,7 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.objective import mean_over_observed
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, typical_values
 
 FOLDS = 5
 
@@ -74,7 +74,7 @@ class HybridLlm:
         both_Q = ~np.isnan(gap_Q)
         relaxed = relaxation(gap_Q[both_Q]) if self.label == "transformed" else 0.0
         label_Q = (gap_Q[both_Q] >= -relaxed - 1e-12).astype(np.float64)
-        input_QE = self._inputs(train.queries)[both_Q]
+        input_QE = linear_inputs(self.text_encoder, train.queries)[both_Q]
         self.weight_E = self._classifier(input_QE, label_Q)
         fold_Q = np.arange(len(label_Q)) % FOLDS
         logit_Q = np.zeros(len(label_Q))
@@ -123,7 +123,7 @@ class HybridLlm:
         return np.asarray(minimize(loss_and_gradient, np.zeros(input_QE.shape[1]), jac=True, method="L-BFGS-B").x)
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
-        asks_small_Q = self._inputs(queries) @ self.weight_E >= self.threshold
+        asks_small_Q = linear_inputs(self.text_encoder, queries) @ self.weight_E >= self.threshold
         value_QA = np.tile(self.utility_A, (len(asks_small_Q), 1))
         # First the chosen arm, then the other one of the pair, then all others by their mean utility. Where no outcome
         # differs from another, nothing is at stake, and all arms tie.
@@ -131,11 +131,6 @@ class HybridLlm:
         value_QA[:, [*self.arms]] = self.utility_A.max() + self.stake
         value_QA[np.arange(len(chosen_Q)), chosen_Q] += self.stake
         return calls.choose(value_QA)
-
-    def _inputs(self, queries: Queries) -> np.ndarray:
-        """The encoding, and a column of ones."""
-        encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import in_fixed_order
+from recal_bench.targets import in_fixed_order, linear_inputs, require_outcomes
 
 
 @router("logistic")
@@ -40,13 +40,15 @@ class Logistic:
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         from scipy.optimize import minimize
 
+        require_outcomes(train)
         train = in_fixed_order(train)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         observed_QA, share_QA = shares(train.utility_QA)
         used_Q = share_QA.sum(axis=1) > 0
-        input_QE = self._inputs(train.queries)[used_Q]
+        input_QE = linear_inputs(self.text_encoder, train.queries)[used_Q]
         observed_QA, share_QA = observed_QA[used_Q], share_QA[used_Q] / max(share_QA.sum(), 1e-12)
         total_Q = share_QA.sum(axis=1)
+        # On the constant too: few outcomes move an arm's level little.
         penalty = self.penalty / max(used_Q.sum(), 1)
         shape = input_QE.shape[1], share_QA.shape[1]
 
@@ -68,14 +70,9 @@ class Logistic:
         self.seen_A = ~np.isnan(train.utility_QA).all(axis=0)
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
-        logit_QA = self._inputs(queries) @ self.weight_EA
+        logit_QA = linear_inputs(self.text_encoder, queries) @ self.weight_EA
         # Nothing is known of an arm without any outcome on train: it comes last.
         return calls.choose(np.where(self.seen_A, logit_QA, logit_QA.min(initial=0.0) - 1.0))
-
-    def _inputs(self, queries: Queries) -> np.ndarray:
-        """The encoding, and a column of ones. The ones are penalised too: few outcomes move an arm's level little."""
-        encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)

@@ -27,17 +27,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from recal_bench.bandits import NOTHING, Asking, Regressions, Space, Summary, with_another
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import in_fixed_order, predictions_of
+from recal_bench.targets import in_fixed_order
 
 PROJECTION_PENALTY, ARM_PENALTY = 100.0, 10.0
 """Of the two regressions behind the prior, in queries: on the whole encoding, and within its projection."""
-LOG_LINES = 20
-"""Lines of the training log: each sums up what was asked since the one before."""
-NOTHING = 1e-9
-"""Values that differ by less are rounding: they tie."""
 
 
 class Beliefs:
@@ -53,8 +49,7 @@ class Beliefs:
         return (gain_AF * self.moment_AFV[:, :, 0]).sum(axis=1), np.sqrt((gain_AF * input_F).sum(axis=1))
 
     def learn(self, arm: int, input_F: np.ndarray, excess_V: np.ndarray) -> None:
-        gain_F = self.inverse_AFF[arm] @ input_F
-        self.inverse_AFF[arm] -= np.outer(gain_F, gain_F) / (1.0 + gain_F @ input_F)
+        self.inverse_AFF[arm] = with_another(self.inverse_AFF[arm], input_F)
         self.moment_AFV[arm] += np.outer(input_F, excess_V)
 
     @property
@@ -71,10 +66,6 @@ def regress(input_NF: np.ndarray, arm_N: np.ndarray, excess_NV: np.ndarray, n_ar
         gram_FF = own_NF.T @ own_NF + penalty * np.eye(own_NF.shape[1])
         weight_AFV[arm] = np.linalg.solve(gram_FF, own_NF.T @ excess_NV[arm_N == arm])
     return weight_AFV
-
-
-def with_constant(encoding_QE: np.ndarray) -> np.ndarray:
-    return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
 
 @router("pilot")
@@ -100,90 +91,47 @@ class Pilot:
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         train = in_fixed_order(train)
-        feedback, arms, cost_ref = train.feedback, train.outcomes.arms, train.objective.cost_ref
-        assert feedback is not None
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt).astype(np.float64)
-        # In the order of their names, so that no draw depends on how the arms are listed.
-        order_A = np.array(sorted(range(len(arms)), key=lambda arm: str(arms[arm])))
-        available_QA = feedback.available_QA[:, order_A]
         rng = np.random.default_rng(context.seed)
-        rows = [int(row) for row in rng.permutation(len(encoding_QE)) if available_QA[row].any()]
-        if not rows:
-            raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
-
-        def ask(row: int, arm: int) -> np.ndarray:
-            outcome = feedback.ask(row, int(order_A[arm]))
-            value_V = np.array([outcome.utility, outcome.score, outcome.cost / (cost_ref or 1.0)])
-            return value_V if cost_ref else value_V[:2]
-
-        n_prior = max(1, round(self.prior_share * len(rows)))
-        first, rest = rows[:n_prior], rows[n_prior:]
-        arm_N = np.array([rng.choice(np.flatnonzero(available_QA[row])) for row in first])
-        value_NV = np.array([ask(row, arm) for row, arm in zip(first, arm_N, strict=True)])
+        asking = Asking(train, rng)
+        n_prior = max(1, round(self.prior_share * len(asking.rows)))
+        first, rest = asking.rows[:n_prior], asking.rows[n_prior:]
+        arm_N = np.array([rng.choice(np.flatnonzero(asking.available_QA[row])) for row in first])
+        value_NV = np.array([asking.ask(row, arm) for row, arm in zip(first, arm_N, strict=True)])
         mean_V, spread = value_NV.mean(axis=0), float(value_NV[:, 0].std())
         spread = spread if spread > NOTHING else 1.0
         context.log({"step": n_prior, "train_utility": float(mean_V[0]), "explored": 1.0})
-        self._fit_space(encoding_QE, first, arm_N, value_NV[:, :1] - mean_V[:1], len(arms))
-        input_QF = with_constant((encoding_QE - self.centre_E) @ self.projection_EP)
-        prior_AFV = regress(input_QF[first], arm_N, value_NV - mean_V, len(arms), ARM_PENALTY)
-        beliefs, seen_A = Beliefs(prior_AFV, self.prior_weight), np.isin(np.arange(len(arms)), arm_N)
-
-        asked = []
-        for step, row in enumerate(rest, start=1):
+        space = self._space(encoding_QE, first, arm_N, value_NV[:, :1] - mean_V[:1], asking.n_arms)
+        input_QF = space.inputs(encoding_QE)
+        prior_AFV = regress(input_QF[first], arm_N, value_NV - mean_V, asking.n_arms, ARM_PENALTY)
+        beliefs, summary = Beliefs(prior_AFV, self.prior_weight), Summary(context.log, len(rest), before=n_prior)
+        for row in rest:
             expected_A, width_A = beliefs.of(input_QF[row])
-            bound_A = expected_A + self.exploration * spread * width_A
-            highest = bound_A[available_QA[row]].max()
-            arm = int(rng.choice(np.flatnonzero(available_QA[row] & (bound_A >= highest - NOTHING))))
-            value_V = ask(row, arm)
+            arm = asking.highest(row, expected_A + self.exploration * spread * width_A)
+            value_V = asking.ask(row, arm)
             beliefs.learn(arm, input_QF[row], value_V - mean_V)
-            seen_A[arm] = True
-            asked.append((value_V[0], expected_A[arm] < expected_A[available_QA[row]].max() - NOTHING))
-            if step * LOG_LINES // len(rest) > (step - 1) * LOG_LINES // len(rest):
-                utility, explored = np.mean(asked, axis=0).tolist()
-                context.log({"step": n_prior + step, "train_utility": utility, "explored": explored})
-                asked = []
-        back_A = np.argsort(order_A)
-        self.weight_AFV, self.seen_A, self.mean_V = beliefs.weight_AFV[back_A, :, 1:], seen_A[back_A], mean_V[1:]
-        self.cost_ref = np.nan if cost_ref is None else cost_ref
+            best = expected_A[asking.available_QA[row]].max()
+            summary.add(value_V[0], explored=expected_A[arm] < best - NOTHING)
+        self.learnt = asking.learnt(space, beliefs.weight_AFV, mean_V)
 
-    def _fit_space(
+    def _space(
         self, encoding_QE: np.ndarray, rows: list[int], arm_N: np.ndarray, excess_NV: np.ndarray, n_arms: int
-    ) -> None:
-        """The directions of the encoding along which arms differ, brought to one scale together."""
-        self.centre_E = encoding_QE.mean(axis=0)
-        centred_QE = encoding_QE - self.centre_E
-        weight_AFV = regress(with_constant(centred_QE[rows]), arm_N, excess_NV, n_arms, PROJECTION_PENALTY)
+    ) -> Space:
+        """The directions of the encoding along which arms differ."""
+        centred_NE = encoding_QE[rows] - encoding_QE.mean(axis=0)
+        input_NE = np.hstack([centred_NE, np.ones((len(rows), 1))])
+        weight_AFV = regress(input_NE, arm_N, excess_NV, n_arms, PROJECTION_PENALTY)
         direction_KE = np.linalg.svd(weight_AFV[:, :-1, 0], full_matrices=False)[2]
-        projection_EP = direction_KE[: self.dimensions].T
-        size = np.sqrt(((centred_QE @ projection_EP) ** 2).sum(axis=1).mean())
-        self.projection_EP = projection_EP / (size if size > NOTHING else 1.0)
+        return Space.along(direction_KE[: self.dimensions].T, encoding_QE)
 
     def predict(self, queries: Queries) -> Predictions:
-        encoding_QE = self.text_encoder.encode(queries.prompt)
-        input_QF = with_constant((encoding_QE - self.centre_E) @ self.projection_EP)
-        value_VQA = np.einsum("qf,afv->vqa", input_QF, self.weight_AFV) + self.mean_V[:, None, None]
-        # Rounded, for what differs in the last digits is a tie, and a tie goes to the cheaper arm.
-        value_VQA = np.round(value_VQA, 10)
-        for value_QA, worst in zip(value_VQA, (np.min, np.max), strict=False):
-            value_QA[:, ~self.seen_A] = worst(value_QA[:, self.seen_A], axis=1, keepdims=True)
-        return predictions_of(np.hstack(list(value_VQA)), self.cost_ref)
+        return self.learnt.predict(self.text_encoder.encode(queries.prompt))
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)
-        np.savez(
-            folder / "pilot.npz",
-            weight_AFV=self.weight_AFV,
-            mean_V=self.mean_V,
-            seen_A=self.seen_A,
-            centre_E=self.centre_E,
-            projection_EP=self.projection_EP,
-            cost_ref=self.cost_ref,
-        )
+        self.learnt.save(folder / "pilot.npz")
 
     def load(self, folder: Path) -> None:
         self.text_encoder = load_encoder(folder)
-        with np.load(folder / "pilot.npz", allow_pickle=False) as arrays:
-            self.weight_AFV, self.mean_V, self.seen_A = (arrays[name] for name in ("weight_AFV", "mean_V", "seen_A"))
-            self.centre_E, self.projection_EP = arrays["centre_E"], arrays["projection_EP"]
-            self.cost_ref = float(arrays["cost_ref"])
+        self.learnt = Regressions.load(folder / "pilot.npz")

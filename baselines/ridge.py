@@ -12,7 +12,7 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import in_fixed_order, predictions_of, targets_of
+from recal_bench.targets import in_fixed_order, linear_inputs, predictions_of, targets_of
 
 
 @router("ridge")
@@ -36,7 +36,8 @@ class Ridge:
         train = in_fixed_order(train)
         targets = targets_of(train)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
-        input_QE = self._inputs(train.queries)
+        input_QE = linear_inputs(self.text_encoder, train.queries)
+        # The constant is penalised too: few outcomes move an arm's level little.
         self.weight_EC = np.zeros((input_QE.shape[1], len(targets.typical_C)))
         # Arms observed on the same queries share one solve: all of them, where nothing is missing.
         patterns, pattern_C = np.unique(targets.known_QC, axis=1, return_inverse=True)
@@ -48,12 +49,8 @@ class Ridge:
         self.typical_C, self.cost_ref = targets.typical_C, targets.cost_ref
 
     def predict(self, queries: Queries) -> Predictions:
-        return predictions_of(self.typical_C + self._inputs(queries) @ self.weight_EC, self.cost_ref)
-
-    def _inputs(self, queries: Queries) -> np.ndarray:
-        """The encoding, and a column of ones. The ones are penalised too: few outcomes move an arm's level little."""
-        encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
+        excess_QC = linear_inputs(self.text_encoder, queries) @ self.weight_EC
+        return predictions_of(self.typical_C + excess_QC, self.cost_ref)
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)

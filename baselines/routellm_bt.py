@@ -21,10 +21,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from recal_bench.bradley_terry import strengths
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
 
 TIE = 1e-9
 """Utilities that differ by less are equal: what is left is rounding."""
@@ -56,8 +56,7 @@ class RouteLlmBt:
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         train = in_fixed_order(train)
-        if not train.outcomes.observed_QA.any():
-            raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+        require_outcomes(train)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         self.memory_NE = self.text_encoder.encode(train.queries.prompt)
         self.utility_NA = train.utility_QA
@@ -68,7 +67,9 @@ class RouteLlmBt:
         trust_A = count_A / (count_A + PRIOR_COUNT)
         strength = [np.zeros((0, len(trust_A)))]
         for start in range(0, len(encoding_QE), CHUNK):
-            strength.append(strengths(self._won(encoding_QE[start : start + CHUNK])))
+            won_QAA = self._won(encoding_QE[start : start + CHUNK])
+            drawn_Q = DRAWN_SHARE * (won_QAA + won_QAA.swapaxes(1, 2)).sum(axis=2).mean(axis=1) + 1e-9
+            strength.append(strengths(won_QAA, drawn_Q))
         strength_QA = np.concatenate(strength)
         # Few outcomes move an arm little away from the average arm, which is all that preferences compare with.
         average_Q = strength_QA @ trust_A / max(trust_A.sum(), 1e-12)
@@ -90,7 +91,10 @@ class RouteLlmBt:
             # Over gamma^2: what all weights have in common does not matter.
             weight_QN = np.float32(self.gamma) ** (relative_QN[:, rows] - 1)
             won_QP += weight_QN @ wins(self.utility_NA[rows], self.weights).reshape(-1, arms * arms)
-        return won_QP.reshape(-1, arms, arms).astype(np.float64)
+        won_QAA = won_QP.reshape(-1, arms, arms).astype(np.float64)
+        # An arm's tie with itself is no match.
+        won_QAA[:, range(arms), range(arms)] = 0.0
+        return won_QAA
 
     def save(self, folder: Path) -> None:
         self.text_encoder.save(folder)
@@ -108,30 +112,3 @@ def wins(utility_NA: np.ndarray, weights: str) -> np.ndarray:
     if weights == "stake":
         return np.where(lead_NAA > TIE, lead_NAA, 0.0).astype(np.float32)
     return (lead_NAA > TIE) + np.float32(0.5) * (np.abs(lead_NAA) <= TIE)
-
-
-def strengths(won_QAA: np.ndarray) -> np.ndarray:
-    """The arms' Bradley-Terry strengths, `[Q, A]`, in log-odds of a win; arms that never met anyone have 0.
-
-    Newton's method, with steps short enough never to overshoot: the logistic loss bends by no more than a factor
-    exp(d) where the strengths' differences change by d (Sun and Tran-Dinh, "Generalized self-concordant functions").
-    """
-    played_QAA = won_QAA + won_QAA.swapaxes(1, 2)
-    diagonal = np.arange(won_QAA.shape[1])
-    # An arm's tie with itself is no match.
-    played_QAA[:, diagonal, diagonal] = 0.0
-    drawn_Q1 = DRAWN_SHARE * played_QAA.sum(axis=2).mean(axis=1, keepdims=True) + 1e-9
-    gained_QA = won_QAA.sum(axis=2) - won_QAA[:, diagonal, diagonal] + drawn_Q1 / 2
-    strength_QA = np.zeros(won_QAA.shape[:2])
-    for _ in range(50):
-        chance_QAA = 1 / (1 + np.exp(strength_QA[:, None, :] - strength_QA[:, :, None]))
-        chance_QA = 1 / (1 + np.exp(-strength_QA))
-        slope_QA = gained_QA - (played_QAA * chance_QAA).sum(axis=2) - drawn_Q1 * chance_QA
-        bend_QAA = -played_QAA * chance_QAA * (1 - chance_QAA)
-        bend_QAA[:, diagonal, diagonal] = drawn_Q1 * chance_QA * (1 - chance_QA) - bend_QAA.sum(axis=2)
-        step_QA = np.linalg.solve(bend_QAA, slope_QA[:, :, None])[:, :, 0]
-        reach_Q1 = np.maximum(np.ptp(step_QA, axis=1, keepdims=True), np.abs(step_QA).max(axis=1, keepdims=True))
-        strength_QA += step_QA * np.log1p(reach_Q1) / np.maximum(reach_Q1, 1e-12)
-        if reach_Q1.max(initial=0.0) < 1e-9:
-            break
-    return strength_QA

@@ -15,7 +15,6 @@ smaller batches, and of at most 100 epochs, as in the release, the one with the 
 projection has a bias, as in the paper's formula; the release has none.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -25,9 +24,9 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
-from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
+from recal_bench.training.named import named_vectors
 from recal_bench.training.threads import one_thread
 
 BATCH = 64
@@ -65,8 +64,7 @@ class RouteLlmMf:
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         train, validation = in_fixed_order(train), in_fixed_order(validation)
-        if not train.outcomes.observed_QA.any():
-            raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+        require_outcomes(train)
         if not validation.outcomes.observed_QA.any():
             raise RecalBenchError("router routellm-mf needs outcomes in the split validation: it stops by them")
         count_A = train.outcomes.observed_QA.sum(axis=0)
@@ -157,10 +155,3 @@ def strengths(layers: list[Any], encoding_QE: Any) -> Any:
     projection_EF, bias_F, arm_AF, readout_F = layers
     unit_AF = arm_AF / ((arm_AF**2).sum(-1) ** 0.5)[:, None]
     return ((encoding_QE @ projection_EF + bias_F) * readout_F) @ unit_AF.T
-
-
-def named_vectors(arms: tuple[Arm, ...], factors: int, seed: int) -> np.ndarray:
-    """A random vector for each arm, from a stream of its own that its name and the seed begin."""
-    digests = [hashlib.sha256(f"{seed} {arm}".encode()).digest() for arm in arms]
-    streams = [np.random.default_rng(int.from_bytes(digest, "big")) for digest in digests]
-    return np.stack([stream.standard_normal(factors, dtype=np.float32) for stream in streams])

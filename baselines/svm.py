@@ -14,7 +14,7 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import in_fixed_order
+from recal_bench.targets import in_fixed_order, require_outcomes
 
 
 @router("svm")
@@ -36,6 +36,7 @@ class Svm:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
+        require_outcomes(train)
         train = in_fixed_order(train)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt).astype(np.float64)

@@ -14,7 +14,6 @@ paper chooses K for every data set, by how well held-out prompts are routed amon
 64 was the best of 8 to 128 on the validation splits of the simulated pool and of two logs.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from recal_bench.clusters import centres_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
@@ -61,7 +61,7 @@ class UniRoute:
         targets, self.arms = targets_of(train), train.outcomes.arms
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
-        self.centre_KE = centres_of(encoding_QE, self.clusters, context.seed)
+        self.centre_KE = centres_of(encoding_QE, self.clusters, PROMPTS_A_CLUSTER, context.seed)
         cluster_Q = self._clusters_of(train.queries)
         columns = len(self.arms)
         score_QA, self.score_A = targets.value_QC[:, :columns], targets.typical_C[:columns]
@@ -79,7 +79,7 @@ class UniRoute:
         """Make arms known by a few labelled train queries; arms known already are estimated anew from these.
 
         `few.outcomes` has a column for each of the arms. An arm without any outcome in it is taken to be as bad, and as
-        dear, as the worst arm known. From now on predictions hold all arms known, sorted by name. Raises
+        dear, as the worst arm known. From now on predictions hold the arms of train and then these. Raises
         RecalBenchError on an arm that is neither known nor has a column.
         """
         new = [arm for arm in arms if arm in few.outcomes.arms]
@@ -106,8 +106,8 @@ class UniRoute:
             cost_KA = self._features(cost_QA, cluster_Q, cost_A * self.dearness_K[:, None])
         for name, added in (("score_A", score_A), ("score_KA", score_KA), ("cost_A", cost_A), ("cost_KA", cost_KA)):
             by_arm = dict(zip(self.arms, getattr(self, name).T, strict=True)) | dict(zip(new, added.T, strict=True))
-            setattr(self, name, np.stack([by_arm[arm] for arm in sorted(by_arm)], axis=-1))
-        self.arms = tuple(sorted({*self.arms, *new}))
+            setattr(self, name, np.stack(list(by_arm.values()), axis=-1))
+        self.arms = tuple(dict.fromkeys([*self.arms, *new]))
 
     def _features(self, value_QA: np.ndarray, cluster_Q: np.ndarray, expected_KA: np.ndarray) -> np.ndarray:
         """Mean value by cluster, drawn towards what is expected there."""
@@ -167,19 +167,3 @@ class UniRoute:
             self.centre_KE = arrays["centre_KE"]
             self.difficulty_K, self.dearness_K = arrays["difficulty_K"], arrays["dearness_K"]
             self.cost_ref = float(arrays["cost_ref"])
-
-
-def centres_of(encoding_QE: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """The centres of a k-means clustering (k-means++), `[K, E]`."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    distinct = len(np.unique(encoding_QE, axis=0))
-    clusters = max(1, min(clusters, distinct // PROMPTS_A_CLUSTER))
-    # One thread: sums in another order would let the clusters depend on the number of cores.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # where prompts nearly coincide, fewer clusters do
-        fitted = KMeans(clusters, n_init=1, max_iter=1000, random_state=seed).fit(encoding_QE)
-    centre_KE: np.ndarray = fitted.cluster_centers_
-    return centre_KE

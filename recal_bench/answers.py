@@ -27,6 +27,14 @@ class Answers:
         self.look_QAF = np.zeros((*level_QA.shape, 4))
         self.agree_QAA = np.zeros((*level_QA.shape, level_QA.shape[1]), dtype=bool)
 
+    @classmethod
+    def of_all(cls, level_QA: np.ndarray, response_QA: np.ndarray) -> Answers:
+        """What is known once all arms have answered: texts, or None where one is not known."""
+        answers = cls(level_QA)
+        for (row, arm), text in np.ndenumerate(response_QA):
+            answers.add(row, arm, text, beside=range(arm))
+        return answers
+
     def add(self, row: int, arm: int, text: str | None, beside: Iterable[int]) -> None:
         """Note what an arm answered, beside the answers of other arms."""
         if text is None:
@@ -52,6 +60,11 @@ class Answers:
 def agree(one: str, other: str) -> bool:
     """Whether one answer holds the other, as `AD 1862` holds `1862`. An empty one agrees with none."""
     return bool(one and other) and (one == other or f" {one} " in f" {other} " or f" {other} " in f" {one} ")
+
+
+def folds_of(prompts: Sequence[str]) -> np.ndarray:
+    """The fold of every query; equal prompts share one."""
+    return np.unique(np.array(prompts, dtype=object), return_inverse=True)[1] % FOLDS
 
 
 def crossed(

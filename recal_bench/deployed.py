@@ -42,15 +42,17 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
         raise RecalBenchError(
             f"{run.folder / 'router'} cannot be loaded ({error}): run it again with --fresh"
         ) from error
+    # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
+    n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
     queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
     mean_score_A, mean_cost_A = (
-        np.array([np.nan if value is None else value for value in mean_A])
+        np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
         for mean_A in (record.mean_score_A, record.mean_cost_A)
     )
     calls = Calls(
-        arms=tuple(Arm.parse(name) for name in data.arms),
+        arms=tuple(Arm.parse(name) for name in data.arms[:n_arms]),
         objective=Objective(data.alpha, data.cost_ref, data.unknown_costs),
-        available_QA=np.ones((len(prompts), len(data.arms)), dtype=bool),
+        available_QA=np.ones((len(prompts), n_arms), dtype=bool),
         mean_cost_A=mean_cost_A,
     )
     arm_Q = decide(router, queries, calls).arm_Q

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQA
+from recal_bench.encoders import Encoder
 from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import arm_effects
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Predictions, Queries, Train
@@ -68,16 +70,46 @@ def typical_values(
 ) -> FloatA:
     """What each arm is worth over all queries of `outcomes` (see `arm_effects`), never NaN.
 
-    With a `prior_count`, drawn towards the average arm as if that many outcomes of an arm were average. An arm without
-    any outcome is taken to be as bad as the worst known one. Raises RecalBenchError where no arm has an outcome.
+    With a `prior_count`, drawn towards the average arm as if that many outcomes of an arm were average. The average arm
+    is made of each by how far it is followed itself: one with few outcomes is not drawn towards its own luck. An arm
+    without any outcome is taken to be as bad as the worst known one. Raises RecalBenchError where no arm has one.
     """
     level_A = arm_effects(value_QA, outcomes.task_Q, outcomes.propensity_Q)
     known_A = ~np.isnan(level_A)
     if not known_A.any():
         raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
-    average, count_A = level_A[known_A].mean(), (~np.isnan(value_QA)).sum(axis=0)[known_A]
-    level_A[known_A] = average + count_A / (count_A + prior_count) * (level_A[known_A] - average)
+    count_A = (~np.isnan(value_QA)).sum(axis=0)[known_A]
+    share_A = count_A / (count_A + prior_count)
+    # Equal shares give the plain mean, to the last digit.
+    average = np.average(level_A[known_A], weights=share_A / share_A.max())
+    level_A[known_A] = average + share_A * (level_A[known_A] - average)
     return np.where(known_A, level_A, worst(level_A[known_A]))
+
+
+def require_outcomes(train: Train) -> None:
+    """Raises RecalBenchError where no arm has an outcome."""
+    if not train.outcomes.observed_QA.any():
+        raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+
+
+def chosen_utility(split: Train, value_QA: FloatQA) -> float:
+    """Macro utility on a split of the arms of the highest value, among those with an outcome: to pick a step by.
+
+    Queries without any outcome do not count. Raises RecalBenchError where all are.
+    """
+    utility_QA = split.utility_QA
+    known_Q = ~np.isnan(utility_QA).all(axis=1)
+    if not known_Q.any():
+        raise RecalBenchError("no arm has any outcome on validation: this router picks a training step by them")
+    value_QA = np.where(np.isnan(utility_QA), -np.inf, value_QA)[known_Q]
+    chosen_Q = utility_QA[known_Q][np.arange(known_Q.sum()), value_QA.argmax(axis=1)]
+    return float(macro_mean(chosen_Q, split.outcomes.task_Q[known_Q]))
+
+
+def linear_inputs(encoder: Encoder, queries: Queries) -> FloatQA:
+    """What a linear model reads of each query: its encoding in double precision, and a constant, `[Q, E + 1]`."""
+    encoding_QE = encoder.encode(queries.prompt).astype(np.float64)
+    return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
 
 def in_fixed_order(train: Train) -> Train:

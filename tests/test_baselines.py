@@ -20,13 +20,12 @@ from recal_bench.routers import (
     Calls,
     Context,
     Decisions,
-    Predicts,
     Queries,
     Train,
     create,
     decide,
+    fit_seeds,
     load_folder,
-    settings_of,
 )
 
 load_folder(shipped("baselines"))
@@ -99,10 +98,11 @@ def calls_for(outcomes: Outcomes, split: str = "test", alpha: float = 0.2) -> Ca
     return Calls(outcomes.arms, objective_of(outcomes, alpha), outcomes.of_split(split).observed_QA, mean_cost_A)
 
 
-def fitted(name: str, outcomes: Outcomes, alpha: float = 0.2, seed: int = 0, **chosen: Any) -> Any:
+def fitted(name: str, outcomes: Outcomes, alpha: float = 0.2, seed: int = 0, log: Any = None, **chosen: Any) -> Any:
+    """The router, fitted as a run does it: it sees what it may see. `log` gets the lines of the training log."""
     router = create(name, {**SMALL.get(name, {}), **chosen})
-    context = Context(seed, "cpu", Path(), lambda line: None)
-    router.fit(part(outcomes, "train", alpha), part(outcomes, "validation", alpha), context)
+    context = Context(seed, "cpu", Path(), (log if log is not None else []).append)
+    fit_seeds([router], part(outcomes, "train", alpha), part(outcomes, "validation", alpha), [context])
     return router
 
 
@@ -159,66 +159,7 @@ def test_and_still_does_where_half_of_the_outcomes_are_missing(name: str) -> Non
     assert utility(decided(fitted(name, outcomes), complete), complete) > best_single + 0.1
 
 
-@pytest.mark.parametrize("name", ["best-single", *LEARNING])
-def test_the_utility_is_optimised_not_the_score(name: str) -> None:
-    outcomes = constant(world(120), score_A=(0.75, 0.8, 0.1, 0.1), cost_A=(1e-4, 1e-3, 1e-4, 1e-4))
-    assert (decided(fitted(name, outcomes, alpha=0.2), outcomes, alpha=0.2) == 0).all()
-    assert (decided(fitted(name, outcomes, alpha=0.0), outcomes, alpha=0.0) == 1).all()
-
-
-@pytest.mark.parametrize("name", ["best-single", *LEARNING])
-def test_arms_that_tie_share_a_label(name: str) -> None:
-    # The first arm ties with the second on most queries and loses on the others: it must never be taken for the best.
-    outcomes = without_cost(world(180))
-    both_Q = np.arange(180) % 5 < 3
-    score_QA = np.column_stack([both_Q, np.ones(180), np.zeros(180), np.zeros(180)]).astype(float)
-    outcomes = replace(outcomes, score_QA=score_QA)
-    assert (decided(fitted(name, outcomes), outcomes) == 1).all()
-
-
-@pytest.mark.parametrize("name", ["best-single", *LEARNING])
-def test_where_all_arms_are_alike_the_cheaper_one_is_chosen(name: str) -> None:
-    outcomes = without_cost(constant(world(60), score_A=0.5, cost_A=0.0))
-    calls = replace(calls_for(outcomes), mean_cost_A=np.array([4.0, 3.0, 1.0, 2.0]))
-    decisions = decide(fitted(name, outcomes), queries_of(outcomes.of_split("test")), calls)
-    assert (decisions.arm_Q == 2).all()
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *LEARNING])
-def test_where_nothing_matters_nobody_is_better_than_random(name: str) -> None:
-    outcomes = constant(world(60), score_A=0.5, cost_A=1e-4)
-    assert utility(decided(fitted(name, outcomes), outcomes), outcomes) == pytest.approx(0.5 - 0.2)
-
-
-# Order, seeds, and what they may not see
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *LEARNING])
-def test_the_order_of_rows_does_not_matter(name: str) -> None:
-    outcomes = world(150)
-    shuffled = outcomes.take(np.random.default_rng(1).permutation(len(outcomes)))
-    by_query = []
-    for each in (outcomes, shuffled):
-        arm_Q = decided(fitted(name, each), each)
-        by_query.append(dict(zip(each.of_split("test").query_id_Q, arm_Q, strict=True)))
-    assert by_query[0] == by_query[1]
-
-
-@pytest.mark.parametrize("name", ["cheapest", "dearest", "best-single", *LEARNING])
-def test_permuted_arms_permute_the_decisions(name: str) -> None:
-    outcomes, order_A = with_gaps(world(150), 0.1), np.array([2, 0, 3, 1])
-    permuted = outcomes.take_arms(order_A)
-    expected_Q = decided(fitted(name, outcomes), outcomes)
-    np.testing.assert_array_equal(order_A[decided(fitted(name, permuted), permuted)], expected_Q)
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *LEARNING])
-def test_the_same_seed_gives_the_same_decisions(name: str) -> None:
-    outcomes = world(150)
-    first, again = fitted(name, outcomes, seed=3), fitted(name, outcomes, seed=3)
-    np.testing.assert_array_equal(decided(first, outcomes), decided(again, outcomes))
-    if first.deterministic:
-        np.testing.assert_array_equal(decided(first, outcomes), decided(fitted(name, outcomes, seed=4), outcomes))
+# What they may not see
 
 
 @pytest.mark.parametrize("name", [each for each in (*PLAIN, *LEARNING) if each not in STOPPED_ON_VALIDATION])
@@ -238,9 +179,8 @@ def test_what_stops_on_validation_needs_one(name: str) -> None:
 
 
 def test_the_mlp_logs_its_epochs() -> None:
-    outcomes, lines = world(60), []
-    context = Context(0, "cpu", Path(), lines.append)
-    create("mlp", {"epochs": 3}).fit(part(outcomes, "train"), part(outcomes, "validation"), context)
+    lines: list[dict[str, Any]] = []
+    fitted("mlp", world(60), log=lines, epochs=3)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert all(line["train_error"] > 0 and line["validation_error"] > 0 for line in lines)
 
@@ -251,11 +191,7 @@ def test_random_is_uniform_over_the_available_arms_and_depends_on_the_seed() -> 
     calls = Calls(ARMS, Objective(), available_QA, np.array(USD))
     chosen = []
     for seed in (0, 1):
-        router = create("random")
-        router.fit(
-            part(world(30), "train"), part(world(30), "validation"), Context(seed, "cpu", Path(), lambda _: None)
-        )
-        chosen.append(decide(router, queries, calls).arm_Q)
+        chosen.append(decide(fitted("random", world(30), seed=seed), queries, calls).arm_Q)
     counts_A = np.bincount(chosen[0], minlength=4)
     np.testing.assert_allclose(counts_A, [1_333, 0, 1_333, 1_333], atol=120)
     assert 0.25 < (chosen[0] == chosen[1]).mean() < 0.42
@@ -264,50 +200,12 @@ def test_random_is_uniform_over_the_available_arms_and_depends_on_the_seed() -> 
 # Missing outcomes and costs
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *LEARNING])
-def test_an_arm_that_is_not_on_offer_is_never_chosen(name: str) -> None:
-    outcomes = with_gaps(world(240), 0.6)
-    decided(fitted(name, outcomes), outcomes)  # decide() raises otherwise
-
-
-@pytest.mark.parametrize("name", ["cheapest", "best-single", *LEARNING])
-def test_an_arm_without_any_train_outcome_comes_last(name: str) -> None:
-    outcomes = world(150)
-    unseen_QA = (outcomes.split_Q != "test")[:, None] & (np.arange(4) == 3)
-    unseen = replace(
-        outcomes,
-        score_QA=np.where(unseen_QA, np.nan, outcomes.score_QA),
-        cost_QA=np.where(unseen_QA, np.nan, outcomes.cost_QA),
-    )
-    assert not (decided(fitted(name, unseen), unseen) == 3).any()
-
-
-@pytest.mark.parametrize("name", LEARNING)
-def test_an_arm_with_two_lucky_outcomes_is_not_taken_for_the_best(name: str) -> None:
-    outcomes = world(240)
-    score_QA, cost_QA = outcomes.score_QA.copy(), outcomes.cost_QA.copy()
-    rows = np.flatnonzero(outcomes.split_Q == "train")
-    score_QA[rows[2:], 3] = cost_QA[rows[2:], 3] = np.nan
-    score_QA[rows[:2]] = (0, 0, 0, 1)
-    lucky = replace(outcomes, score_QA=score_QA, cost_QA=cost_QA)
-    assert (decided(fitted(name, lucky), lucky) == 3).mean() < 0.2
-
-
 @pytest.mark.parametrize("name", PREDICTING)
 def test_predictions_are_in_units_of_the_outcomes(name: str) -> None:
     outcomes = world()
     score_QA, cost_QA = fitted(name, with_gaps(outcomes, 0.3)).predict(queries_of(outcomes.of_split("test")))
     np.testing.assert_allclose(score_QA.mean(axis=0), [0.4, 0.4, 0.4, 0.6], atol=0.15)
     np.testing.assert_allclose(cost_QA.mean(axis=0), USD, rtol=0.25)
-
-
-@pytest.mark.parametrize("name", PREDICTING)
-def test_without_a_cost_the_predicted_cost_is_unknown(name: str) -> None:
-    outcomes = without_cost(world(90))
-    score_QA, cost_QA = fitted(name, outcomes).predict(queries_of(outcomes.of_split("test")))
-    assert np.isfinite(score_QA).all()
-    assert np.isnan(cost_QA).all()
-    decided(fitted(name, outcomes), outcomes)
 
 
 @pytest.mark.parametrize(("name", "arm"), [("cheapest", 0), ("dearest", 3)])
@@ -335,29 +233,7 @@ def test_best_single_is_the_one_of_the_references(seed: int, share: float) -> No
     assert (arm_Q == references.best_single(train.utility_QA, train.outcomes.task_Q, calls.mean_cost_A)).all()
 
 
-@pytest.mark.parametrize("name", ["best-single", *PREDICTING])
-def test_train_without_any_outcome_is_refused(name: str) -> None:
-    outcomes = world(60)
-    train_Q = (outcomes.split_Q == "train")[:, None]
-    outcomes = replace(without_cost(outcomes), score_QA=np.where(train_Q, np.nan, outcomes.score_QA))
-    with pytest.raises(RecalBenchError, match="no arm has any outcome on train"):
-        fitted(name, outcomes)
-
-
 # Saving, settings
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *LEARNING])
-def test_a_loaded_router_decides_alike(name: str, tmp_path: Path) -> None:
-    outcomes = with_gaps(world(150), 0.2)
-    router = fitted(name, outcomes)
-    router.save(tmp_path)
-    loaded = create(name, settings_of(router))
-    loaded.load(tmp_path)
-    np.testing.assert_array_equal(decided(loaded, outcomes), decided(router, outcomes))
-    if isinstance(router, Predicts):
-        queries = queries_of(outcomes.of_split("test"))
-        np.testing.assert_array_equal(np.stack(loaded.predict(queries)), np.stack(router.predict(queries)))
 
 
 def test_a_saved_ensemble_of_other_types_is_not_loaded(tmp_path: Path) -> None:
@@ -367,17 +243,6 @@ def test_a_saved_ensemble_of_other_types_is_not_loaded(tmp_path: Path) -> None:
     dump([Path()], tmp_path / "ensembles.skops")
     with pytest.raises(RecalBenchError, match="holds types that no saved ensemble has"):
         create("gradient-boosting").load(tmp_path)
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *LEARNING])
-def test_the_search_space_holds_settings_that_exist(name: str) -> None:
-    router = create(name)
-    space = getattr(router, "space", {})
-    assert ("encoder" in space) == (name in LEARNING)
-    for key, values in space.items():
-        assert len(values) > 1
-        for value in values:
-            assert settings_of(create(name, {key: value}))[key] == value
 
 
 @pytest.mark.parametrize(
@@ -397,17 +262,6 @@ def test_senseless_settings_are_refused(name: str, key: str, value: Any) -> None
         create(name, {key: value})
 
 
-@pytest.mark.parametrize("name", LEARNING)
-def test_an_unknown_encoder_is_refused_with_a_hint(name: str) -> None:
-    with pytest.raises(RecalBenchError, match=r"did you mean tfidf\?"):
-        fitted(name, world(60), encoder="tf-idf")
-
-
-def test_every_baseline_has_a_line_in_the_list() -> None:
-    for name in (*PLAIN, *LEARNING):
-        assert type(create(name)).__doc__.strip().partition("\n")[0].endswith(".")
-
-
 # Real outcomes. The bounds on kNN notice a change and are no claim: the mean's standard error is 1.4 points.
 
 
@@ -419,7 +273,7 @@ def routerdc(data_folder: Path) -> Any:
 @pytest.mark.parametrize(("name", "lowest", "highest"), [("best-single", 54.55, 54.57), ("knn", 55.5, 60.0)])
 def test_known_results_on_the_outcomes_of_routerdc(routerdc: Any, name: str, lowest: float, highest: float) -> None:
     router = create(name)
-    router.fit(routerdc.train, routerdc.validation, Context(0, "cpu", Path(), lambda line: None))
+    fit_seeds([router], routerdc.train, routerdc.validation, [Context(0, "cpu", Path(), lambda line: None)])
     test = routerdc.splits.test
     decisions: Decisions = decide(router, queries_of(test), routerdc.calls(test))
     score_Q = test.score_QA[np.arange(len(test)), decisions.arm_Q]

@@ -12,7 +12,9 @@ from small_log import write_small_log
 
 from recal_bench.bench import load_bench
 from recal_bench.cli import cli
+from recal_bench.deployed import advise
 from recal_bench.errors import RecalBenchError
+from recal_bench.records import read_runs
 from recal_bench.variants import with_held_out
 
 NEW = "codex-iuris|direct"
@@ -105,3 +107,28 @@ def test_who_can_adapt_meets_the_new_arm_and_others_do_not(tmp_path: Path, plugi
     rows = {row["router"]: row for row in json.loads(shown.output)}
     assert rows["adapts"]["new_arm"] == 1
     assert rows["ridge"]["new_arm"] is None
+
+
+def test_a_loaded_router_routes_as_it_did_in_its_run(tmp_path: Path) -> None:
+    # By name the new arm stands before all others; a router that adapts has it last.
+    log, runs, new = write_small_log(tmp_path / "log.parquet"), tmp_path / "runs", "atlas|direct"
+    words = ["--router", "uniroute", "--router", "ridge", "--set", "shrinkage=1.0", "--outcomes", log, "--runs", runs]
+    result = CliRunner().invoke(cli, ["run", *map(str, words), "--hold-out-arms", new, "--labelled", "60"])
+    assert result.exit_code == 0, result.output
+    test = pd.read_parquet(log).query("split == 'test'").drop_duplicates(["task", "query_id"])
+    routed = {}
+    for run in read_runs(runs):
+        if run.record.reference or run.record.configuration.router == "random":
+            continue
+        decided = run.decisions().query("split == 'test'").merge(test[["task", "query_id", "prompt"]])
+        advice = advise(run, decided["prompt"].tolist())
+        assert [str(each.arm) for each in advice] == decided["arm"].tolist()
+        routed[run.record.configuration.router] = pd.DataFrame(advice).assign(task=decided["task"])
+    assert set(routed) >= {"uniroute", "ridge", "knn", "best-single", "cheapest"}
+    adapted = routed["uniroute"]
+    assert adapted["predicted"].all()
+    # What is expected of the new arm is what it does: right on geography, at 1e-4 USD.
+    met = adapted[adapted["arm"].map(str) == new]
+    assert set(met["task"]) == {"geo"}
+    assert met["score"].gt(0.6).all()
+    assert met["cost"].between(0.5e-4, 2e-4).all()

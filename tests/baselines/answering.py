@@ -7,13 +7,13 @@ from typing import Any
 import literature_properties
 import numpy as np
 import pytest
-from test_baselines import calls_for, objective_of, part, world
+from test_baselines import calls_for, fitted, objective_of, world
 
 from recal_bench.bench import queries_of
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.replay import cost_of_calls
-from recal_bench.routers import Calls, Context, Decisions, Reply, create, decide
+from recal_bench.routers import Calls, Decisions, Reply, decide
 
 Text = Callable[[int, int, bool], str | None]
 
@@ -69,10 +69,8 @@ def decided(router: Any, outcomes: Outcomes, alpha: float = 0.2) -> np.ndarray:
 
 def judged(name: str, outcomes: Outcomes, **chosen: Any) -> tuple[float, float]:
     """Macro utility on test at the cost of all calls, and the number of calls a query."""
-    router = create(name, chosen)
-    router.fit(part(outcomes, "train"), part(outcomes, "validation"), Context(0, "cpu", None, lambda line: None))
     test, calls = outcomes.of_split("test"), calls_of(outcomes)
-    decisions: Decisions = decide(router, queries_of(test), calls)
+    decisions: Decisions = decide(fitted(name, outcomes, **chosen), queries_of(test), calls)
     score_Q = test.score_QA[np.arange(len(test)), decisions.arm_Q]
     utility_Q = objective_of(outcomes).utility(score_Q, cost_of_calls(test, decisions, calls))
     return macro_mean(utility_Q, test.task_Q), float(calls.paid_QA(decisions).sum(axis=1).mean())

@@ -1,8 +1,9 @@
-"""What every router from the literature must hold to, as functions of its name and settings for small worlds."""
+"""What every router from the literature must hold to, as functions of its name and settings for small worlds.
+
+What holds for every router whatever, is in test_every_router.
+"""
 
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from test_baselines import (
     decided,
     fitted,
     objective_of,
-    utility,
-    with_gaps,
     without_cost,
     world,
 )
@@ -24,7 +23,7 @@ from test_baselines import (
 from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm, Outcomes
-from recal_bench.routers import Queries, create, decide, settings_of
+from recal_bench.routers import Queries, create, decide
 
 CHINESE = {
     "geo": "河流 山脉 岛屿 首都 边境 湖泊 山谷",
@@ -53,33 +52,8 @@ def of_all(outcomes: Outcomes, values: Any, splits: tuple[str, ...], arm: int) -
     )
 
 
-def the_order_of_rows_does_not_matter(name: str, chosen: dict[str, Any]) -> None:
-    outcomes = with_gaps(world(150), 0.2)
-    shuffled = outcomes.take(np.random.default_rng(1).permutation(len(outcomes)))
-    by_query = []
-    for each in (outcomes, shuffled):
-        arm_Q = decided(fitted(name, each, **chosen), each)
-        by_query.append(dict(zip(each.of_split("test").query_id_Q, arm_Q, strict=True)))
-    assert by_query[0] == by_query[1]
-
-
-def permuted_arms_permute_the_decisions(name: str, chosen: dict[str, Any]) -> None:
-    outcomes, order_A = with_gaps(world(150), 0.1), np.array([2, 0, 3, 1])
-    permuted = outcomes.take_arms(order_A)
-    expected_Q = decided(fitted(name, outcomes, **chosen), outcomes)
-    np.testing.assert_array_equal(order_A[decided(fitted(name, permuted, **chosen), permuted)], expected_Q)
-
-
-def the_seed_decides_all_that_is_random(name: str, chosen: dict[str, Any]) -> None:
-    outcomes = world(150)
-    first, again, other = (fitted(name, outcomes, seed=seed, **chosen) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(decided(first, outcomes), decided(again, outcomes))
-    if first.deterministic:
-        np.testing.assert_array_equal(decided(first, outcomes), decided(other, outcomes))
-
-
 def the_utility_is_optimised_not_the_score(name: str, chosen: dict[str, Any]) -> None:
-    outcomes = constant(world(120), score_A=(0.75, 0.8, 0.1, 0.1), cost_A=(1e-4, 1e-3, 1e-4, 1e-4))
+    outcomes = constant(world(120), score_A=(0.75, 0.85, 0.1, 0.1), cost_A=(1e-4, 1e-3, 1e-4, 1e-4))
     assert (decided(fitted(name, outcomes, alpha=0.2, **chosen), outcomes, alpha=0.2) == 0).all()
     assert (decided(fitted(name, outcomes, alpha=0.0, **chosen), outcomes, alpha=0.0) == 1).all()
 
@@ -98,13 +72,6 @@ def where_nothing_differs_the_cheaper_arm_is_chosen(name: str, chosen: dict[str,
     calls = replace(calls_for(outcomes), mean_cost_A=np.array([4.0, 3.0, 1.0, 2.0]))
     decisions = decide(fitted(name, outcomes, **chosen), queries_of(outcomes.of_split("test")), calls)
     assert (decisions.arm_Q == 2).all()
-    outcomes = constant(world(60), score_A=0.5, cost_A=1e-4)
-    assert utility(decided(fitted(name, outcomes, **chosen), outcomes), outcomes) == pytest.approx(0.5 - 0.2)
-
-
-def arms_not_on_offer_are_never_chosen(name: str, chosen: dict[str, Any]) -> None:
-    outcomes = with_gaps(world(240), 0.6)
-    decided(fitted(name, outcomes, **chosen), outcomes)  # decide() raises otherwise
 
 
 def an_arm_without_any_train_outcome_comes_last(name: str, chosen: dict[str, Any]) -> None:
@@ -137,21 +104,6 @@ def an_unknown_cost_is_not_zero(name: str, chosen: dict[str, Any]) -> None:
     )
 
 
-def what_is_in_test_changes_nothing(name: str, chosen: dict[str, Any]) -> None:
-    outcomes = world(150)
-    poisoned = of_all(outcomes, 9.0, ("test",), arm=0)
-    np.testing.assert_array_equal(
-        decided(fitted(name, poisoned, **chosen), outcomes), decided(fitted(name, outcomes, **chosen), outcomes)
-    )
-
-
-def one_arm_or_two_are_enough(name: str, chosen: dict[str, Any]) -> None:
-    for arms in ([1], [0, 3]):
-        outcomes = with_gaps(world(90).take_arms(np.array(arms)), 0.3)
-        arm_Q = decided(fitted(name, outcomes, **chosen), outcomes)
-        assert set(arm_Q) <= set(range(len(arms)))
-
-
 def many_arms_and_few_queries_are_no_trouble(name: str, chosen: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     arms = tuple(Arm(f"m{number // 7}", f"s{number % 7}") for number in range(49))
@@ -160,13 +112,6 @@ def many_arms_and_few_queries_are_no_trouble(name: str, chosen: dict[str, Any]) 
     many = replace(outcomes, arms=arms, score_QA=score_QA, cost_QA=np.full((120, 49), np.nan))
     assert (many.split_Q == "train").sum() == 81
     assert score_QA.mean(axis=0)[decided(fitted(name, many, **chosen), many)].mean() > score_QA.mean() + 0.1
-
-
-def few_queries_are_no_trouble(name: str, chosen: dict[str, Any]) -> None:
-    for queries in (18, 24):
-        outcomes = world(queries)
-        assert (outcomes.split_Q == "validation").sum() == 3
-        decided(fitted(name, outcomes, **chosen), outcomes)
 
 
 def scores_need_not_be_0_or_1(name: str, chosen: dict[str, Any]) -> None:
@@ -190,20 +135,6 @@ def nothing_to_route_is_no_trouble(name: str, chosen: dict[str, Any]) -> None:
     assert decide(fitted(name, outcomes, **chosen), Queries((), ()), calls).arm_Q.shape == (0,)
 
 
-def a_loaded_router_decides_alike(name: str, chosen: dict[str, Any]) -> None:
-    for outcomes in (with_gaps(world(150), 0.2), without_cost(world(90))):
-        router = fitted(name, outcomes, **chosen)
-        with TemporaryDirectory() as folder:
-            router.save(Path(folder))
-            assert {path.suffix for path in Path(folder).iterdir()} == {".npz"}
-            loaded = create(name, settings_of(router))
-            loaded.load(Path(folder))
-        np.testing.assert_array_equal(decided(loaded, outcomes), decided(router, outcomes))
-        if hasattr(router, "predict"):
-            queries = queries_of(outcomes.of_split("test"))
-            np.testing.assert_array_equal(np.stack(loaded.predict(queries)), np.stack(router.predict(queries)))
-
-
 def train_without_any_outcome_is_refused(name: str, chosen: dict[str, Any]) -> None:
     outcomes = without_cost(world(60))
     for arm in range(len(ARMS)):
@@ -216,36 +147,25 @@ def settings_are_checked(name: str, chosen: dict[str, Any]) -> None:
     space = create(name).space
     assert "encoder" in space
     for key, values in space.items():
-        for value in values:
-            assert settings_of(create(name, {key: value}))[key] == value
         if not isinstance(values[0], str):
             with pytest.raises(RecalBenchError, match=f"router {name}, setting {key}=-1"):
                 create(name, {key: -1})
     with pytest.raises(RecalBenchError, match=r"did you mean tfidf\?"):
         fitted(name, world(60), encoder="tf-idf")
-    assert type(create(name)).__doc__.strip().partition("\n")[0].endswith(".")
 
 
 PROPERTIES = (
-    the_order_of_rows_does_not_matter,
-    permuted_arms_permute_the_decisions,
-    the_seed_decides_all_that_is_random,
     the_utility_is_optimised_not_the_score,
     arms_that_tie_share_a_label,
     where_nothing_differs_the_cheaper_arm_is_chosen,
-    arms_not_on_offer_are_never_chosen,
     an_arm_without_any_train_outcome_comes_last,
     two_lucky_outcomes_are_not_enough,
     it_works_without_costs,
     an_unknown_cost_is_not_zero,
-    what_is_in_test_changes_nothing,
-    one_arm_or_two_are_enough,
     many_arms_and_few_queries_are_no_trouble,
-    few_queries_are_no_trouble,
     scores_need_not_be_0_or_1,
     prompts_may_be_chinese_and_alike,
     nothing_to_route_is_no_trouble,
-    a_loaded_router_decides_alike,
     train_without_any_outcome_is_refused,
     settings_are_checked,
 )

@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import literature_properties
 import numpy as np
 import pytest
+import test_baselines
 from literature_properties import PROPERTIES, many_arms_and_few_queries_are_no_trouble, with_prompts
 from test_baselines import cache, decided, part, utility, with_gaps, without_cost, world  # noqa: F401
 
+from recal_bench.bandits import Beliefs
 from recal_bench.bench import queries_of
 from recal_bench.outcomes import Arm, Outcomes
-from recal_bench.routers import Context, Feedback, create, fit_seeds
+from recal_bench.routers import Context, Feedback, create
 from recal_bench.routers.interface import shown_to
 
 BANDITS = ("linucb", "thompson", "pilot")
@@ -25,12 +26,9 @@ SMALL: dict[str, dict[str, Any]] = {
 """Settings for a few hundred queries."""
 
 
-def fitted(name: str, outcomes: Outcomes, alpha: float = 0.2, seed: int = 0, log: Any = None, **chosen: Any) -> Any:
-    """The router, fitted as a run does it: a bandit is shown no outcome, and asks for one a query."""
-    router = create(name, {**SMALL.get(name, {}), **chosen})
-    context = Context(seed, "cpu", Path(), (log if log is not None else []).append)
-    fit_seeds([router], part(outcomes, "train", alpha), part(outcomes, "validation", alpha), [context])
-    return router
+def fitted(name: str, outcomes: Outcomes, **chosen: Any) -> Any:
+    """As the other tests fit, with settings for a few hundred queries."""
+    return test_baselines.fitted(name, outcomes, **{**SMALL.get(name, {}), **chosen})
 
 
 def one_logged(outcomes: Outcomes, seed: int = 0) -> Outcomes:
@@ -59,8 +57,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", BANDITS)
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda holds: holds.__name__)
-def test_bandits_are_sound_routers(name: str, holds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(literature_properties, "fitted", fitted)
+def test_bandits_are_sound_routers(name: str, holds: Any) -> None:
     if holds is not many_arms_and_few_queries_are_no_trouble:
         holds(name, SMALL[name])
 
@@ -143,12 +140,10 @@ def test_more_exploration_asks_more_often_what_is_not_thought_best(name: str, se
 # The maths
 
 
-@pytest.mark.parametrize("name", ["linucb", "thompson"])
-def test_beliefs_are_ridge_regressions_on_what_was_seen(name: str) -> None:
-    beliefs_of = sys.modules[type(create(name)).__module__].Beliefs
+def test_beliefs_are_ridge_regressions_on_what_was_seen() -> None:
     rng = np.random.default_rng(0)
     input_NF, value_NV, arm_N = rng.normal(size=(40, 3)), rng.normal(2.0, 1.0, (40, 2)), rng.integers(2, size=40)
-    beliefs = beliefs_of(3, 3, 2, penalty=2.0)
+    beliefs = Beliefs(3, 3, 2, penalty=2.0)
     for row in range(40):
         beliefs.learn(arm_N[row], input_NF[row], value_NV[row])
     assert beliefs.spread == pytest.approx(value_NV[:, 0].std())

@@ -1,5 +1,6 @@
 """Cascade routing: expected best answers, when a call is worth its price, and the properties of all."""
 
+from pathlib import Path
 from sys import modules
 
 import numpy as np
@@ -21,6 +22,7 @@ from literature_properties import properties
 from test_baselines import cache, fitted, world  # noqa: F401
 
 from recal_bench.bench import queries_of
+from recal_bench.routers import create
 
 NAME = "cascade-routing"
 SMALL = {"penalty": 5.0}
@@ -110,3 +112,11 @@ def test_many_arms_few_queries_no_costs_and_chinese_answers() -> None:
 def test_texts_may_be_missing_here_and_there() -> None:
     outcomes = with_texts(world(120), lambda row, arm, right: None if (row + arm) % 3 else honest(row, arm, right))
     judged(NAME, outcomes)
+
+
+def test_what_was_fitted_without_texts_can_be_kept(tmp_path: Path) -> None:
+    outcomes = world(90)
+    router, loaded = fitted(NAME, outcomes, **SMALL), create(NAME, SMALL)
+    router.save(tmp_path)
+    loaded.load(tmp_path)
+    np.testing.assert_array_equal(decided(loaded, outcomes), decided(router, outcomes))

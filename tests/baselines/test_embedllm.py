@@ -1,7 +1,6 @@
 """EmbedLLM: query x arm, factorised."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from test_baselines import USD, cache, decided, fitted, part, utility, with_gaps
 from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
-from recal_bench.routers import Context, create
+from recal_bench.routers import create
+from recal_bench.training.named import named_vectors
 
 SMALL = {"factors": 32, "learning_rate": 0.01, "epochs": 8}
 """Settings for a few hundred queries."""
@@ -55,7 +55,6 @@ def test_the_product_of_factors_is_read_twice() -> None:
 
 
 def test_an_arms_first_vector_hangs_on_its_name_and_the_seed() -> None:
-    named_vectors = sys.modules[type(create("embedllm")).__module__].named_vectors
     arms = (Arm("a", "cot"), Arm("b", "cot"), Arm("b", "direct"))
     first_AF = named_vectors(arms, 8, seed=0)
     np.testing.assert_array_equal(named_vectors(arms[::-1], 8, seed=0), first_AF[::-1])
@@ -64,8 +63,7 @@ def test_an_arms_first_vector_hangs_on_its_name_and_the_seed() -> None:
 
 def test_it_logs_its_epochs_and_needs_a_validation_split() -> None:
     outcomes, lines = world(60), []
-    context = Context(0, "cpu", Path(), lines.append)
-    create("embedllm", {"epochs": 3}).fit(part(outcomes, "train"), part(outcomes, "validation"), context)
+    fitted("embedllm", outcomes, log=lines, epochs=3)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert all(line["train_error"] > 0 and line["validation_error"] > 0 for line in lines)
     with pytest.raises(RecalBenchError, match="needs outcomes in the split validation"):

@@ -1,7 +1,6 @@
 """IRT-Router: abilities against discrimination and difficulty."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from test_baselines import USD, cache, decided, fitted, part, utility, with_gaps
 
 from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
-from recal_bench.routers import Context, create
+from recal_bench.routers import create
 
 SMALL = {"dimensions": 10, "learning_rate": 0.01, "epochs": 8}
 """Settings for a few hundred queries."""
@@ -62,8 +61,7 @@ def test_a_new_query_is_drawn_towards_its_neighbours() -> None:
 
 def test_it_logs_its_epochs_and_needs_a_validation_split() -> None:
     outcomes, lines = world(60), []
-    context = Context(0, "cpu", Path(), lines.append)
-    create("irt", {"epochs": 3}).fit(part(outcomes, "train"), part(outcomes, "validation"), context)
+    fitted("irt", outcomes, log=lines, epochs=3)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert all(line["train_error"] > 0 and line["validation_error"] > 0 for line in lines)
     with pytest.raises(RecalBenchError, match="needs outcomes in the split validation"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from literature_properties import properties
 from test_baselines import cache, decided, fitted, utility, with_gaps, without_cost, world  # noqa: F401
 
+from recal_bench.bradley_terry import strengths
 from recal_bench.routers import create
 
 SMALL = {"gamma": 1e4}
@@ -78,7 +79,8 @@ def test_similar_queries_weigh_gamma_times_as_much() -> None:
 
 
 def test_strengths_of_two_arms_are_the_log_odds_of_a_win() -> None:
-    strength_QA = module().strengths(np.array([[[0.0, 800.0], [200.0, 0.0]], [[0.0, 5.0], [5.0, 0.0]]]))
+    won_QAA = np.array([[[0.0, 800.0], [200.0, 0.0]], [[0.0, 5.0], [5.0, 0.0]]])
+    strength_QA = strengths(won_QAA, np.array([10.0, 0.1]))
     assert np.ptp(strength_QA[0]) == pytest.approx(np.log(4), rel=0.03)  # the draws take off a little
     np.testing.assert_allclose(strength_QA[1], 0.0, atol=1e-9)
 
@@ -88,11 +90,10 @@ def test_strengths_of_two_arms_are_the_log_odds_of_a_win() -> None:
 def test_strengths_are_a_maximum_however_lopsided_the_wins_are(seed: int, arms: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     won_QAA = 10 ** rng.uniform(-6, 6, size=(3, arms, arms)) * (rng.random((3, arms, arms)) > share)
-    strength_QA = module().strengths(won_QAA)
-    drawn_Q1 = 0.01 * (won_QAA + won_QAA.swapaxes(1, 2)).sum(axis=2).mean(axis=1, keepdims=True)
-    for won_AA, strength_A, drawn in zip(won_QAA, strength_QA, drawn_Q1[:, 0], strict=True):
-        np.fill_diagonal(won_AA, 0.0)
+    won_QAA[:, range(arms), range(arms)] = 0.0
+    drawn_Q = 0.01 * (won_QAA + won_QAA.swapaxes(1, 2)).sum(axis=2).mean(axis=1) + 1e-9
+    strength_QA = strengths(won_QAA, drawn_Q)
+    for won_AA, strength_A, drawn in zip(won_QAA, strength_QA, drawn_Q, strict=True):
         chance_AA = 1 / (1 + np.exp(strength_A[None] - strength_A[:, None]))
-        drawn = 0.01 * (won_AA + won_AA.T).sum() / arms + 1e-9
         slope_A = (won_AA - (won_AA + won_AA.T) * chance_AA).sum(axis=1) + drawn * (0.5 - 1 / (1 + np.exp(-strength_A)))
         np.testing.assert_allclose(slope_A, 0.0, atol=1e-6 * max(won_AA.sum(), 1e-9))

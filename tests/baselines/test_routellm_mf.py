@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from literature_properties import properties
 from test_baselines import cache, decided, fitted, part, utility, with_gaps, without_cost, world  # noqa: F401
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.routers import Context, create
+from recal_bench.routers import create
 
 SMALL = {"factors": 32, "learning_rate": 0.01, "epochs": 10}
 """Settings for a few hundred queries."""
@@ -68,8 +67,7 @@ def test_strengths_use_vectors_of_unit_length() -> None:
 
 def test_it_logs_its_epochs_and_needs_a_validation_split() -> None:
     outcomes, lines = world(60), []
-    context = Context(0, "cpu", Path(), lines.append)
-    create("routellm-mf", {"epochs": 3}).fit(part(outcomes, "train"), part(outcomes, "validation"), context)
+    fitted("routellm-mf", outcomes, log=lines, epochs=3)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert all(line["train_loss"] > 0 and line["validation_loss"] > 0 for line in lines)
     with pytest.raises(RecalBenchError, match="needs outcomes in the split validation"):

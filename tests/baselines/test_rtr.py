@@ -1,7 +1,6 @@
 """Route-To-Reason: arms as a model's vector beside a strategy's."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from test_baselines import USD, cache, decided, fitted, part, utility, with_gaps
 from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm, Outcomes
-from recal_bench.routers import Context, create
 
 SMALL = {"hidden": 64, "learning_rate": 3e-3}
 """Settings for a few hundred queries."""
@@ -91,9 +89,7 @@ def test_a_model_never_seen_comes_last_whatever_its_strategy() -> None:
 
 def test_its_epochs_are_logged_and_stop_on_validation() -> None:
     outcomes, lines = world(150), []
-    context = Context(0, "cpu", Path(), lines.append)
-    router = create("rtr", {"epochs": 40, "learning_rate": 1e-2})
-    router.fit(part(outcomes, "train"), part(outcomes, "validation"), context)
+    router = fitted("rtr", outcomes, log=lines, epochs=40, learning_rate=1e-2)
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert all(line["train_error"] > 0 and line["validation_error"] > 0 for line in lines)
     least = int(np.argmin([line["validation_error"] for line in lines]))
