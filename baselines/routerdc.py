@@ -5,8 +5,8 @@ Models" (arXiv 2409.19886, NeurIPS 2024). An encoder places each query, and each
 arm nearest by cosine is chosen. The sample-LLM loss pulls a query to each of its K+ best arms, away from its K- worst;
 the sample-sample loss pulls it to a query of its own cluster of texts, away from H queries of other clusters.
 
-As in the released code: temperature 1, lambda 1, H 3, 8 clusters, embeddings of standard deviation 0.78, AdamW with
-weight decay 0.01, batches of 64, 1,000 steps.
+As in the released code: temperature 1, H 3, 8 clusters, embeddings of standard deviation 0.78, AdamW with weight decay
+0.01, 1,000 steps; batches of 64 (its default; its script takes 16) and lambda 1 (its script's).
 
 What differs:
 - The paper fine-tunes mDeBERTa-v3-base. Here a network with one hidden layer is trained on fixed, cached encodings: so
@@ -14,11 +14,13 @@ What differs:
 - Arms are ranked by utility, not score; arms that tie share their places. A negative counts only where it is worse than
   the positive, and a positive weighs the utility by which it beats its negatives. On scores of 0 and 1 without a cost
   that is the released code's rule (no positive of score 0, no negative above 0.5); with costs, being cheaper by little
-  would else pull as hard as being right instead of wrong.
+  would else pull as hard as being right instead of wrong. Arms whose utilities differ by a few hundredths are not told
+  apart reliably.
 - K+ and K- are a share of the arms, 0.7, chosen on validation. The code's 3 of 7 does as well on the paper's own
   outcomes, but not where arms have costs: there the right answers are ranked by price, and an arm that is often right
   but dear is never among the best, nor among the worst.
-- Clusters are k-means on the encodings; the paper's t-SNE before it would take longer than all the rest.
+- Clusters are k-means on the encodings of all train queries; the paper's t-SNE before it would take longer than all the
+  rest. A query is never its own partner; the code may draw it.
 - Batches draw every task alike (the released code repeats or cuts each task to 1,000 queries). The step that is kept is
   that of the highest macro utility on validation; the released code has no validation split and goes by train.
 """
