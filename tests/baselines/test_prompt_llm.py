@@ -350,7 +350,7 @@ def cache(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
 
 def pool_file(folder: Path, base_url: str, change: Change = lambda pool: None) -> str:
     pool = yaml.safe_load((shipped("pools") / "embedded.yaml").read_text(encoding="utf-8"))
-    pool["endpoints"]["embedded"] |= {"base_url": base_url, "timeout_s": 1.0}
+    pool["endpoints"]["embedded"] |= {"base_url": base_url, "timeout_s": 20.0}
     change(pool)
     path = folder / "pool.yaml"
     path.write_text(yaml.safe_dump(pool), encoding="utf-8")
@@ -514,7 +514,7 @@ def test_a_run_on_the_embedded_pool_and_one_over_http_are_the_same_but_for_who_i
     frame = embedded_frame()
     frame[frame["task"] == "bamboogle"].to_parquet(tmp_path / "log.parquet", index=False)
     with running_server(log=tmp_path / "log.jsonl") as base_url:
-        pool = pool_file(tmp_path, base_url, lambda pool: pool["endpoints"]["embedded"].update(timeout_s=30.0))
+        pool = pool_file(tmp_path, base_url)
         asked = ["--set", f"prompt-llm:pool={pool}", "--set", "prompt-llm:adviser=brelune-8b"]
         over_http = run("--outcomes", str(tmp_path / "log.parquet"), "--runs", str(tmp_path / "http"), *asked)
     monkeypatch.delenv("RECAL_BENCH_CACHE")  # the embedded outcomes need not be built anew
