@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LABEL_POINTS = 8
+_MOST_NAMES = 20
+"""Points beyond which routers are numbered, their names standing beside the picture."""
 
 
 def cost_quality(table: Table, stem: Path) -> list[Path]:
@@ -47,8 +49,11 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     axes.set_xlabel("cost, USD per 1,000 queries (with the router's own)")
     axes.set_ylabel("accuracy, % (macro)")
     axes.set_title(title(table), fontsize=8)
-    _key(axes, table.baseline, any(row.reference for row, *_ in points))
-    _place_labels(figure, axes, [(name, cost, accuracy) for _, name, cost, accuracy in points], hull)
+    named = {name: name for _, name, *_ in points}
+    if len(points) > _MOST_NAMES:
+        named |= {name: str(number) for number, name in enumerate(_routers(points), start=1)}
+    _key(axes, table.baseline, any(row.reference for row, *_ in points), named)
+    _place_labels(figure, axes, [(named[name], cost, accuracy) for _, name, cost, accuracy in points], hull)
     return save(figure, stem)
 
 
@@ -59,7 +64,11 @@ def _point(row: Comparison) -> tuple[float, float] | None:
     return costs[0] + costs[1], 100 * row.accuracy_macro
 
 
-def _key(axes: Axes, baseline: str, references: bool) -> None:
+def _routers(points: Sequence[tuple[Comparison, str, float, float]]) -> list[str]:
+    return [name for row, name, *_ in points if not row.reference]
+
+
+def _key(axes: Axes, baseline: str, references: bool, named: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
     kinds = [("router", "o", BLUE, BLUE), (baseline, "s", VERMILION, VERMILION)]
@@ -69,7 +78,12 @@ def _key(axes: Axes, baseline: str, references: bool) -> None:
         for name, marker, colour, face in kinds
     ]
     handles.append(Line2D([], [], color=SKY, linewidth=1.5, label="routers' upper hull"))
-    axes.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    numbers = [f"{short}  {name}" for name, short in named.items() if short != name]
+    handles += [Line2D([], [], linestyle="none", label=label) for label in numbers]
+    look: dict[str, Any] = {"fontsize": 7}
+    if numbers:
+        look = {"ncols": 2, "fontsize": 5.5, "columnspacing": 0.3, "handlelength": 0.8, "handletextpad": 0.4}
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), **look)
 
 
 def _place_labels(

@@ -27,3 +27,14 @@ def test_nothing_is_drawn_where_nothing_is_known(tmp_path):
     runs = [run for run in read_runs(tmp_path) if run.record.configuration.router != "recal"]
     (table,) = tables(runs)
     assert cost_quality(table, tmp_path / "x") == []
+
+
+def test_where_names_would_cover_each_other_routers_are_numbered_and_listed(tmp_path, monkeypatch):
+    write_standard_runs(tmp_path, World())
+    (table,) = tables(read_runs(tmp_path))
+    plain = cost_quality(table, tmp_path / "plain")[0].read_text()
+    monkeypatch.setattr("recal_bench.reporting.plots._MOST_NAMES", 2)
+    numbered = cost_quality(table, tmp_path / "numbered")[0].read_text()
+    assert "<!-- 1  " in numbered
+    assert "<!-- 1  " not in plain
+    assert "<!-- oracle -->" in numbered
