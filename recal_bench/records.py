@@ -133,6 +133,11 @@ class Run(BaseModel):
     folder: Path
     record: RunRecord
 
+    @property
+    def logged(self) -> bool:
+        """Whether it is about a log of single choices."""
+        return self.record.configuration.data.logged
+
     def decisions(self) -> pd.DataFrame:
         """One row a query: split, task, query_id, arm, calls, answer, score, cost_usd, router_cost_usd, utility,
         regret."""

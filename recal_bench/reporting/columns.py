@@ -31,7 +31,8 @@ def number(value: float | None, spec: str, scale: float = 1, suffix: str = "") -
     return (shown.removeprefix("-") if not shown.strip("-0.") else shown) + suffix
 
 
-def _with_interval(value: float | None, ci: tuple[float, float] | None, spec: str, scale: float = 1) -> str:
+def with_interval(value: float | None, ci: tuple[float, float] | None, spec: str, scale: float = 1) -> str:
+    """`value [low, high]`, as many digits in each."""
     shown = number(value, spec, scale)
     return shown if ci is None else f"{shown} [{ci[0] * scale:{spec}}, {ci[1] * scale:{spec}}]"
 
@@ -40,13 +41,16 @@ def _difference(row: Comparison, found: Difference | None, spec: str, scale: flo
     if found is None:
         is_baseline = row.baseline in (row.router, f"{row.router}@{row.settings_hash}")
         return "baseline" if is_baseline else UNKNOWN
-    return _with_interval(found.difference, found.ci, spec, scale)
+    return with_interval(found.difference, found.ci, spec, scale)
 
 
 def _p(found: Difference | InterquartileMean | None) -> str:
-    if found is None or found.p_adjusted is None:
-        return UNKNOWN
-    return "<.001" if found.p_adjusted < 0.001 else f"{found.p_adjusted:.3f}"
+    return p_value(None if found is None else found.p_adjusted)
+
+
+def p_value(p: float | None) -> str:
+    """Three digits, and never a 0."""
+    return UNKNOWN if p is None else "<.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _mde(found: Difference | None, spec: str, scale: float = 1) -> str:
@@ -54,7 +58,7 @@ def _mde(found: Difference | None, spec: str, scale: float = 1) -> str:
 
 
 def _iqm(found: InterquartileMean | None, digits: int) -> str:
-    return UNKNOWN if found is None else _with_interval(found.value, found.ci, *_precision(found, digits))
+    return UNKNOWN if found is None else with_interval(found.value, found.ci, *_precision(found, digits))
 
 
 def _iqm_difference(row: Comparison, figures: Figures, digits: int) -> str:
@@ -62,7 +66,7 @@ def _iqm_difference(row: Comparison, figures: Figures, digits: int) -> str:
     if found is None or found.difference is None:
         return _difference(row, None, "")
     spec, scale = _precision(found, digits)
-    return _with_interval(found.difference, found.difference_ci, "+" + spec, scale)
+    return with_interval(found.difference, found.difference_ci, "+" + spec, scale)
 
 
 def _precision(found: InterquartileMean, digits: int) -> tuple[str, float]:
@@ -92,7 +96,7 @@ def _latency(row: Comparison) -> str:
 
 
 UTILITY = (
-    Column("utility [95%]", 0, lambda row, f, digits: _with_interval(f.utility, f.utility_ci, f".{digits}f")),
+    Column("utility [95%]", 0, lambda row, f, digits: with_interval(f.utility, f.utility_ci, f".{digits}f")),
     Column("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
     Column("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
     Column("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),

@@ -87,18 +87,12 @@ def tables(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean
     """
     if aggregate not in AGGREGATES:
         raise RecalBenchError(f"there is no aggregate {aggregate}: choose one of {', '.join(AGGREGATES)}")
-    replayed = [run for run in runs if not run.record.configuration.data.logged]
-    return [_table(group, baseline, aggregate) for group in read_groups(replayed)]
+    return [_table(group, baseline, aggregate) for group in read_groups([run for run in runs if not run.logged])]
 
 
 def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     data = group.data
-    baseline = group.find(baseline_name)
-    if baseline is None:
-        there = ", ".join(sorted({entry.router for entry in group.entries}))
-        raise RecalBenchError(
-            f"baseline {baseline_name} has no run on {data.name} (alpha {data.alpha:g}): choose one of {there}"
-        )
+    baseline = baseline_of(group, baseline_name)
     if TEST not in group.split_Q:
         raise RecalBenchError(f"the runs on {data.name} decide on no test query: run them again with --fresh")
     by_split = {
@@ -112,6 +106,17 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
     all_notes = [*notes(group), *_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
+
+
+def baseline_of(group: Group, name: str) -> Entry:
+    """The entry that others are held against. Raises RecalBenchError where there is none of that name."""
+    baseline = group.find(name)
+    if baseline is None:
+        there = ", ".join(sorted({entry.router for entry in group.entries}))
+        raise RecalBenchError(
+            f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): choose one of {there}"
+        )
+    return baseline
 
 
 def _rank(row: Comparison) -> float:

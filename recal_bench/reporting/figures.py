@@ -99,7 +99,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 router_cost_usd_per_1k=known(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
                 savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
                 utility=known(utility.estimate),
-                utility_ci=_ci(utility),
+                utility_ci=ci_of(utility),
                 vs_baseline=differences[0][index],
                 iqm=iqms[index],
                 accuracy_vs_baseline=differences[1][index],
@@ -135,7 +135,7 @@ def _differences(
     of_baseline_SQ = _values(baseline, metric, rows_Q)
     parts = [_parts(entry, baseline, metric, rows_Q) for entry in group.entries]
     intervals = [None if each is None else crossed_interval(each, task_Q) for each in parts]
-    adjusted_R = _holm(group, intervals)
+    adjusted_R = adjusted_p(group, intervals)
     differences: list[Difference | None] = []
     for entry, part, interval, adjusted in zip(group.entries, parts, intervals, adjusted_R, strict=True):
         if part is None or interval is None:
@@ -148,7 +148,7 @@ def _differences(
             Difference(
                 metric=metric,
                 difference=interval.estimate,
-                ci=_ci(interval),
+                ci=ci_of(interval),
                 p_adjusted=adjusted,
                 p_improvement=p_improvement(*means),
                 mde=detectable,
@@ -187,12 +187,12 @@ def _iqms(
         else InterquartileMean(
             metric=metric,
             value=own.estimate,
-            ci=_ci(own),
+            ci=ci_of(own),
             difference=None if difference is None else difference.estimate,
-            difference_ci=None if difference is None else _ci(difference),
+            difference_ci=None if difference is None else ci_of(difference),
             p_adjusted=adjusted,
         )
-        for own, difference, adjusted in zip(owns, differences, _holm(group, differences), strict=True)
+        for own, difference, adjusted in zip(owns, differences, adjusted_p(group, differences), strict=True)
     ]
 
 
@@ -206,12 +206,17 @@ def _parts(entry: Entry, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_]
     value_SQ, of_baseline_SQ = _values(entry, metric, rows_Q), _values(baseline, metric, rows_Q)
     if entry is baseline or np.isnan(value_SQ).any() or np.isnan(of_baseline_SQ).any():
         return None
+    return against(entry, value_SQ, baseline, of_baseline_SQ)
+
+
+def against(entry: Entry, value_SQ: FloatSQ, baseline: Entry, of_baseline_SQ: FloatSQ) -> list[FloatSQ]:
+    """The parts of a paired difference, as crossed_interval takes them."""
     # Routers trained with the same seeds may share their luck (start, batches): then seeds are paired too.
     paired = len(entry.seeds) > 1 and entry.seeds == baseline.seeds
     return [value_SQ - of_baseline_SQ] if paired else [value_SQ, -of_baseline_SQ]
 
 
-def _holm(group: Group, intervals: Sequence[Interval | None]) -> list[float | None]:
+def adjusted_p(group: Group, intervals: Sequence[Interval | None]) -> list[float | None]:
     """Adjusted p of every entry; None for what is no hypothesis (the baseline, references) or cannot be told."""
     family = {
         index: interval.p
@@ -222,5 +227,6 @@ def _holm(group: Group, intervals: Sequence[Interval | None]) -> list[float | No
     return [adjusted.get(index) for index in range(len(intervals))]
 
 
-def _ci(interval: Interval) -> tuple[float, float] | None:
+def ci_of(interval: Interval) -> tuple[float, float] | None:
+    """Its ends; None where the data cannot tell."""
     return (interval.low, interval.high) if math.isfinite(interval.low) else None

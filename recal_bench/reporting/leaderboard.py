@@ -12,7 +12,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.records import Run
 from recal_bench.reporting import logged_text
 from recal_bench.reporting.columns import LATENCY
-from recal_bench.reporting.compare import BASELINE, Comparison, Identity, Table, tables
+from recal_bench.reporting.compare import BASELINE, Comparison, Table, tables
 from recal_bench.reporting.entries import same_data
 from recal_bench.reporting.frontier_plot import frontiers
 from recal_bench.reporting.learning import as_table, draw, learning
@@ -45,14 +45,14 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     pictures, but not the same timings (CSV, JSON). Raises RecalBenchError where a row that every leaderboard needs is
     missing, with the command that adds it.
     """
-    replayed = [run for run in runs if not run.record.configuration.data.logged]
-    groups = same_data(replayed)
+    replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
+    groups, logs = same_data(replayed), same_data(logged)
     for group in groups:
         _require_rows(group)
     if out.exists() and not out.is_dir():
         raise RecalBenchError(f"{out} is a file: --out takes a folder")
     out.mkdir(parents=True, exist_ok=True)
-    made, estimated = tables(replayed, baseline), logged_tables(runs, baseline)
+    made, estimated = tables(replayed, baseline), logged_tables(logged, baseline)
     reports = stability(replayed) if any(map(has_log, replayed)) else []
     stability_paths, curves = write_stability(reports, out, command)
     sections, pictures = [], list[Path]()
@@ -73,13 +73,10 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
         drawn = draw(found, out / f"learning-{index + 1}")
         pictures += drawn
         sections.append(f"{as_table(found, markdown=True)}\n\n![Learning curves]({drawn[0].name})")
-    logs = [group for group in same_data(runs) if group[0].record.configuration.data.logged]
     for log_table, group in zip(estimated, logs, strict=True):
         parts = [logged_text.render(log_table, markdown=True), _commands(log_table), _provenance(log_table, group)]
         sections.append("\n\n".join(parts))
     head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
-    rows: list[Identity] = [row for table in made for row in table.rows]
-    rows += [row for table in estimated for row in table.rows]
     texts = {
         "README.md": "\n\n".join([head, *sections]),
         "leaderboard.csv": as_csv(

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from recal_bench.arrays import FloatQ, FloatSQ, IntQ, IntSQ, StrQ, known
-from recal_bench.errors import RecalBenchError
+from recal_bench.arrays import FloatQ, FloatSQ, IntQ, IntSQ, StrQ
 from recal_bench.evaluation.offpolicy import Log, Overlap, overlap, refusal, row_values
-from recal_bench.evaluation.statistics import Interval, crossed_interval, holm
+from recal_bench.evaluation.statistics import Interval, crossed_interval
 from recal_bench.records import Data, Run
-from recal_bench.reporting.compare import BASELINE, TEST, Identity, command_of, identity, notes
+from recal_bench.reporting.compare import BASELINE, TEST, Identity, baseline_of, command_of, identity, notes
 from recal_bench.reporting.entries import Entry, Group, Logged, read_groups
+from recal_bench.reporting.figures import adjusted_p, against, ci_of
 
 READING = (
     "every query shows one arm, so no router can be replayed: values are estimated from the queries where its choice "
@@ -36,10 +36,7 @@ class Estimate(BaseModel):
 
     @classmethod
     def of(cls, interval: Interval) -> Estimate:
-        return cls(
-            value=interval.estimate,
-            ci=(interval.low, interval.high) if math.isfinite(interval.low) else None,
-        )
+        return cls(value=interval.estimate, ci=ci_of(interval))
 
 
 class LoggedFigures(BaseModel):
@@ -85,18 +82,11 @@ class LoggedTable:
 
 def logged_tables(runs: Sequence[Run], baseline: str = BASELINE) -> list[LoggedTable]:
     """One table for each log of single choices among the runs. Raises RecalBenchError where one lacks the baseline."""
-    return [_table(group, baseline) for group in read_groups([each for each in runs if _is_logged(each)])]
-
-
-def _is_logged(run: Run) -> bool:
-    return run.record.configuration.data.logged
+    return [_table(group, baseline) for group in read_groups([run for run in runs if run.logged])]
 
 
 def _table(group: Group, baseline_name: str) -> LoggedTable:
-    baseline = group.find(baseline_name)
-    if baseline is None:
-        there = ", ".join(sorted({entry.router for entry in group.entries}))
-        raise RecalBenchError(f"baseline {baseline_name} has no run on {group.data.name}: choose one of {there}")
+    baseline = baseline_of(group, baseline_name)
     by_split = {split: _figures(group, split, baseline) for split in sorted(set(group.split_Q))}
     names = [identity(group, entry, baseline_name) for entry in group.entries]
     commands = [command_of(entry) for entry in group.entries]
@@ -185,9 +175,9 @@ def _figures(group: Group, split: str, baseline: Entry) -> list[LoggedFigures]:
     values = [None if reason else each.snips() for each, reason in zip(chosen, refusals, strict=True)]
     of_baseline = values[group.entries.index(baseline)]
     against_log = [None if each is None else crossed_interval([each, -reward_Q[None]], task_Q) for each in values]
-    adjusted_R = _adjusted(group, against_log)
+    adjusted_R = adjusted_p(group, against_log)
     figures = []
-    for entry, each, seen, reason, value_SQ, against, adjusted in zip(
+    for entry, each, seen, reason, value_SQ, to_log, adjusted in zip(
         group.entries, chosen, overlaps, refusals, values, against_log, adjusted_R, strict=True
     ):
         found = LoggedFigures(
@@ -197,12 +187,9 @@ def _figures(group: Group, split: str, baseline: Entry) -> list[LoggedFigures]:
             matched=float(np.mean([of_seed.matched for of_seed in seen])),
             refusal=reason,
         )
-        if value_SQ is not None and against is not None:
-            found.snips, found.against_logged, found.against_logged_p_adjusted = (
-                _estimate([value_SQ], task_Q),
-                Estimate.of(against),
-                adjusted,
-            )
+        if value_SQ is not None and to_log is not None:
+            found.snips = _estimate([value_SQ], task_Q)
+            found.against_logged, found.against_logged_p_adjusted = Estimate.of(to_log), adjusted
             found.ips = _estimate([each.ips()], task_Q)
             # What a model expects is a utility: there is no doubly robust accuracy.
             if entry.expected_SQ is not None and not data.unknown_costs:
@@ -211,9 +198,7 @@ def _figures(group: Group, split: str, baseline: Entry) -> list[LoggedFigures]:
             usd_SQ = each.usd_per_1k(logged)
             found.cost_usd_per_1k = None if usd_SQ is None else _estimate([usd_SQ], task_Q)
             if of_baseline is not None and entry is not baseline:
-                paired = len(value_SQ) > 1 and entry.seeds == baseline.seeds
-                parts = [value_SQ - of_baseline] if paired else [value_SQ, -of_baseline]
-                found.against_baseline = _estimate(parts, task_Q)
+                found.against_baseline = _estimate(against(entry, value_SQ, baseline, of_baseline), task_Q)
         figures.append(found)
     return [*figures, _of_log(logged, reward_Q, task_Q, figures[0].metric)]
 
@@ -237,14 +222,3 @@ def _of_log(logged: Logged, reward_Q: FloatQ, task_Q: IntQ, metric: str) -> Logg
         effective_queries=float(len(task_Q)),
         matched=1.0,
     )
-
-
-def _adjusted(group: Group, intervals: Sequence[Interval | None]) -> list[float | None]:
-    """Holm-adjusted p of "as good as what was logged", over the routers of the table."""
-    family = {
-        index: each.p
-        for index, (entry, each) in enumerate(zip(group.entries, intervals, strict=True))
-        if each is not None and not entry.record.reference and known(each.p) is not None
-    }
-    adjusted = dict(zip(family, holm(list(family.values())), strict=True))
-    return [adjusted.get(index) for index in range(len(intervals))]

@@ -7,23 +7,15 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from recal_bench.reporting.columns import UNKNOWN, number
+from recal_bench.reporting.columns import UNKNOWN, p_value, with_interval
 from recal_bench.reporting.logged import Estimate, LoggedFigures, LoggedTable
-from recal_bench.reporting.tables import WIDTH, labels
+from recal_bench.reporting.tables import WIDTH, labels, title
 
 
 def render(table: LoggedTable, markdown: bool) -> str:
     """Title, the estimates on test and on other evaluated splits, the refusals, notes."""
-    data = table.data
-    title = (
-        f"{data.name} ({data.hash[:12]}){', **simulated**' if markdown and data.simulated else ''}"
-        f"{', simulated' if data.simulated and not markdown else ''}: a log of single choices, alpha {data.alpha:g}, "
-        f"{table.rows[0].n_queries:,} test queries of {len(table.tasks)} task{'s' if len(table.tasks) != 1 else ''}"
-    )
-    if data.train_fraction != 1:
-        title += f", {data.train_fraction:g} of train ({data.n_queries['train']:,} queries)"
     names = labels(table.rows)
-    parts = [f"{'### ' if markdown else ''}{title}", _grid(table, names, table.rows, markdown)]
+    parts = [("### " if markdown else "") + title(table, markdown), _grid(table, names, table.rows, markdown)]
     for split in sorted({split for row in table.rows for split in row.splits}):
         parts += [f"Split {split}", _grid(table, names, [row.splits[split] for row in table.rows], markdown)]
     for name, row in zip(names, table.rows, strict=True):
@@ -51,7 +43,7 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
                 _cell(each.dr, spec, scale, short=not markdown),
                 _cell(each.ips, spec, scale, short=not markdown),
                 _cell(each.against_logged, "+" + spec, scale),
-                _p(each.against_logged_p_adjusted),
+                p_value(each.against_logged_p_adjusted),
                 "baseline" if is_baseline else _cell(each.against_baseline, "+" + spec, scale),
                 _cell(each.accuracy, ".1f", 100, short=True),
                 _cell(each.cost_usd_per_1k, "#.4g", short=True),
@@ -74,14 +66,4 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
 
 
 def _cell(found: Estimate | None, spec: str, scale: float = 1.0, short: bool = False) -> str:
-    if found is None:
-        return UNKNOWN
-    shown = number(found.value, spec, scale)
-    if short or found.ci is None:
-        return shown
-    low, high = (f"{end * scale:{spec}}" for end in found.ci)
-    return f"{shown} [{low}, {high}]"
-
-
-def _p(value: float | None) -> str:
-    return UNKNOWN if value is None else "<.001" if value < 0.001 else f"{value:.3f}"
+    return UNKNOWN if found is None else with_interval(found.value, None if short else found.ci, spec, scale)

@@ -51,7 +51,8 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     axes.set_title(title(table), fontsize=8)
     named = {name: name for _, name, *_ in points}
     if len(points) > _MOST_NAMES:
-        named |= {name: str(number) for number, name in enumerate(_routers(points), start=1)}
+        routers = [name for row, name, *_ in points if not row.reference]
+        named |= {name: str(number) for number, name in enumerate(routers, start=1)}
     _key(axes, table.baseline, any(row.reference for row, *_ in points), named)
     _place_labels(figure, axes, [(named[name], cost, accuracy) for _, name, cost, accuracy in points], hull)
     return save(figure, stem)
@@ -62,10 +63,6 @@ def _point(row: Comparison) -> tuple[float, float] | None:
     if row.accuracy_macro is None or costs[0] is None or costs[1] is None:
         return None
     return costs[0] + costs[1], 100 * row.accuracy_macro
-
-
-def _routers(points: Sequence[tuple[Comparison, str, float, float]]) -> list[str]:
-    return [name for row, name, *_ in points if not row.reference]
 
 
 def _key(axes: Axes, baseline: str, references: bool, named: dict[str, str]) -> None:

@@ -6,20 +6,28 @@ from collections.abc import Sequence
 
 from recal_bench.records import Run
 from recal_bench.reporting import logged_text
-from recal_bench.reporting.compare import BASELINE, Identity, tables
+from recal_bench.reporting.compare import BASELINE, Identity, Table, tables
 from recal_bench.reporting.learning import as_table, learning
-from recal_bench.reporting.logged import logged_tables
+from recal_bench.reporting.logged import LoggedTable, logged_tables
 from recal_bench.reporting.tables import render, render_rows
 
 
 def report(runs: Sequence[Run], format: str, baseline: str = BASELINE, aggregate: str = "mean") -> str:
-    """All tables in one of `tables.FORMATS`. CSV and JSON are one list of rows; a row names its outcomes."""
-    made, logged = tables(runs, baseline, aggregate), logged_tables(runs, baseline)
+    """All tables in one of `tables.FORMATS`."""
+    return render_all(tables(runs, baseline, aggregate), format, logged_tables(runs, baseline))
+
+
+def render_all(made: Sequence[Table], format: str, logged: Sequence[LoggedTable] = ()) -> str:
+    """All tables in one format. CSV and JSON are one list of rows; a row names its outcomes."""
     if format in ("csv", "json"):
-        rows: list[Identity] = [row for table in made for row in table.rows]
-        return render_rows([*rows, *(row for table in logged for row in table.rows)], format)
+        return render_rows(rows_of(made, logged), format)
     texts = [render(table, format) for table in made]
     return "\n\n".join([*texts, *(logged_text.render(table, format == "markdown") for table in logged)])
+
+
+def rows_of(made: Sequence[Table], logged: Sequence[LoggedTable]) -> list[Identity]:
+    """The rows of all tables, one table after the other."""
+    return [*(row for table in made for row in table.rows), *(row for table in logged for row in table.rows)]
 
 
 def overview(runs: Sequence[Run]) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
@@ -16,16 +16,12 @@ from recal_bench.reporting.columns import ACCURACY, IQM, OTHERS, UNKNOWN, UTILIT
 from recal_bench.reporting.compare import Identity, Table
 from recal_bench.reporting.figures import Difference
 
+if TYPE_CHECKING:
+    from recal_bench.reporting.logged import LoggedTable
+
 WIDTH = 120
 FORMATS = ("table", "markdown", "csv", "json")
 _LABEL_WIDTH = 26
-
-
-def render_all(tables: Sequence[Table], format: str) -> str:
-    """All tables in one format. CSV and JSON are one list of rows; a row names its outcomes."""
-    if format in ("csv", "json"):
-        return render_rows([row for table in tables for row in table.rows], format)
-    return "\n\n".join(render(table, format) for table in tables)
 
 
 def render_rows(rows: Sequence[Identity], format: str) -> str:
@@ -38,7 +34,7 @@ def render(table: Table, format: str = "table") -> str:
     if format not in FORMATS:
         raise RecalBenchError(f"there is no format {format}: choose one of {', '.join(FORMATS)}")
     if format in ("csv", "json"):
-        return render_all([table], format)
+        return render_rows(table.rows, format)
     return "\n\n".join(blocks(table, format == "markdown"))
 
 
@@ -52,7 +48,7 @@ def blocks(table: Table, markdown: bool, but: Sequence[str] = ()) -> list[str]:
     return parts + (notes if markdown else [textwrap.fill(note, WIDTH) for note in notes])
 
 
-def title(table: Table, markdown: bool = False) -> str:
+def title(table: Table | LoggedTable, markdown: bool = False) -> str:
     """Which outcomes a table is about, and that they are simulated where they are."""
     data = table.data
     simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
@@ -63,6 +59,8 @@ def title(table: Table, markdown: bool = False) -> str:
     ]
     if data.missing != "error":
         parts.append(f"missing outcomes: {data.missing}")
+    if data.logged:
+        parts.append("a log of single choices")
     if data.train_fraction != 1:
         parts.append(f"{data.train_fraction:g} of train ({data.n_queries['train']:,} queries)")
     if data.held_out:

@@ -11,7 +11,8 @@ from synthetic_runs import World, sweep_runs, write_run, write_standard_runs
 from recal_bench.errors import RecalBenchError
 from recal_bench.records import read_runs
 from recal_bench.reporting.compare import compare, tables
-from recal_bench.reporting.tables import FORMATS, WIDTH, labels, render, render_all, title
+from recal_bench.reporting.report import render_all
+from recal_bench.reporting.tables import FORMATS, WIDTH, labels, render, title
 
 
 @pytest.fixture
