@@ -90,12 +90,10 @@ class Bench:
             return Reply(text, float(outcomes.cost_QA[row, arm]))
 
         mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
-        if outcomes.logged:
-            # Any arm may be chosen: what it would have given is estimated.
-            return Calls(
-                outcomes.arms, self.objective, np.ones_like(outcomes.observed_QA), mean_cost_A, adviser=self.adviser
-            )
-        return Calls(outcomes.arms, self.objective, outcomes.observed_QA, mean_cost_A, reply, self.adviser)
+        # In a log of single choices any arm may be chosen, and what it would have given is estimated.
+        available_QA = outcomes.observed_QA | outcomes.logged
+        replies = None if outcomes.logged else reply
+        return Calls(outcomes.arms, self.objective, available_QA, mean_cost_A, replies, self.adviser)
 
 
 def queries_of(outcomes: Outcomes) -> Queries:

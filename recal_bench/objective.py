@@ -17,13 +17,9 @@ def mean_over_observed(value_QA: FloatQA, propensity_Q: FloatQ | None = None) ->
     With propensities (of a log of single choices), entries weigh 1 / propensity: what the mean over all rows would be.
     """
     known_QA = ~np.isnan(value_QA)
-    if propensity_Q is not None:
-        weight_QA = known_QA / propensity_Q[:, None]
-        total_A, weight_A = (np.nan_to_num(value_QA) * weight_QA).sum(axis=0), weight_QA.sum(axis=0)
-        return np.where(weight_A > 0, total_A / np.where(weight_A > 0, weight_A, 1.0), np.nan)
-    count_A = known_QA.sum(axis=0)
-    total_A = np.where(known_QA, value_QA, 0.0).sum(axis=0)
-    return np.where(count_A > 0, total_A / np.maximum(count_A, 1), np.nan)
+    weight_QA = known_QA / (1.0 if propensity_Q is None else propensity_Q[:, None])
+    total_A, weight_A = (np.where(known_QA, value_QA, 0.0) * weight_QA).sum(axis=0), weight_QA.sum(axis=0)
+    return np.where(weight_A > 0, total_A / np.where(weight_A > 0, weight_A, 1.0), np.nan)
 
 
 @dataclass(frozen=True)

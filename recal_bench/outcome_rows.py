@@ -41,11 +41,6 @@ def numbers(columns: Columns, problems: list[str]) -> tuple[FloatQ, FloatQ]:
     )
 
 
-def propensities(columns: Columns, problems: list[str]) -> FloatQ:
-    """The probability with which each row's arm was chosen; adds what is wrong in them to `problems`."""
-    return _numbers("propensity", columns, _propensity_reason, problems)
-
-
 def _propensity_reason(value: Any) -> str:
     return _number_reason(value, most=1.0, needed=True) or ("is 0, though the arm was chosen," if value == 0 else "")
 
@@ -209,12 +204,12 @@ class Rows:
             f"rows {self._number(row)} and {self._number(other)}): give each prompt a query_id of its own"
         ]
 
-    @property
+    @cached_property
     def logged(self) -> bool:
         """Whether the file is a log of single choices: propensities, several arms, one row a query."""
         return single_choices.is_log(*self._choices)
 
-    @property
+    @cached_property
     def _choices(self) -> tuple[IntQ, int, bool]:
         """The number of arms that each query shows, of all arms, and whether there are propensities."""
         column = self.columns.columns.get("propensity")
@@ -224,13 +219,18 @@ class Rows:
     def _single_choices(self) -> list[str]:
         if not self.logged:
             return single_choices.problems(*self._choices)
-        problems: list[str] = []
-        propensities(self.columns, problems)
+        problems = list(self._propensities[1])
         if len(self.keyed) > self._shape[0]:
             problems.append(
                 "a log of single choices has one row a query, and here draws repeat (column sample): keep one"
             )
         return problems
+
+    @cached_property
+    def _propensities(self) -> tuple[FloatQ, list[str]]:
+        """The probability with which each row's arm was chosen, and what is wrong in them."""
+        problems: list[str] = []
+        return _numbers("propensity", self.columns, _propensity_reason, problems), problems
 
     def _too_sparse(self) -> list[str]:
         n_queries, n_arms = self._shape
@@ -285,7 +285,7 @@ class Rows:
             name,
             data_hash="",
             response_QA=self._responses(),
-            propensity_Q=propensities(self.columns, [])[self.keyed[first_Q]] if self.logged else None,
+            propensity_Q=self._propensities[0][self.keyed[first_Q]] if self.logged else None,
         )
         return replace(outcomes, data_hash=content_hash(outcomes))
 

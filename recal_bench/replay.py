@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, IntQ
+from recal_bench.arrays import FloatQ, FloatQA, IntQ
 from recal_bench.bench import Bench, queries_of
 from recal_bench.evaluation import references
 from recal_bench.evaluation.offpolicy import Log, row_values
@@ -41,21 +41,32 @@ def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> Flo
     return cost_Q
 
 
-def decided_utility(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
-    """Utility of each query: of the chosen arm's score, at the cost of all calls and of the router itself.
+def validation_utility(bench: Bench, router: Router) -> FloatQ:
+    """What a router decides on validation: utility of each query, of the chosen arm's score at the cost of all calls.
 
     (The score, where the costs are not known.) Of a log of single choices the doubly robust row values, whose mean
     estimates it.
     """
-    rows, arm_Q = np.arange(len(outcomes)), np.asarray(decisions.arm_Q)
-    if outcomes.propensity_Q is not None:
-        logged_Q = outcomes.logged_arm_Q
-        reward_Q = bench.objective.utility(outcomes.score_QA[rows, logged_Q], outcomes.cost_QA[rows, logged_Q])
-        log = Log(reward_Q, outcomes.propensity_Q, logged_Q, outcomes.task_Q)
-        own_Q = bench.objective.utility(np.zeros(len(rows)), calls.router_cost_Q)
-        return row_values(log, arm_Q, bench.expected_utility[split]) + own_Q
-    cost_Q = cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q
-    return bench.objective.utility(outcomes.score_QA[rows, arm_Q], cost_Q)
+    outcomes, objective = bench.splits.validation, bench.objective
+    calls = bench.calls(outcomes)
+    decisions = decide(router, queries_of(outcomes), calls)
+    arm_Q = np.asarray(decisions.arm_Q)
+    if outcomes.propensity_Q is None:
+        cost_Q = cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q
+        return objective.utility(_of_arm(outcomes.score_QA, arm_Q), cost_Q)
+    logged_Q = outcomes.logged_arm_Q
+    log = Log(_logged_utility(bench, outcomes), outcomes.propensity_Q, logged_Q, outcomes.task_Q)
+    own_Q = objective.utility(np.zeros(len(outcomes)), calls.router_cost_Q)
+    return row_values(log, arm_Q, bench.expected_utility["validation"]) + own_Q
+
+
+def _of_arm(value_QA: FloatQA, arm_Q: IntQ) -> FloatQ:
+    return value_QA[np.arange(len(arm_Q)), arm_Q]
+
+
+def _logged_utility(bench: Bench, outcomes: Outcomes) -> FloatQ:
+    logged_Q = outcomes.logged_arm_Q
+    return bench.objective.utility(_of_arm(outcomes.score_QA, logged_Q), _of_arm(outcomes.cost_QA, logged_Q))
 
 
 def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
@@ -69,12 +80,8 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     """
     import pandas as pd
 
-    rows, arm_Q = np.arange(len(outcomes)), np.asarray(decisions.arm_Q)
-    score_Q, cost_Q, router_cost_Q = (
-        outcomes.score_QA[rows, arm_Q],
-        cost_of_calls(outcomes, decisions, calls),
-        (calls.router_cost_Q),
-    )
+    arm_Q, router_cost_Q = np.asarray(decisions.arm_Q), calls.router_cost_Q
+    score_Q, cost_Q = _of_arm(outcomes.score_QA, arm_Q), cost_of_calls(outcomes, decisions, calls)
     n_calls_Q = calls.paid_QA(decisions).sum(axis=1)
     arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
     nothing_Q = np.full(len(outcomes), np.nan)
@@ -97,16 +104,14 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     if not outcomes.logged:
         return frame
     logged_Q, expected_QA = outcomes.logged_arm_Q, bench.expected_utility[split]
-    logged_score_Q, logged_cost_Q = outcomes.score_QA[rows, logged_Q], outcomes.cost_QA[rows, logged_Q]
-    logged_utility_Q = bench.objective.utility(logged_score_Q, logged_cost_Q)
     return frame.assign(
         propensity=outcomes.propensity_Q,
         logged_arm=arm_names[logged_Q],
-        logged_score=logged_score_Q,
-        logged_cost_usd=logged_cost_Q,
-        logged_utility=logged_utility_Q if bench.objective.reportable else nothing_Q,
-        expected_utility=expected_QA[rows, arm_Q],
-        expected_logged_utility=expected_QA[rows, logged_Q],
+        logged_score=_of_arm(outcomes.score_QA, logged_Q),
+        logged_cost_usd=_of_arm(outcomes.cost_QA, logged_Q),
+        logged_utility=_logged_utility(bench, outcomes) if bench.objective.reportable else nothing_Q,
+        expected_utility=_of_arm(expected_QA, arm_Q),
+        expected_logged_utility=_of_arm(expected_QA, logged_Q),
     )
 
 
@@ -124,9 +129,7 @@ def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
     best_Q = bayes_arms(bench.objective, outcomes)
     assert outcomes.expected_cost_QA is not None
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
-    rows = np.arange(len(outcomes))
-    regret_Q: FloatQ = expected_QA[rows, best_Q] - expected_QA[rows, arm_Q]
-    return regret_Q
+    return _of_arm(expected_QA, best_Q) - _of_arm(expected_QA, arm_Q)
 
 
 def time_single_queries(bench: Bench, router: Router) -> FloatQ:

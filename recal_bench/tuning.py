@@ -14,12 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from recal_bench import provenance, routers
-from recal_bench.arrays import FloatQ
-from recal_bench.bench import Bench, queries_of
+from recal_bench.bench import Bench
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
-from recal_bench.replay import decided_utility
-from recal_bench.routers import Context, Router, decide
+from recal_bench.replay import validation_utility
+from recal_bench.routers import Context
 
 TUNING_SEEDS = (1000, 1001, 1002)
 
@@ -101,14 +100,7 @@ def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], devic
             contexts.append(Context(seed, resolved, own, lambda line: None))
         routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
     task_Q = bench.splits.validation.task_Q
-    return float(np.mean([macro_mean(_decided_utility(bench, each), task_Q) for each in seeds]))
-
-
-def _decided_utility(bench: Bench, router: Router) -> FloatQ:
-    outcomes = bench.splits.validation
-    calls = bench.calls(outcomes)
-    decisions = decide(router, queries_of(outcomes), calls)
-    return decided_utility(bench, "validation", outcomes, decisions, calls)
+    return float(np.mean([macro_mean(validation_utility(bench, each), task_Q) for each in seeds]))
 
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:

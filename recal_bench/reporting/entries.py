@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 
 _KEYS = ["split", "task", "query_id"]
 _NUMBERS = ["score", "cost_usd", "router_cost_usd", "utility", "regret"]
-_LOGGED_NUMBERS = [
-    "propensity",
-    "logged_score",
-    "logged_cost_usd",
-    "logged_utility",
-    "expected_logged_utility",
-    "expected_utility",
-]
+_LOGGED = ["propensity", "logged_score", "logged_cost_usd", "logged_utility", "expected_logged_utility"]
+_EXPECTED = "expected_utility"
 
 
 @dataclass(frozen=True)
@@ -154,9 +148,9 @@ class _Reader:
         entry = Entry(tuple(runs), arm_SQ, *numbers)
         if "propensity" not in frames[0]:
             return entry
-        propensity, score, cost, utility, expected = (frames[0][name].to_numpy() for name in _LOGGED_NUMBERS[:-1])
-        self.logged = Logged(frames[0]["logged_arm"].to_numpy(dtype=object), propensity, score, cost, utility, expected)
-        expected_SQ = np.stack([frame[_LOGGED_NUMBERS[-1]].to_numpy() for frame in frames])
+        of_log = [frames[0][name].to_numpy() for name in _LOGGED]
+        self.logged = Logged(frames[0]["logged_arm"].to_numpy(dtype=object), *of_log)
+        expected_SQ = np.stack([frame[_EXPECTED].to_numpy() for frame in frames])
         return replace(entry, expected_SQ=expected_SQ)
 
     def _read(self, run: Run) -> pd.DataFrame:
@@ -189,9 +183,9 @@ def decisions_of(run: Run) -> pd.DataFrame:
         frame = run.decisions()
     except (OSError, ValueError) as error:
         raise RecalBenchError(f"{run.folder} has no readable decisions.parquet: run it again with --fresh") from error
-    logged = run.record.configuration.data.logged
+    logged = run.logged
     text_names = [*_KEYS, "arm", *(["logged_arm"] if logged else [])]
-    number_names = [*_NUMBERS, *(_LOGGED_NUMBERS if logged else [])]
+    number_names = [*_NUMBERS, *([*_LOGGED, _EXPECTED] if logged else [])]
     absent = [name for name in [*text_names, *number_names] if name not in frame]
     if absent:
         raise RecalBenchError(
