@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.clusters import centres_of
+from recal_bench.clusters import clustered
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.targets import PRIOR_COUNT, in_fixed_order, typical_values
@@ -54,7 +54,7 @@ class Avengers:
         train = in_fixed_order(train)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
-        self.centre_KE = centres_of(encoding_QE, self.clusters, PROMPTS_A_CLUSTER, context.seed)
+        self.centre_KE = clustered(encoding_QE, self.clusters, PROMPTS_A_CLUSTER, context.seed).cluster_centers_
         utility_QA = train.utility_QA
         typical_A = typical_values(utility_QA, train.outcomes, np.min, PRIOR_COUNT)
         in_cluster_KQ = np.arange(len(self.centre_KE))[:, None] == np.argmin(self._distances(encoding_QE), axis=1)

@@ -36,7 +36,7 @@ from scipy.special import ndtr
 from recal_bench.answers import Answers, crossed, folds_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, targets_of, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, targets_of, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regressions on answers, in queries."""
@@ -185,7 +185,7 @@ def complements(train: Train, size: int) -> np.ndarray:
     weight_Q = 1 / np.bincount(task_Q)[task_Q]
     level_A = typical_values(train.utility_QA, train.outcomes, np.min, PRIOR_COUNT)
     utility_QA = np.where(np.isnan(train.utility_QA), level_A, train.utility_QA)
-    by_name = sorted(range(len(level_A)), key=lambda arm: str(train.outcomes.arms[arm]))
+    by_name = name_order(train.outcomes.arms)
     best_Q, chosen = np.full(len(utility_QA), utility_QA.min()), []
     while len(chosen) < min(size, len(by_name)):
         left = [arm for arm in by_name if arm not in chosen]

@@ -32,7 +32,7 @@ from recal_bench.answers import Answers, crossed, folds_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regression on answers, in queries."""
@@ -81,7 +81,7 @@ class FrugalGpt:
             )
         train = in_fixed_order(train)
         # By name: the order of the arms decides nothing.
-        by_name_A = np.argsort([str(arm) for arm in train.outcomes.arms], kind="stable")
+        by_name_A = name_order(train.outcomes.arms)
         train = train._replace(outcomes=train.outcomes.take_arms(by_name_A))
         outcomes, prompts = train.outcomes, train.queries.prompt
         self.text_encoder = fit_encoder(self.encoder, prompts)

@@ -33,7 +33,7 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.inferred_tasks import fit_tasks, most_likely_task
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import chosen_utility, in_fixed_order, predictions_of, targets_of
+from recal_bench.targets import chosen_utility, in_fixed_order, name_order, predictions_of, targets_of
 from recal_bench.training.threads import one_thread
 
 LAYERS = 2
@@ -85,7 +85,7 @@ class GraphRouter:
 
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         # Whatever order the arms come in, they are computed with, and draw their start, in the order of their names.
-        order_A = np.array(sorted(range(len(train.outcomes.arms)), key=lambda arm: str(train.outcomes.arms[arm])))
+        order_A = name_order(train.outcomes.arms)
         place_A = np.argsort(order_A)
         targets = targets_of(Train(train.queries, train.outcomes.take_arms(order_A), train.objective))
         by_feature = (len(targets.typical_C) // len(order_A), len(order_A))

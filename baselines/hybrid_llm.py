@@ -34,7 +34,7 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.objective import mean_over_observed
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, typical_values
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
 
 FOLDS = 5
 
@@ -92,7 +92,7 @@ class HybridLlm:
         if train.objective.has_cost:
             cost_A = np.nan_to_num(mean_over_observed(outcomes.cost_QA), nan=np.inf)
         # Ties go by name, in the end: the order of the arms decides nothing.
-        name_A = np.argsort(np.argsort([str(arm) for arm in outcomes.arms]))
+        name_A = np.argsort(name_order(outcomes.arms))
         value_AA = hindsight_values(train.utility_QA, outcomes.task_Q, self.utility_A)
         if (value_AA == -np.inf).all():
             best = int(np.lexsort([name_A, -self.utility_A])[0])

@@ -32,9 +32,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from recal_bench.clusters import clustered
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, chosen_utility, in_fixed_order, require_outcomes
+from recal_bench.targets import PRIOR_COUNT, chosen_utility, in_fixed_order, name_order, require_outcomes
 from recal_bench.training.threads import one_thread
 
 BATCH = 64
@@ -78,12 +79,12 @@ class RouterDc:
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_outcomes(train)
         # Whatever order the arms come in, they are computed with, and draw their start, in the order of their names.
-        order_A = np.array(sorted(range(len(train.outcomes.arms)), key=lambda arm: str(train.outcomes.arms[arm])))
+        order_A = name_order(train.outcomes.arms)
         utility_QA = train.utility_QA[:, order_A]
         positive_QA, negative_QA = places(utility_QA, self.share), places(-utility_QA, self.share)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
-        cluster_Q = torch.from_numpy(self._clusters(encoding_QE, context.seed))
+        cluster_Q = torch.from_numpy(clustered(encoding_QE, self.clusters, 1, context.seed).labels_.astype(np.int64))
         task_index_Q, count_T = np.unique(train.outcomes.task_Q, return_inverse=True, return_counts=True)[1:]
         chance_Q = torch.from_numpy(1 / count_T[task_index_Q])
         self.trust_A = trust(utility_QA)[np.argsort(order_A)]
@@ -136,14 +137,6 @@ class RouterDc:
                 if utility > best:
                     best, best_layers = utility, (self.layers, self.arm_AH)
         self.layers, self.arm_AH = best_layers
-
-    def _clusters(self, encoding_QE: np.ndarray, seed: int) -> np.ndarray:
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits
-
-        clusters = min(self.clusters, len(np.unique(encoding_QE, axis=0)))
-        with threadpool_limits(1):
-            return KMeans(clusters, n_init=1, random_state=seed).fit_predict(encoding_QE).astype(np.int64)
 
     def _partners(self, cluster_B: Any, generator: Any) -> tuple[Any, Any]:
         """For each query of a batch that has them: another one of its cluster, then `others` of other clusters."""

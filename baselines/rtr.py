@@ -30,7 +30,7 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, predictions_of, targets_of
+from recal_bench.targets import PRIOR_COUNT, in_fixed_order, name_order, predictions_of, targets_of
 from recal_bench.training.threads import one_thread
 
 BATCH = 32
@@ -66,7 +66,7 @@ class RouteToReason:
             raise RecalBenchError("router rtr needs outcomes in the split validation: it stops by them")
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         # Arms in the order of their names, so that no sum depends on the order in which they are given.
-        order_A = np.argsort([str(arm) for arm in train.outcomes.arms], kind="stable")
+        order_A = name_order(train.outcomes.arms)
         self.place_A = np.argsort(order_A)
         train = train._replace(outcomes=train.outcomes.take_arms(order_A))
         arms = train.outcomes.arms

@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.clusters import centres_of
+from recal_bench.clusters import clustered
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
@@ -61,7 +61,7 @@ class UniRoute:
         targets, self.arms = targets_of(train), train.outcomes.arms
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
-        self.centre_KE = centres_of(encoding_QE, self.clusters, PROMPTS_A_CLUSTER, context.seed)
+        self.centre_KE = clustered(encoding_QE, self.clusters, PROMPTS_A_CLUSTER, context.seed).cluster_centers_
         cluster_Q = self._clusters_of(train.queries)
         columns = len(self.arms)
         score_QA, self.score_A = targets.value_QC[:, :columns], targets.typical_C[:columns]

@@ -14,7 +14,7 @@ import numpy as np
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Predictions, Train
-from recal_bench.targets import predictions_of
+from recal_bench.targets import NO_OUTCOME, name_order, predictions_of
 
 LOG_LINES = 20
 """Lines of the training log: each sums up what was asked since the one before."""
@@ -34,13 +34,13 @@ class Asking:
         assert train.feedback is not None
         arms = train.outcomes.arms
         self._feedback, self._rng, self._cost_ref = train.feedback, rng, train.objective.cost_ref
-        self._order_A = np.array(sorted(range(len(arms)), key=lambda arm: str(arms[arm])))
+        self._order_A = name_order(arms)
         self.available_QA = train.feedback.available_QA[:, self._order_A]
         self.n_arms, self.n_values = len(arms), 2 if self._cost_ref is None else 3
         self.rows = [int(row) for row in rng.permutation(len(self.available_QA)) if self.available_QA[row].any()]
         self._asked_A = np.zeros(len(arms), dtype=bool)
         if not self.rows:
-            raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+            raise RecalBenchError(NO_OUTCOME)
 
     def highest(self, row: int, bound_A: np.ndarray) -> int:
         """The available arm of the highest value; one of them at random where several tie."""

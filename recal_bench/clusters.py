@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
-def centres_of(encoding_QE: np.ndarray, clusters: int, prompts_a_cluster: int, seed: int) -> np.ndarray:
-    """The centres of a k-means clustering (k-means++), `[K, E]`.
+
+def clustered(encoding_QE: np.ndarray, clusters: int, prompts_a_cluster: int, seed: int) -> KMeans:
+    """A k-means clustering (k-means++): `cluster_centers_`, `[K, E]`, and `labels_`, `[Q]`.
 
     There are never more clusters than one for `prompts_a_cluster` prompts that differ.
     """
@@ -21,6 +25,4 @@ def centres_of(encoding_QE: np.ndarray, clusters: int, prompts_a_cluster: int, s
     # One thread: sums in another order would let the clusters depend on the number of cores.
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # where prompts nearly coincide, fewer clusters do
-        fitted = KMeans(clusters, n_init=1, max_iter=1000, random_state=seed).fit(encoding_QE)
-    centre_KE: np.ndarray = fitted.cluster_centers_
-    return centre_KE
+        return KMeans(clusters, n_init=1, max_iter=1000, random_state=seed).fit(encoding_QE)

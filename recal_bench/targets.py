@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatA, FloatQA
+from recal_bench.arrays import BoolQA, FloatA, FloatQA, IntQ
 from recal_bench.encoders import Encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import arm_effects
-from recal_bench.outcomes import Outcomes
+from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.routers import Predictions, Queries, Train
 
+NO_OUTCOME = "no arm has any outcome on train: give outcomes with scores"
 PRIOR_COUNT = 20.0
 """Outcomes that the average arm counts for: what keeps an arm with two lucky outcomes from looking best."""
 
@@ -77,7 +78,7 @@ def typical_values(
     level_A = arm_effects(value_QA, outcomes.task_Q, outcomes.propensity_Q)
     known_A = ~np.isnan(level_A)
     if not known_A.any():
-        raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+        raise RecalBenchError(NO_OUTCOME)
     count_A = (~np.isnan(value_QA)).sum(axis=0)[known_A]
     share_A = count_A / (count_A + prior_count)
     # Equal shares give the plain mean, to the last digit.
@@ -89,7 +90,12 @@ def typical_values(
 def require_outcomes(train: Train) -> None:
     """Raises RecalBenchError where no arm has an outcome."""
     if not train.outcomes.observed_QA.any():
-        raise RecalBenchError("no arm has any outcome on train: give outcomes with scores")
+        raise RecalBenchError(NO_OUTCOME)
+
+
+def name_order(arms: Sequence[Arm]) -> IntQ:
+    """The arms' places in the order of their names, for what must not depend on how they are listed. `[A]`."""
+    return np.argsort([str(arm) for arm in arms], kind="stable")
 
 
 def chosen_utility(split: Train, value_QA: FloatQA) -> float:
