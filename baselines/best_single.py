@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import typical_values
+from recal_bench.toolbox.targets import typical_values
 
 
 @router("best-single")

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, typical_values
+from recal_bench.toolbox.targets import PRIOR_COUNT, typical_values
 
 TIE = 1e-9
 """Utilities that differ by less are equal: what is left is rounding."""

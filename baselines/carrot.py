@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
 
 PRIOR_COUNT = 1.0
 """Neighbours that an arm's typical value counts for."""

@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from recal_bench.bradley_terry import strengths
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, require_outcomes
+from recal_bench.toolbox.bradley_terry import strengths
+from recal_bench.toolbox.targets import PRIOR_COUNT, require_outcomes
 
 TIE = 1e-9
 """Utilities that differ by less are equal: what is left is rounding."""

@@ -22,9 +22,9 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import Targets, in_fixed_order, predictions_of, targets_of
-from recal_bench.training.named import named_vectors
-from recal_bench.training.threads import one_thread
+from recal_bench.toolbox.names import named_vectors
+from recal_bench.toolbox.targets import Targets, in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.threads import one_thread
 
 BATCH_OUTCOMES = 2_048
 WEIGHT_DECAY = 1e-5

@@ -28,11 +28,11 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from recal_bench.answers import Answers, crossed, folds_of
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
+from recal_bench.toolbox.answers import Answers, crossed, folds_of
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regression on answers, in queries."""

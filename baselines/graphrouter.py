@@ -31,10 +31,10 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.inferred_tasks import fit_tasks, most_likely_task
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import chosen_utility, in_fixed_order, name_order, predictions_of, targets_of
-from recal_bench.training.threads import one_thread
+from recal_bench.toolbox.inferred_tasks import fit_tasks, most_likely_task
+from recal_bench.toolbox.targets import chosen_utility, in_fixed_order, name_order, predictions_of, targets_of
+from recal_bench.toolbox.threads import one_thread
 
 LAYERS = 2
 GRAPH = 4096

@@ -32,9 +32,9 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.objective import mean_over_observed
+from recal_bench.outcomes import mean_over_observed
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
 
 FOLDS = 5
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
 
 BATCH = 128
 PATIENCE = 6

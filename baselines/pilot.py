@@ -27,10 +27,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.bandits import NOTHING, Asking, Regressions, Space, Summary, with_another
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import in_fixed_order
+from recal_bench.toolbox.bandits import NOTHING, Asking, Regressions, Space, Summary, with_another
+from recal_bench.toolbox.targets import in_fixed_order
 
 PROJECTION_PENALTY, ARM_PENALTY = 100.0, 10.0
 """Of the two regressions behind the prior, in queries: on the whole encoding, and within its projection."""

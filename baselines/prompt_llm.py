@@ -27,11 +27,10 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.objective import Objective
-from recal_bench.outcomes import Arm
+from recal_bench.outcomes import Arm, Objective
 from recal_bench.routers import Calls, Context, Decisions, Queries, Reply, Train, router
 from recal_bench.scoring import extract_answer
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, typical_values
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, typical_values
 
 SIMULATED = "brelune-8b"
 """Who advises on the embedded pool: its cheapest model by the token."""

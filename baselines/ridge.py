@@ -12,7 +12,7 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import in_fixed_order, linear_inputs, predictions_of, targets_of
+from recal_bench.toolbox.targets import in_fixed_order, linear_inputs, predictions_of, targets_of
 
 
 @router("ridge")

@@ -21,10 +21,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from recal_bench.bradley_terry import strengths
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
+from recal_bench.toolbox.bradley_terry import strengths
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
 
 TIE = 1e-9
 """Utilities that differ by less are equal: what is left is rounding."""

@@ -25,9 +25,9 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
-from recal_bench.training.named import named_vectors
-from recal_bench.training.threads import one_thread
+from recal_bench.toolbox.names import named_vectors
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
+from recal_bench.toolbox.threads import one_thread
 
 BATCH = 64
 LEAST_STEPS = 20

@@ -32,11 +32,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.clusters import clustered
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, chosen_utility, in_fixed_order, name_order, require_outcomes
-from recal_bench.training.threads import one_thread
+from recal_bench.toolbox.clusters import clustered
+from recal_bench.toolbox.targets import PRIOR_COUNT, chosen_utility, in_fixed_order, name_order, require_outcomes
+from recal_bench.toolbox.threads import one_thread
 
 BATCH = 64
 LOOK_EVERY = 50

@@ -30,8 +30,8 @@ from pydantic import Field
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, name_order, predictions_of, targets_of
-from recal_bench.training.threads import one_thread
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, name_order, predictions_of, targets_of
+from recal_bench.toolbox.threads import one_thread
 
 BATCH = 32
 """Queries in a batch, each with all its arms."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.targets import in_fixed_order, require_outcomes
+from recal_bench.toolbox.targets import in_fixed_order, require_outcomes
 
 
 @router("svm")

@@ -22,12 +22,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.clusters import clustered
 from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Predictions, Queries, Train, router
-from recal_bench.targets import PRIOR_COUNT, in_fixed_order, targets_of
+from recal_bench.toolbox.clusters import clustered
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, targets_of
 
 PROMPTS_A_CLUSTER = 10
 """There are never more clusters than one for so many train prompts."""

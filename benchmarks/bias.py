@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from tabulate import tabulate
 
-from recal_bench.bench import load_bench
 from recal_bench.evaluation.bias import (
     Climb,
     Groups,
@@ -36,6 +35,7 @@ from recal_bench.evaluation.bias import (
     softmax,
 )
 from recal_bench.evaluation.metrics import macro_mean, task_means
+from recal_bench.experiments.bench import load_bench
 from recal_bench.outcomes import Outcomes
 from recal_bench.provenance import code_version, package_versions
 from recal_bench.routers.registry import create, discover

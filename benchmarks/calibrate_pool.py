@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from recal_bench.evaluation.references import best_single, oracle, task_best
-from recal_bench.objective import Objective
+from recal_bench.outcomes import Objective
 from recal_bench.simulation import models
 from recal_bench.simulation.embedded import embedded_outcomes
 from recal_bench.simulation.models import Features, Parameters

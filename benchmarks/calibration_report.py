@@ -21,9 +21,9 @@ from study_numbers import (
 from tabulate import tabulate
 
 from recal_bench.evaluation.statistics import Interval
-from recal_bench.records import read_runs
-from recal_bench.reporting.curves import training_curves
-from recal_bench.tuning import Tuned
+from recal_bench.experiments.records import read_runs
+from recal_bench.experiments.tuning import Tuned
+from recal_bench.reporting.pictures.training import training_curves
 
 OURS = ("recal", "recal-unbiased")
 AGAINST = ("grpo", "dr-grpo", "gdpo", "dvao", "expected", "ridge", "knn")

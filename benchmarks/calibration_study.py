@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from recal_bench import provenance, routers
-from recal_bench.bench import Bench, load_bench
 from recal_bench.calibration import ESTIMATORS
-from recal_bench.runs import Request, run_references, run_router
-from recal_bench.tuning import Trial, Tuned, tune, write_tuned
+from recal_bench.experiments.bench import Bench, load_bench
+from recal_bench.experiments.runs import Request, run_references, run_router
+from recal_bench.experiments.tuning import Trial, Tuned, tune, write_tuned
 
 COMMAND = "python benchmarks/calibration_study.py"
 OUT = Path("leaderboards/calibration-study")

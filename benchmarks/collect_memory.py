@@ -21,7 +21,7 @@ from recal_bench.collection.asking import Progress
 from recal_bench.collection.collect import Collection, Wanted, collect
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.spending import Spending
-from recal_bench.strategies import STRATEGIES
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.tasks import load_tasks
 
 QUESTIONS, MODELS = 11_900, 6

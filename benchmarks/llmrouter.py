@@ -34,14 +34,14 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from recal_bench.bench import Bench, load_bench, queries_of
 from recal_bench.encoders import fit_encoder
 from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.experiments.bench import Bench, load_bench, queries_of
+from recal_bench.experiments.tuning import read_tuned
 from recal_bench.folders import shipped
 from recal_bench.outcomes import Outcomes
+from recal_bench.outcomes.splits import normalized_prompt
 from recal_bench.routers import Context, create, decide, fit_seeds, load_folder
-from recal_bench.splits import normalized_prompt
-from recal_bench.tuning import read_tuned
 
 FILE = "llmrouter_default14.parquet"
 ENCODER, WIDTH = "minilm", 384

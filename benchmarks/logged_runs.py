@@ -22,15 +22,14 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from recal_bench.bench import Bench, load_bench
 from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.experiments.bench import Bench, load_bench
+from recal_bench.experiments.records import Run
+from recal_bench.experiments.runs import Request, run_router
 from recal_bench.folders import shipped
-from recal_bench.objective import Objective
-from recal_bench.outcomes import Outcomes
-from recal_bench.records import Run
-from recal_bench.reporting.logged import logged_tables
+from recal_bench.outcomes import Objective, Outcomes
+from recal_bench.reporting.figures.logged import logged_tables
 from recal_bench.routers import load_folder
-from recal_bench.runs import Request, run_router
 
 LOGS = ("routerdc_7llm.parquet", "llmrouter_default14.parquet")
 ROUTERS = ("best-single", "knn", "ridge", "mlp", "linucb", "thompson", "pilot")

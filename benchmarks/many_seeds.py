@@ -20,7 +20,7 @@ import torch
 from tabulate import tabulate
 
 from recal_bench import provenance, routers
-from recal_bench.bench import Bench, load_bench
+from recal_bench.experiments.bench import Bench, load_bench
 from recal_bench.routers import Context
 from recal_bench.training import loop
 

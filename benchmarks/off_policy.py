@@ -24,11 +24,11 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 import numpy as np
 from tabulate import tabulate
 
-from recal_bench.bench import Bench, load_bench, queries_of
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.offpolicy import Log, overlap, refusal, row_values, value
+from recal_bench.experiments.bench import Bench, load_bench, queries_of
 from recal_bench.folders import shipped
-from recal_bench.objective import mean_over_observed
+from recal_bench.outcomes import mean_over_observed
 from recal_bench.routers import Context, Train, create, decide, fit_seeds, load_folder
 
 LOGS = ("routerdc_7llm.parquet", "llmrouter_default14.parquet")

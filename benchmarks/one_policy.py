@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from recal_bench import provenance, routers
-from recal_bench.bench import Bench, load_bench, queries_of
 from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.experiments.bench import Bench, load_bench, queries_of
 from recal_bench.routers import Context, decide
 
 ALPHAS = (0.0, 0.02, 0.05, 0.2, 0.6, 1.0, 2.0)

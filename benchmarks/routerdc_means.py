@@ -13,8 +13,8 @@ import numpy as np
 from tabulate import tabulate
 
 from recal_bench.evaluation.statistics import t_interval
-from recal_bench.records import read_runs
-from recal_bench.reporting.entries import Entry, Group, read_groups
+from recal_bench.experiments.records import read_runs
+from recal_bench.reporting.figures.entries import Entry, Group, read_groups
 
 IN_DISTRIBUTION = ("mmlu", "gsm8k", "cmmlu", "arc_challenge", "humaneval")
 OUT_OF_DISTRIBUTION = ("MATH_prealgebra", "mbpp", "ceval")

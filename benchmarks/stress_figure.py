@@ -7,7 +7,7 @@ from typing import Any
 
 from stress_report import measures
 
-from recal_bench.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from recal_bench.reporting.pictures.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 LINES = {
     "recal": (BLUE, "-"),

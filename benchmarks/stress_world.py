@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
-from recal_bench.bench import queries_of
 from recal_bench.evaluation.metrics import task_means
 from recal_bench.evaluation.references import bayes, best_single
-from recal_bench.objective import Objective, mean_over_observed
-from recal_bench.outcomes import Arm, Outcomes, content_hash
+from recal_bench.experiments.bench import queries_of
+from recal_bench.outcomes import Arm, Objective, Outcomes, mean_over_observed
+from recal_bench.outcomes.dense import content_hash
+from recal_bench.outcomes.splits import Splits, prepare
 from recal_bench.routers import Calls, Queries, Train
-from recal_bench.splits import Splits, prepare
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from recal_bench.evaluation import metrics, stability
 from recal_bench.evaluation.stability import Collapse, Estimate
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, t_interval
-from recal_bench.records import Run
-from recal_bench.reporting.entries import Entry, Group, read_groups
-from recal_bench.reporting.logs import BEST_SINGLE, UTILITY, Curves, evaluations_of
+from recal_bench.experiments.records import Run
+from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.training_logs import BEST_SINGLE, UTILITY, Curves, evaluations_of
 
 TEST = "test"
 

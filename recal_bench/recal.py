@@ -17,16 +17,15 @@ import numpy as np
 
 from recal_bench import provenance
 from recal_bench.calibration import ESTIMATORS, Calibration
+from recal_bench.calibration.rewards import Reward
 from recal_bench.encoders import installed_encoders
 from recal_bench.errors import RecalBenchError
-from recal_bench.objective import Objective
-from recal_bench.outcomes import Arm
+from recal_bench.outcomes import Arm, Objective
 from recal_bench.policies.settings import Policy, Prior
-from recal_bench.rewards import Reward
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
-from recal_bench.targets import in_fixed_order
+from recal_bench.toolbox.targets import in_fixed_order
+from recal_bench.toolbox.threads import one_thread
 from recal_bench.training.settings import Optimisation
-from recal_bench.training.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor

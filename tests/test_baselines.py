@@ -9,24 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recal_bench.bench import load_bench, queries_of
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation import references
 from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.experiments.bench import load_bench, queries_of
 from recal_bench.folders import shipped
-from recal_bench.objective import Objective, mean_over_observed
-from recal_bench.outcomes import Arm, Outcomes
-from recal_bench.routers import (
-    Calls,
-    Context,
-    Decisions,
-    Queries,
-    Train,
-    create,
-    decide,
-    fit_seeds,
-    load_folder,
-)
+from recal_bench.outcomes import Arm, Objective, Outcomes, mean_over_observed
+from recal_bench.routers import Calls, Context, Decisions, Queries, Train, create, decide, fit_seeds, load_folder
 
 load_folder(shipped("baselines"))
 

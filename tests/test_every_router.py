@@ -12,10 +12,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from test_baselines import cache, constant, objective_of, part, with_gaps, without_cost, world  # noqa: F401
 
-from recal_bench.bench import queries_of
-from recal_bench.objective import mean_over_observed
-from recal_bench.outcomes import Outcomes
-from recal_bench.replay import cost_of_calls
+from recal_bench.experiments.bench import queries_of
+from recal_bench.experiments.replay import cost_of_calls
+from recal_bench.outcomes import Outcomes, mean_over_observed
 from recal_bench.routers import (
     Calls,
     Context,

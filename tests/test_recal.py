@@ -11,8 +11,7 @@ import pytest
 from recal_bench import routers
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.errors import RecalBenchError
-from recal_bench.objective import Objective
-from recal_bench.outcomes import Arm, Outcomes
+from recal_bench.outcomes import Arm, Objective, Outcomes
 from recal_bench.recal import RecalRouter
 from recal_bench.routers import Calls, Context, Queries, Train, decide
 
@@ -200,7 +199,7 @@ def test_settings_out_of_range_are_refused(key: str, word: str) -> None:
 
 
 def test_on_real_outcomes_it_is_better_than_any_single_model(tmp_path: Path, data_folder: Path) -> None:
-    from recal_bench.bench import load_bench
+    from recal_bench.experiments.bench import load_bench
 
     bench = load_bench(data_folder / "routerdc_7llm.parquet", tasks=("gsm8k", "humaneval", "arc_challenge"))
     router = routers.create("recal", {"steps": 100})

@@ -36,7 +36,7 @@ def tasks() -> None:
 @command("recal-bench strategies")
 def strategies() -> None:
     """List the reasoning strategies."""
-    from recal_bench.strategies import STRATEGIES
+    from recal_bench.pools.strategies import STRATEGIES
 
     for name, strategy in STRATEGIES.items():
         click.echo(f"{name:12} {strategy.description}")
@@ -46,8 +46,8 @@ def strategies() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def validate(file: Path) -> None:
     """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
-    from recal_bench.outcome_files import check_file
-    from recal_bench.splits import prepare
+    from recal_bench.outcomes.files import check_file
+    from recal_bench.outcomes.splits import prepare
 
     report = check_file(file)
     notes, problems = report.notes, report.problems
@@ -78,8 +78,8 @@ def validate(file: Path) -> None:
 def route(run_folder: Path, questions: tuple[str, ...], include_paths: tuple[Path, ...]) -> None:
     """Ask a trained router which arm should answer; prints arm, expected score and cost."""
     from recal_bench import routers
-    from recal_bench.deployed import advise
-    from recal_bench.records import read_run
+    from recal_bench.experiments.deployed import advise
+    from recal_bench.experiments.records import read_run
 
     routers.discover(include_paths)
     for question, advice in zip(questions, advise(read_run(run_folder), questions), strict=True):

@@ -30,8 +30,8 @@ _format_option = click.option(
 @_format_option
 def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
     """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, the frontier, regret."""
-    from recal_bench.records import read_runs
-    from recal_bench.reporting.report import report
+    from recal_bench.experiments.records import read_runs
+    from recal_bench.reporting.text.report import report
 
     click.echo(report(read_runs(runs), format_, baseline, aggregate))
 
@@ -42,8 +42,8 @@ def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
 @click.option("--baseline", default="best-single", show_default=True, help="The router that others are held against.")
 def leaderboard(runs: Path, out: Path, baseline: str) -> None:
     """Write the leaderboard of a folder of runs: markdown, CSV, JSON and pictures, with every row's command."""
+    from recal_bench.experiments.records import read_runs
     from recal_bench.provenance import command_line
-    from recal_bench.records import read_runs
     from recal_bench.reporting.leaderboard import write_leaderboard
 
     asked = ["--baseline", baseline] if baseline != "best-single" else []
@@ -66,10 +66,10 @@ def leaderboard(runs: Path, out: Path, baseline: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for stability.md, stability.json and curves.")
 def stability(runs: Path, baseline: str | None, utility: float | None, format_: str, out: Path | None) -> None:
     """How steady the routers were trained: spread of the seeds, drawdown, collapse, gradient spikes, speed."""
+    from recal_bench.experiments.records import read_runs
     from recal_bench.provenance import command_line
-    from recal_bench.records import read_runs
-    from recal_bench.reporting.stability import stability as report_stability
-    from recal_bench.reporting.stability_text import render_reports, write_stability
+    from recal_bench.reporting.figures.stability import stability as report_stability
+    from recal_bench.reporting.text.stability import render_reports, write_stability
 
     reports = report_stability(read_runs(runs), baseline, utility)
     click.echo(render_reports(reports, format_))
@@ -85,8 +85,8 @@ def stability(runs: Path, baseline: str | None, utility: float | None, format_: 
 @run_argument
 def diagnose(run_folder: Path) -> None:
     """Which failure modes a run's training shows, with their numbers and what to change."""
-    from recal_bench.records import read_run
-    from recal_bench.reporting.show import diagnose_run
+    from recal_bench.experiments.records import read_run
+    from recal_bench.reporting.text.show import diagnose_run
 
     click.echo(diagnose_run(read_run(run_folder)))
 
@@ -95,8 +95,8 @@ def diagnose(run_folder: Path) -> None:
 @run_argument
 def show(run_folder: Path) -> None:
     """A run's per-task table, its most regretted decisions and its learning curve."""
-    from recal_bench.records import read_run, read_runs
-    from recal_bench.reporting.show import show_run
+    from recal_bench.experiments.records import read_run, read_runs
+    from recal_bench.reporting.text.show import show_run
 
     chosen = read_run(run_folder)
     click.echo(show_run(chosen, read_runs(run_folder.resolve().parent)))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from recal_bench.bench import Bench
-    from recal_bench.records import Run
+    from recal_bench.experiments.bench import Bench
+    from recal_bench.experiments.records import Run
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def _progress() -> Iterator[Progress]:
 
 def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -> Bench:
     from recal_bench import routers
-    from recal_bench.bench import load_bench
+    from recal_bench.experiments.bench import load_bench
 
     if data.outcomes is not None and data.world_seed:
         raise RecalBenchError("--world-seed is for the embedded pool: leave it out beside --outcomes")
@@ -134,11 +134,11 @@ def run(
     needs (best-single, random, cheapest, knn and the references) are added by themselves.
     """
     from recal_bench import routers
+    from recal_bench.experiments.runs import plan, run_references, run_router
+    from recal_bench.experiments.tuning import read_tuned
+    from recal_bench.experiments.variants import with_held_out, with_train_fraction
     from recal_bench.provenance import command_line
-    from recal_bench.reporting.report import overview
-    from recal_bench.runs import plan, run_references, run_router
-    from recal_bench.tuning import read_tuned
-    from recal_bench.variants import with_held_out, with_train_fraction
+    from recal_bench.reporting.text.report import overview
 
     routers.discover(include_paths)
     settings = routers.assign_settings(names, assignments)
@@ -215,9 +215,9 @@ def tune(
 ) -> None:
     """Choose settings on validation, with the same number of trials for every router. Test is not touched."""
     from recal_bench import routers
+    from recal_bench.experiments.tuning import keep_tuned, read_tuned
+    from recal_bench.experiments.tuning import tune as tune_router
     from recal_bench.provenance import command_line
-    from recal_bench.tuning import keep_tuned, read_tuned
-    from recal_bench.tuning import tune as tune_router
 
     if out.is_dir():
         raise RecalBenchError(f"--out {out} is a folder: name a JSON file")

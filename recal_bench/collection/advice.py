@@ -21,9 +21,9 @@ from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, Tokens, counter, judged, priced
 from recal_bench.errors import RecalBenchError
 from recal_bench.folders import cache_folder
-from recal_bench.pool_files import read_pool
+from recal_bench.pools.files import read_pool
+from recal_bench.pools.strategies import Strategy
 from recal_bench.routers import Reply
-from recal_bench.strategies import Strategy
 
 _ADVICE = Strategy("advice: a few words", "", 64)
 _NAME = "advice"

@@ -18,7 +18,7 @@ from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import BELIEVED, WITHOUT_USAGE
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool import Pool
+from recal_bench.pools.pool import Pool
 
 BUDGET, INTERRUPT, FAILURE = "budget", "interrupt", "failure"
 """Why a collection stops before all is asked."""

@@ -18,7 +18,7 @@ from recal_bench.collection.asking import Progress
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool import Model
+from recal_bench.pools.pool import Model
 
 BACKENDS = ("hf", "vllm")
 PREFIX = "lm-eval:"

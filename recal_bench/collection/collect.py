@@ -22,9 +22,9 @@ from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import counter
 from recal_bench.errors import RecalBenchError, near_miss
-from recal_bench.outcome_writer import read_metadata, write_outcomes
-from recal_bench.pool import Pool
-from recal_bench.pool_files import read_pool
+from recal_bench.outcomes.writer import read_metadata, write_outcomes
+from recal_bench.pools.files import read_pool
+from recal_bench.pools.pool import Pool
 
 OPENAI = "openai"
 _MADE_BY = "recal-bench collect"

@@ -15,7 +15,7 @@ from recal_bench.collection.answer import Answer, spoken_of, text_of
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import WITHOUT_USAGE, counter, judged, read_tokens
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool import Endpoint, Model, Pool
+from recal_bench.pools.pool import Endpoint, Model, Pool
 
 if TYPE_CHECKING:
     import openai

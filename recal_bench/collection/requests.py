@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from recal_bench.pool import Pool
+from recal_bench.pools.pool import Pool
 
 
 class Request(NamedTuple):

@@ -9,7 +9,7 @@ from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import most_tokens
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool import Pool
+from recal_bench.pools.pool import Pool
 
 
 class Spending:

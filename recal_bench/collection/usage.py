@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from recal_bench.collection.answer import Answer
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool import Model
+from recal_bench.pools.pool import Model
 
 USAGES = {
     "reported": "the endpoint's own count",

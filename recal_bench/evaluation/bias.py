@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatA, FloatQA, IntQ
 from recal_bench.calibration import Batch, Calibration, CalibrationState, Running, estimate
-from recal_bench.rewards import component_rewards, component_weights
+from recal_bench.calibration.rewards import component_rewards, component_weights
 
 CELLS = 200
 """Cells of a margin table for a unit of cost (`cost_ref`)."""

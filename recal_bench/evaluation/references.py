@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ, StrQ
 from recal_bench.errors import RecalBenchError
-from recal_bench.objective import Objective, mean_over_observed
+from recal_bench.outcomes import Objective, mean_over_observed
 
 # Two levels that differ by less are one level: what is left is rounding, which must not decide between arms.
 _DECIMALS = 12

@@ -15,8 +15,8 @@ from recal_bench.importers.routerarena import ROUTERARENA
 from recal_bench.importers.routerbench import ROUTERBENCH
 from recal_bench.importers.rows import Collector
 from recal_bench.importers.wide import WIDE
-from recal_bench.outcome_files import Report, check_file
-from recal_bench.outcome_writer import read_metadata, write_outcomes
+from recal_bench.outcomes.files import Report, check_file
+from recal_bench.outcomes.writer import read_metadata, write_outcomes
 
 FORMATS: dict[str, Format] = {
     "routerbench": ROUTERBENCH,

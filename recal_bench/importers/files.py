@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.importers.values import Place
-from recal_bench.outcome_columns import show
+from recal_bench.wording import show
 
 Record = dict[str, Any]
 TABLES = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")

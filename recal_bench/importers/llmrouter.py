@@ -13,8 +13,8 @@ from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
 from recal_bench.importers.values import Place, amount, count, gold, identity, missing, prose, score, text
-from recal_bench.outcome_columns import counted
-from recal_bench.outcomes import standard_split
+from recal_bench.outcomes.dense import standard_split
+from recal_bench.wording import counted
 
 _NEEDED = ("query", "model_name", "performance")
 _ERRORS = ("ERROR:", "API Error:")

@@ -14,7 +14,7 @@ from recal_bench.importers.lm_eval_logs import Choice, Samples, check_wanted, ch
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.values import gold, prose, score, text
-from recal_bench.outcome_columns import counted, show
+from recal_bench.wording import counted, show
 
 _NEEDED = ("doc_id", "arguments")
 _HINT = "; or choose another --metric"

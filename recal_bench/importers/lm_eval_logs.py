@@ -11,7 +11,7 @@ from typing import Any
 
 from recal_bench.errors import RecalBenchError, near_miss
 from recal_bench.importers.files import Record, json_file, json_lines
-from recal_bench.outcome_columns import counted, show
+from recal_bench.wording import counted, show
 
 _NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl")
 _PREFERRED = ("exact_match", "acc")

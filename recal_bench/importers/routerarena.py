@@ -12,7 +12,7 @@ from recal_bench.importers.files import Record, find_files, json_file, json_line
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.values import Place, amount, count, gold, identity, prose, score, text
-from recal_bench.outcome_columns import counted
+from recal_bench.wording import counted
 
 _ROBUSTNESS = "-robustness"
 _HINT = "; accuracy is RouterArena's own, between 0 and 1"

@@ -12,7 +12,7 @@ from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import in_order, names_of, note_unused, require, rows_of
 from recal_bench.importers.values import Place, amount, prose, score, text, texts
-from recal_bench.outcome_columns import counted, show
+from recal_bench.wording import counted, show
 
 _QUERY = ("sample_id", "prompt", "eval_name")
 _ORACLE = "oracle_model_to_route_to"

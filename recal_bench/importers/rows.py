@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.importers.values import Place
-from recal_bench.outcome_columns import counted, show
+from recal_bench.wording import counted, show
 
 BLOCK = 5_000
 """Rows that are held before they are written."""

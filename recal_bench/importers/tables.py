@@ -9,7 +9,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.importers.files import Record
 from recal_bench.importers.rows import Row
 from recal_bench.importers.values import Place, amount, count, missing, prose, score
-from recal_bench.outcome_columns import counted, show
+from recal_bench.wording import counted, show
 
 Table = list[tuple[Place, Record]]
 MODEL_COLUMNS = ("cost_usd", "prompt_tokens", "completion_tokens", "response")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.outcome_columns import show
-from recal_bench.outcome_rows import DEAREST_USD
+from recal_bench.outcomes.rows import DEAREST_USD
+from recal_bench.wording import show
 
 RESCALE = "rescale it first (a percentage is divided by 100)"
 

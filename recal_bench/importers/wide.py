@@ -21,7 +21,7 @@ from recal_bench.importers.tables import (
     rows_of,
 )
 from recal_bench.importers.values import Place, gold, identity, missing, text
-from recal_bench.outcome_columns import show
+from recal_bench.wording import show
 
 _QUERY = ("prompt", "task", "query_id", "split", "gold")
 PREFIXES = dict(zip(("cost:", "prompt_tokens:", "completion_tokens:", "response:"), MODEL_COLUMNS, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recal_bench.splits import normalized_prompt
+from recal_bench.outcomes.splits import normalized_prompt
 
 CHUNK = 1024
 TINY = 1e-12

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.records import Run
-from recal_bench.reporting import logged_text
-from recal_bench.reporting.columns import LATENCY
-from recal_bench.reporting.compare import BASELINE, Comparison, Table, tables
-from recal_bench.reporting.entries import same_data
-from recal_bench.reporting.frontier_plot import frontiers
-from recal_bench.reporting.learning import as_table, draw, learning
-from recal_bench.reporting.logged import LoggedRow, LoggedTable, logged_tables
-from recal_bench.reporting.logs import has_log
-from recal_bench.reporting.plots import cost_quality
-from recal_bench.reporting.stability import stability
-from recal_bench.reporting.stability_text import slugs, write_stability
-from recal_bench.reporting.tables import as_csv, as_json, blocks, labels
+from recal_bench.experiments.records import Run
+from recal_bench.reporting.figures.compare import BASELINE, Comparison, Table, tables
+from recal_bench.reporting.figures.entries import same_data
+from recal_bench.reporting.figures.learning import as_table, draw, learning
+from recal_bench.reporting.figures.logged import LoggedRow, LoggedTable, logged_tables
+from recal_bench.reporting.figures.stability import stability
+from recal_bench.reporting.figures.training_logs import has_log
+from recal_bench.reporting.pictures.cost_quality import cost_quality
+from recal_bench.reporting.pictures.frontier import frontiers
+from recal_bench.reporting.text import logged as logged_text
+from recal_bench.reporting.text.columns import LATENCY
+from recal_bench.reporting.text.stability import slugs, write_stability
+from recal_bench.reporting.text.tables import as_csv, as_json, blocks, labels
 
 _READING = """\
 Utility is `score - alpha * cost / cost_ref`, cost_ref being the mean train cost of the dearest arm. Every figure is the

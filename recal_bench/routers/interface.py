@@ -11,8 +11,7 @@ import numpy as np
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ
 from recal_bench.errors import RecalBenchError
-from recal_bench.objective import Objective
-from recal_bench.outcomes import Arm, Outcomes
+from recal_bench.outcomes import Arm, Objective, Outcomes
 
 
 class Queries(NamedTuple):

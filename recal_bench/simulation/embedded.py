@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from recal_bench.arrays import FloatQA, ObjectQA, StrQ
 from recal_bench.errors import RecalBenchError
 from recal_bench.folders import cache_folder
-from recal_bench.outcomes import Outcomes, content_hash
+from recal_bench.outcomes import Outcomes
+from recal_bench.outcomes.dense import content_hash
 from recal_bench.simulation import models
 from recal_bench.simulation.pool import Pool, score_all
 from recal_bench.simulation.questions import Question, all_questions
@@ -159,7 +160,7 @@ def _simulation_hash() -> str:
     package = Path(__file__).parent
     sources = [path for path in package.glob("*.py") if not path.name.startswith("server")]
     sources.append(package / "parameters.json")
-    sources += [package.parent / name for name in ("scoring.py", "outcomes.py", "strategies.py")]
+    sources += [package.parent / name for name in ("scoring.py", "outcomes/dense.py", "pools/strategies.py")]
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

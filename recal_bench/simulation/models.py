@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatA, FloatQA, IntQ
 from recal_bench.outcomes import Arm
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation.lexicon import DOMAINS, TIERS
 from recal_bench.simulation.questions import TASKS, Question
-from recal_bench.strategies import STRATEGIES
 
 PARAMETERS = Path(__file__).with_name("parameters.json")
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from recal_bench.errors import near_miss
 from recal_bench.outcomes import Arm
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation.advice import advise, asked_about
 from recal_bench.simulation.embedded import embedded_questions
 from recal_bench.simulation.models import ARMS, MODELS
 from recal_bench.simulation.pool import Pool
 from recal_bench.simulation.server_faults import distorted, garbled
-from recal_bench.strategies import STRATEGIES
 
 _STRATEGY_OF = {strategy.instruction: name for name, strategy in STRATEGIES.items()}
 _ARM_INDEX = {arm: index for index, arm in enumerate(ARMS)}

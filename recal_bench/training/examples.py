@@ -11,7 +11,7 @@ from torch import Tensor
 from recal_bench.arrays import FloatQA
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import best_single
-from recal_bench.objective import mean_over_observed
+from recal_bench.outcomes import mean_over_observed
 from recal_bench.routers import Train
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from recal_bench.calibration import Batch, Calibration, CalibrationState, estimate
+from recal_bench.calibration.rewards import Reward
 from recal_bench.policies.actions import ActionDistribution
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
-from recal_bench.rewards import Reward
 from recal_bench.training.examples import Examples
 from recal_bench.training.metrics import cheapest_arms, step_metrics
 from recal_bench.training.seeds import by_seed, of_seed, stack_seeds

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from recal_bench.routers import Context
+from recal_bench.toolbox.threads import one_thread
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.learner import Learner
-from recal_bench.training.threads import one_thread
 
 EVALUATE_EVERY = 25
 CHECKPOINT_EVERY = 100

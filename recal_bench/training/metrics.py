@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from recal_bench.calibration import has_spread, weighted_sum
+from recal_bench.calibration.rewards import Reward
 from recal_bench.policies.actions import Actions
-from recal_bench.rewards import Reward
 from recal_bench.training.examples import Examples
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from test_baselines import calls_for, fitted, objective_of, world
 
-from recal_bench.bench import queries_of
 from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.experiments.bench import queries_of
+from recal_bench.experiments.replay import cost_of_calls
 from recal_bench.outcomes import Arm, Outcomes
-from recal_bench.replay import cost_of_calls
 from recal_bench.routers import Calls, Decisions, Reply, decide
 
 Text = Callable[[int, int, bool], str | None]

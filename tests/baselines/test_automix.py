@@ -17,9 +17,9 @@ from answering import (
 )
 from test_baselines import cache, fitted, part, world  # noqa: F401
 
-from recal_bench.answers import agree
-from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.bench import queries_of
+from recal_bench.toolbox.answers import agree
 
 NAME = "automix"
 

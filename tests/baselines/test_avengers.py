@@ -8,7 +8,7 @@ import pytest
 from literature_properties import properties
 from test_baselines import cache, calls_for, decided, fitted, utility, with_gaps, world  # noqa: F401
 
-from recal_bench.bench import queries_of
+from recal_bench.experiments.bench import queries_of
 from recal_bench.routers import create
 
 SMALL = {"clusters": 8}

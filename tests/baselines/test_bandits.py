@@ -11,11 +11,11 @@ import test_baselines
 from literature_properties import PROPERTIES, many_arms_and_few_queries_are_no_trouble, with_prompts
 from test_baselines import cache, decided, part, utility, with_gaps, without_cost, world  # noqa: F401
 
-from recal_bench.bandits import Beliefs
-from recal_bench.bench import queries_of
+from recal_bench.experiments.bench import queries_of
 from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.routers import Context, Feedback, create
 from recal_bench.routers.interface import shown_to
+from recal_bench.toolbox.bandits import Beliefs
 
 BANDITS = ("linucb", "thompson", "pilot")
 SMALL: dict[str, dict[str, Any]] = {

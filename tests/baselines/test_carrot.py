@@ -8,7 +8,7 @@ import pytest
 from literature_properties import properties, with_prompts
 from test_baselines import USD, cache, decided, fitted, utility, with_gaps, without_cost, world  # noqa: F401
 
-from recal_bench.bench import queries_of
+from recal_bench.experiments.bench import queries_of
 from recal_bench.routers import Queries
 
 SMALL = {"most_neighbours": 32}

@@ -21,7 +21,7 @@ from answering import (
 from literature_properties import properties
 from test_baselines import cache, fitted, world  # noqa: F401
 
-from recal_bench.bench import queries_of
+from recal_bench.experiments.bench import queries_of
 from recal_bench.routers import create
 
 NAME = "cascade-routing"

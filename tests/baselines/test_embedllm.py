@@ -8,11 +8,11 @@ import pytest
 from literature_properties import properties
 from test_baselines import USD, cache, decided, fitted, part, utility, with_gaps, world  # noqa: F401
 
-from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.bench import queries_of
 from recal_bench.outcomes import Arm
 from recal_bench.routers import create
-from recal_bench.training.named import named_vectors
+from recal_bench.toolbox.names import named_vectors
 
 SMALL = {"factors": 32, "learning_rate": 0.01, "epochs": 8}
 """Settings for a few hundred queries."""

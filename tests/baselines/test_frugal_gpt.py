@@ -19,10 +19,10 @@ from answering import (
 )
 from test_baselines import cache, fitted, part, with_gaps, world  # noqa: F401
 
-from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.bench import queries_of
 from recal_bench.routers import Decisions
-from recal_bench.targets import in_fixed_order
+from recal_bench.toolbox.targets import in_fixed_order
 
 NAME = "frugal-gpt"
 

@@ -11,11 +11,11 @@ import torch
 from literature_properties import properties, worth
 from test_baselines import USD, cache, decided, fitted, part, with_gaps, without_cost, world  # noqa: F401
 
-from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
-from recal_bench.inferred_tasks import fit_tasks, most_likely_task
+from recal_bench.experiments.bench import queries_of
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Context, Queries, create
+from recal_bench.toolbox.inferred_tasks import fit_tasks, most_likely_task
 
 SMALL = {"hidden": 32, "learning_rate": 3e-3, "steps": 60}
 """Settings for a few hundred queries."""

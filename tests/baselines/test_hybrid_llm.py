@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from literature_properties import properties
 from test_baselines import ARMS, cache, calls_for, decided, fitted, utility, with_gaps, without_cost, world  # noqa: F401
 
-from recal_bench.bench import queries_of
 from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.experiments.bench import queries_of
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import create, decide
 

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from small_log import write_small_log
 from test_baselines import TOPICS, calls_for, constant, fitted, part, utility, with_gaps, without_cost, world
 
-from recal_bench.bench import Bench, load_bench, queries_of
 from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.bench import Bench, load_bench, queries_of
 from recal_bench.folders import shipped
 from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.routers import Calls, Context, Queries, Reply, create, decide, settings_of

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from literature_properties import properties
 from test_baselines import cache, decided, fitted, utility, with_gaps, without_cost, world  # noqa: F401
 
-from recal_bench.bradley_terry import strengths
 from recal_bench.routers import create
+from recal_bench.toolbox.bradley_terry import strengths
 
 SMALL = {"gamma": 1e4}
 

@@ -8,8 +8,8 @@ import pytest
 from literature_properties import properties
 from test_baselines import USD, cache, decided, fitted, part, utility, with_gaps, world  # noqa: F401
 
-from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.bench import queries_of
 from recal_bench.outcomes import Arm, Outcomes
 
 SMALL = {"hidden": 64, "learning_rate": 3e-3}

@@ -21,8 +21,8 @@ from test_baselines import (
     world,
 )
 
-from recal_bench.bench import queries_of
 from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.bench import queries_of
 from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.routers import Train, create, decide, settings_of
 

@@ -23,8 +23,8 @@ from recal_bench.cli import cli
 from recal_bench.collection import backends
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Arms
-from recal_bench.outcome_files import check_file
-from recal_bench.pool_files import read_pool
+from recal_bench.outcomes.files import check_file
+from recal_bench.pools.files import read_pool
 
 pytest.importorskip("accelerate", reason="lm-eval's hf backend needs accelerate: pip install 'recal-bench[hf]'")
 

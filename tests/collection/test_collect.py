@@ -19,11 +19,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from recal_bench.cli import cli
-from recal_bench.outcome_files import check_file
-from recal_bench.outcome_writer import read_metadata
+from recal_bench.outcomes.files import check_file
+from recal_bench.outcomes.writer import read_metadata
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation import embedded_frame
 from recal_bench.simulation.server import running_server
-from recal_bench.strategies import STRATEGIES
 
 SHIPPED = Path(__file__).parents[2] / "pools" / "embedded.yaml"
 KEY = "sk-do-not-print-me-7f3a"

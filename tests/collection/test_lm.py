@@ -11,7 +11,7 @@ from recal_bench.collection.lm import ArmLM
 from recal_bench.collection.questions import load_questions
 from recal_bench.collection.requests import Arms
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool_files import read_pool
+from recal_bench.pools.files import read_pool
 from recal_bench.simulation import embedded_frame
 from recal_bench.simulation.server import running_server
 

@@ -11,8 +11,8 @@ from recal_bench.collection.journal import Answer, Journal
 from recal_bench.collection.requests import Arms
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import TEMPLATE_TOKENS
-from recal_bench.pool import Pool
-from recal_bench.strategies import STRATEGIES
+from recal_bench.pools.pool import Pool
+from recal_bench.pools.strategies import STRATEGIES
 
 DAY = date(2025, 6, 10)
 POOL = Pool.model_validate(

@@ -26,9 +26,9 @@ from recal_bench.collection.usage import (
     read_tokens,
 )
 from recal_bench.errors import RecalBenchError
-from recal_bench.pool import Model, Price
+from recal_bench.pools.pool import Model, Price
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation import Pool, embedded_questions, models
-from recal_bench.strategies import STRATEGIES
 
 LARGEST_IN_A_DATABASE = 2**63 - 1
 FIELDS = ["prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "cached_tokens"]

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from small_log import small_log, write_small_log
 
 from recal_bench import routers
-from recal_bench.bench import load_bench
 from recal_bench.cli import cli
 from recal_bench.evaluation.diagnosis import MODES, Finding, diagnose
 from recal_bench.evaluation.stability import Curve
-from recal_bench.records import read_runs
-from recal_bench.reporting.logs import curves
+from recal_bench.experiments.bench import load_bench
+from recal_bench.experiments.records import read_runs
+from recal_bench.reporting.figures.training_logs import curves
 from recal_bench.routers import Context
 
 BASE = {"steps": 100, "batch_size": 64, "group_size": 8, "prior.k": 20, "learning_rate": 0.005}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import arm_effects, bayes, best_single, oracle, task_best
-from recal_bench.objective import Objective
+from recal_bench.outcomes import Objective
 
 NO_COST = np.full(4, np.nan)
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recal_bench.cli import cli
-from recal_bench.outcome_files import check_file
+from recal_bench.outcomes.files import check_file
 
 Run = Callable[..., Result]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recal_bench.importers import FORMATS
-from recal_bench.outcome_files import check_file
+from recal_bench.outcomes.files import check_file
 
 MANUAL = Path(__file__).parent.parent.parent / "docs" / "importers.md"
 

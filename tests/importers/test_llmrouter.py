@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from importing import write_lines
 
-from recal_bench.outcome_files import read_outcomes
+from recal_bench.outcomes.files import read_outcomes
 
 
 def record(n: int, model: str, **other: object) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from importing import write_lines
 
-from recal_bench.outcome_files import check_file, read_outcomes
+from recal_bench.outcomes.files import check_file, read_outcomes
 
 
 def entry(n: int, model: str, **other: object) -> dict:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from importing import write_lines
 
-from recal_bench.outcome_files import read_outcomes
+from recal_bench.outcomes.files import read_outcomes
 
 SMALL, LARGE = "mistralai/mistral-7b-chat", "gpt-4-1106-preview"
 ASKED = 'Write a "function" to sort a list\'s elements.'

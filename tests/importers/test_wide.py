@@ -13,7 +13,7 @@ from importing import write_lines
 
 from recal_bench.cli import cli
 from recal_bench.importers import Options, import_outcomes
-from recal_bench.outcome_writer import read_metadata
+from recal_bench.outcomes.writer import read_metadata
 
 TABLE = """prompt,task,query_id,split,gold,small,large,cost:small,cost:large,completion_tokens:large,response:large
 "2 + 2?",sums,a,train,4,1,1,0.001,0.01,7,four

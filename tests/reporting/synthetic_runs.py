@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recal_bench.objective import Objective
-from recal_bench.records import (
+from recal_bench.experiments.records import (
     Configuration,
     Data,
     Frontier,
@@ -19,6 +18,7 @@ from recal_bench.records import (
     read_run,
     read_runs,
 )
+from recal_bench.outcomes import Objective
 
 ARMS = ("large|cot", "large|direct", "small|cot", "small|direct")
 REFERENCES = ("oracle", "task-best", "best-accuracy", "bayes")

@@ -14,9 +14,9 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.bootstrap import iqm
 from recal_bench.evaluation.metrics import task_means
 from recal_bench.evaluation.statistics import crossed_interval, mde
-from recal_bench.records import read_runs
-from recal_bench.reporting.compare import compare, tables
-from recal_bench.reporting.tables import as_json
+from recal_bench.experiments.records import read_runs
+from recal_bench.reporting.figures.compare import compare, tables
+from recal_bench.reporting.text.tables import as_json
 
 CONTRACT = [
     "router",

@@ -7,9 +7,9 @@ from scipy.stats import t
 from synthetic_runs import ARM_POINTS, World, sweep_runs, swept, write_standard_runs
 
 from recal_bench.evaluation.frontier import aiq
-from recal_bench.reporting.compare import tables
-from recal_bench.reporting.frontier import FrontierFigures, arms_figures, frontier_figures, points_of
-from recal_bench.reporting.frontier_plot import frontiers
+from recal_bench.reporting.figures.compare import tables
+from recal_bench.reporting.figures.frontier import FrontierFigures, arms_figures, frontier_figures, points_of
+from recal_bench.reporting.pictures.frontier import frontiers
 
 
 @pytest.fixture

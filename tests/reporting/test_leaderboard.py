@@ -8,7 +8,7 @@ import pytest
 from synthetic_runs import World, sweep_runs, write_standard_runs
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.records import read_runs
+from recal_bench.experiments.records import read_runs
 from recal_bench.reporting.leaderboard import write_leaderboard
 
 COMMAND = "recal-bench leaderboard runs --out out"

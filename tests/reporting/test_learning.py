@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from recal_bench.bench import load_bench
 from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
-from recal_bench.records import read_runs
-from recal_bench.reporting.compare import tables
-from recal_bench.reporting.learning import learning
-from recal_bench.variants import with_train_fraction
+from recal_bench.experiments.bench import load_bench
+from recal_bench.experiments.records import read_runs
+from recal_bench.experiments.variants import with_train_fraction
+from recal_bench.reporting.figures.compare import tables
+from recal_bench.reporting.figures.learning import learning
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 from synthetic_runs import World, write_standard_runs
 
-from recal_bench.records import read_runs
-from recal_bench.reporting.compare import tables
-from recal_bench.reporting.plots import cost_quality
+from recal_bench.experiments.records import read_runs
+from recal_bench.reporting.figures.compare import tables
+from recal_bench.reporting.pictures.cost_quality import cost_quality
 
 
 def test_pictures_are_written_twice_alike(tmp_path):
@@ -33,7 +33,7 @@ def test_where_names_would_cover_each_other_routers_are_numbered_and_listed(tmp_
     write_standard_runs(tmp_path, World())
     (table,) = tables(read_runs(tmp_path))
     plain = cost_quality(table, tmp_path / "plain")[0].read_text()
-    monkeypatch.setattr("recal_bench.reporting.plots._MOST_NAMES", 2)
+    monkeypatch.setattr("recal_bench.reporting.pictures.cost_quality._MOST_NAMES", 2)
     numbered = cost_quality(table, tmp_path / "numbered")[0].read_text()
     assert "<!-- 1  " in numbered
     assert "<!-- 1  " not in plain

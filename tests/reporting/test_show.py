@@ -3,8 +3,8 @@
 import pytest
 from synthetic_runs import World, write_standard_runs
 
-from recal_bench.records import read_runs
-from recal_bench.reporting.show import learning_curve, most_regretted, per_task_table, show_run
+from recal_bench.experiments.records import read_runs
+from recal_bench.reporting.text.show import learning_curve, most_regretted, per_task_table, show_run
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from synthetic_runs import World, write_run, write_standard_runs
 from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.stability import Curve
-from recal_bench.records import read_run, read_runs
-from recal_bench.reporting.compare import compare, tables
-from recal_bench.reporting.curves import PANELS, training_curves
-from recal_bench.reporting.logs import curves_of
-from recal_bench.reporting.stability import stability
-from recal_bench.reporting.stability_text import render_reports, write_stability
-from recal_bench.reporting.tables import render
+from recal_bench.experiments.records import read_run, read_runs
+from recal_bench.reporting.figures.compare import compare, tables
+from recal_bench.reporting.figures.stability import stability
+from recal_bench.reporting.figures.training_logs import curves_of
+from recal_bench.reporting.pictures.training import PANELS, training_curves
+from recal_bench.reporting.text.stability import render_reports, write_stability
+from recal_bench.reporting.text.tables import render
 
 BEST_SINGLE = 0.4
 

@@ -9,10 +9,10 @@ import pytest
 from synthetic_runs import World, sweep_runs, write_run, write_standard_runs
 
 from recal_bench.errors import RecalBenchError
-from recal_bench.records import read_runs
-from recal_bench.reporting.compare import compare, tables
-from recal_bench.reporting.report import render_all
-from recal_bench.reporting.tables import FORMATS, WIDTH, labels, render, title
+from recal_bench.experiments.records import read_runs
+from recal_bench.reporting.figures.compare import compare, tables
+from recal_bench.reporting.text.report import render_all
+from recal_bench.reporting.text.tables import FORMATS, WIDTH, labels, render, title
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from recal_bench.evaluation.references import bayes, best_single, task_best
-from recal_bench.objective import Objective
-from recal_bench.outcome_files import read_outcomes
-from recal_bench.outcomes import content_hash
+from recal_bench.outcomes import Objective
+from recal_bench.outcomes.dense import content_hash
+from recal_bench.outcomes.files import read_outcomes
 from recal_bench.scoring import exact_match, extract_answer
 from recal_bench.simulation import embedded_frame, embedded_outcomes, embedded_questions
 

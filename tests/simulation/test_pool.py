@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.scoring import exact_match, extract_answer
 from recal_bench.simulation import Pool, embedded_questions, models
 from recal_bench.simulation.pool import MALFORMED, score_all
-from recal_bench.strategies import STRATEGIES
 
 SIZES = (400, 60, 150)
 

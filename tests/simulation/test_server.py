@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
+from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation import Pool, embedded_frame, embedded_questions
 from recal_bench.simulation.models import ARMS, MODELS
 from recal_bench.simulation.server import PoolServer, running_server
 from recal_bench.simulation.server_faults import KINDS
-from recal_bench.strategies import STRATEGIES
 
 QUESTION = embedded_questions(0)[700]
 ARM = Arm("dunmarrow-27b", "self_ask")

@@ -1,0 +1,1 @@
+"""A router meets outcomes: benches, runs and their records, tuning, sweeps."""

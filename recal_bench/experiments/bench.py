@@ -1,0 +1,155 @@
+"""Outcomes made ready to be run on: read or simulated, split, checked, with the objective fixed on train."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from recal_bench.arrays import FloatA, FloatQA
+from recal_bench.defaults import DEFAULT_ALPHA
+from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.records import Data
+from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
+from recal_bench.outcomes.splits import Splits, prepare
+from recal_bench.routers import Calls, Queries, Reply, Router, Train
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run on the same outcomes shares. `mean_score_A` and `mean_cost_A` (USD) are over train.
+
+    `adviser` answers for the models themselves (`Calls.advise`), on the embedded pool only.
+    Where arms are held out (see `variants`), the evaluated splits hold them after the known ones, and `few` has their
+    outcomes on a few train queries.
+    """
+
+    data: Data
+    splits: Splits
+    objective: Objective
+    mean_score_A: FloatA
+    mean_cost_A: FloatA
+    few: Outcomes | None = None
+    adviser: Callable[[str, str], Reply] | None = None
+
+    @property
+    def train(self) -> Train:
+        return self._of(self.splits.train)
+
+    @property
+    def validation(self) -> Train:
+        return self._of(self.splits.validation)
+
+    def _of(self, outcomes: Outcomes) -> Train:
+        visible = replace(outcomes, expected_score_QA=None, expected_cost_QA=None)
+        return Train(queries_of(outcomes), visible, self.objective)
+
+    @property
+    def labelled(self) -> Train | None:
+        """The outcomes of held-out arms on a few train queries, for routers that can adapt to them."""
+        return None if self.few is None else self._of(self.few)
+
+    @cached_property
+    def expected_utility(self) -> dict[str, FloatQA]:
+        """The utility of every arm on each split that routers are not fitted to, as a model expects it from train.
+
+        The model is the router `ridge` at its defaults; doubly robust estimates start from it.
+        """
+        from recal_bench.routers import Context, Predicts, create
+
+        ridge = create("ridge")
+        ridge.fit(self.train, self.validation, Context(0, "cpu", Path(), lambda line: None))
+        assert isinstance(ridge, Predicts)
+        parts = {name: part for name, part in self.splits.parts.items() if name != "train"}
+        return {name: self.objective.utility(*ridge.predict(queries_of(part))) for name, part in parts.items()}
+
+    def require_fit_for(self, name: str, router: Router) -> None:
+        """Raises RecalBenchError where a router cannot learn from such outcomes, before any work goes into it."""
+        if self.data.logged and getattr(router, "compares_arms", False):
+            raise RecalBenchError(
+                f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
+                "choices: take one that learns from one outcome a query, say ridge, mlp or linucb"
+            )
+
+    def known(self, outcomes: Outcomes) -> Outcomes:
+        """The same queries with the arms that train holds."""
+        return outcomes.take_arms(np.arange(len(self.splits.train.arms)))
+
+    def calls(self, outcomes: Outcomes, router: Router | None = None) -> Calls:
+        """The replayed arms for the queries of one split; for a router that cannot adapt without the held-out ones."""
+        if self.few is not None and router is not None and not hasattr(router, "adapt"):
+            outcomes = self.known(outcomes)
+
+        def reply(row: int, arm: int) -> Reply:
+            text = None if outcomes.response_QA is None else outcomes.response_QA[row, arm]
+            return Reply(text, float(outcomes.cost_QA[row, arm]))
+
+        mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
+        # In a log of single choices any arm may be chosen, and what it would have given is estimated.
+        available_QA = outcomes.observed_QA | outcomes.logged
+        replies = None if outcomes.logged else reply
+        return Calls(outcomes.arms, self.objective, available_QA, mean_cost_A, replies, self.adviser)
+
+
+def queries_of(outcomes: Outcomes) -> Queries:
+    """What a router may see of a split: identifiers that tell nothing (a log's own often name the task), and texts."""
+    keys = zip(outcomes.task_Q, outcomes.query_id_Q, strict=True)
+    identifiers = tuple(hashlib.sha256(f"{task}\n{query_id}".encode()).hexdigest()[:16] for task, query_id in keys)
+    return Queries(identifiers, tuple(outcomes.prompt_Q))
+
+
+def load_bench(
+    path: Path | None = None,
+    *,
+    world_seed: int = 0,
+    tasks: tuple[str, ...] = (),
+    alpha: float = DEFAULT_ALPHA,
+    missing: str = "error",
+    responses: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Bench:
+    """The outcomes of a file, or of the embedded pool where no path is given; with the arms' texts, where wanted.
+
+    Raises RecalBenchError where the file is not usable, with what is wrong and what to do.
+    """
+    adviser = None
+    if path is None:
+        from recal_bench.simulation import embedded_outcomes, embedded_responses, simulated_adviser
+
+        adviser = simulated_adviser(world_seed)
+        outcomes = embedded_outcomes(world_seed, progress=progress)
+        if responses:
+            outcomes = replace(outcomes, response_QA=embedded_responses(world_seed))
+    else:
+        from recal_bench.outcomes.files import read_outcomes
+
+        outcomes = read_outcomes(path, responses)
+    splits = prepare(outcomes, tasks, missing)
+    train = splits.train
+    objective = Objective.from_train(train.score_QA, train.cost_QA, alpha, train.propensity_Q)
+    if objective.has_cost:
+        unknown = sum(int((part.observed_QA & np.isnan(part.cost_QA)).sum()) for part in splits.parts.values())
+        if unknown:
+            objective = replace(objective, cost_ref=None, unknown_costs=unknown)
+    data = Data(
+        name=outcomes.name,
+        hash=outcomes.data_hash,
+        simulated=outcomes.simulated,
+        tasks=tuple(sorted({task for part in splits.parts.values() for task in part.tasks})),
+        missing=missing,
+        alpha=alpha,
+        cost_ref=objective.cost_ref,
+        unknown_costs=objective.unknown_costs,
+        arms=tuple(str(arm) for arm in train.arms),
+        logged=train.logged,
+        n_queries={name: len(part) for name, part in splits.parts.items()},
+        notes=splits.notes,
+    )
+    mean_score_A, mean_cost_A = (
+        mean_over_observed(value_QA, train.propensity_Q) for value_QA in (train.score_QA, train.cost_QA)
+    )
+    return Bench(data, splits, objective, mean_score_A, mean_cost_A, adviser=adviser)

@@ -1,0 +1,67 @@
+"""A trained router, loaded from its run and asked about new queries."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from recal_bench import routers
+from recal_bench.arrays import known
+from recal_bench.errors import RecalBenchError
+from recal_bench.experiments.records import Run
+from recal_bench.outcomes import Arm, Objective
+from recal_bench.routers import Calls, Predicts, Queries, decide
+
+
+class Advice(NamedTuple):
+    """The arm for one query. Score and cost (USD) are expected for this query where `predicted`, else train means."""
+
+    arm: Arm
+    score: float | None
+    cost: float | None
+    predicted: bool
+
+
+def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
+    """Load the router of a run (arrays, JSON, safetensors, skops; never a pickle) and route the prompts.
+
+    Raises RecalBenchError for a reference (which is no router) and for a run whose router cannot be loaded.
+    """
+    record = run.record
+    configuration, data = record.configuration, record.configuration.data
+    if record.reference:
+        raise RecalBenchError(f"{run.folder} is the reference {configuration.router}, which no router can be")
+    router = routers.create(configuration.router, configuration.settings)
+    try:
+        router.load(run.folder / "router")
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise RecalBenchError(
+            f"{run.folder / 'router'} cannot be loaded ({error}): run it again with --fresh"
+        ) from error
+    # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
+    n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
+    queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
+    mean_score_A, mean_cost_A = (
+        np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
+        for mean_A in (record.mean_score_A, record.mean_cost_A)
+    )
+    calls = Calls(
+        arms=tuple(Arm.parse(name) for name in data.arms[:n_arms]),
+        objective=Objective(data.alpha, data.cost_ref, data.unknown_costs),
+        available_QA=np.ones((len(prompts), n_arms), dtype=bool),
+        mean_cost_A=mean_cost_A,
+    )
+    arm_Q = decide(router, queries, calls).arm_Q
+    predicted = isinstance(router, Predicts)
+    score_QA, cost_QA = (
+        router.predict(queries)
+        if isinstance(router, Predicts)
+        else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
+    )
+    return [
+        Advice(calls.arms[arm], known(score_QA[row, arm]), known(cost_QA[row, arm]), predicted)
+        for row, arm in enumerate(arm_Q)
+    ]

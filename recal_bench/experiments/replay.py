@@ -1,0 +1,145 @@
+"""Replays a router's decisions on logged outcomes: what was chosen, what it scored and cost, how long it took."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recal_bench.arrays import FloatQ, FloatQA, IntQ
+from recal_bench.evaluation import references
+from recal_bench.evaluation.offpolicy import Log, row_values
+from recal_bench.experiments.bench import Bench, queries_of
+from recal_bench.outcomes import Objective, Outcomes
+from recal_bench.routers import Calls, Decisions, Router, decide
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMED_QUERIES = 50
+
+
+def replay(bench: Bench, router: Router) -> pd.DataFrame:
+    """A router's decisions on every evaluated split."""
+    import pandas as pd
+
+    frames = []
+    for split, outcomes in bench.splits.evaluation.items():
+        calls = bench.calls(outcomes, router)
+        decisions = decide(router, queries_of(outcomes), calls)
+        frames.append(decision_frame(bench, split, outcomes, decisions, calls))
+    return pd.concat(frames, ignore_index=True)
+
+
+def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
+    """USD of all arms that were called for each query, the chosen one among them; NaN where one is unknown."""
+    paid_QA = calls.paid_QA(decisions)
+    # Arms that are held out come last, and are not offered to who cannot adapt.
+    cost_Q: FloatQ = np.where(paid_QA, outcomes.cost_QA[:, : paid_QA.shape[1]], 0.0).sum(axis=1)
+    return cost_Q
+
+
+def validation_utility(bench: Bench, router: Router) -> FloatQ:
+    """What a router decides on validation: utility of each query, of the chosen arm's score at the cost of all calls.
+
+    (The score, where the costs are not known.) Of a log of single choices the doubly robust row values, whose mean
+    estimates it.
+    """
+    outcomes, objective = bench.splits.validation, bench.objective
+    calls = bench.calls(outcomes)
+    decisions = decide(router, queries_of(outcomes), calls)
+    arm_Q = np.asarray(decisions.arm_Q)
+    if outcomes.propensity_Q is None:
+        cost_Q = cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q
+        return objective.utility(_of_arm(outcomes.score_QA, arm_Q), cost_Q)
+    logged_Q = outcomes.logged_arm_Q
+    log = Log(_logged_utility(bench, outcomes), outcomes.propensity_Q, logged_Q, outcomes.task_Q)
+    own_Q = objective.utility(np.zeros(len(outcomes)), calls.router_cost_Q)
+    return row_values(log, arm_Q, bench.expected_utility["validation"]) + own_Q
+
+
+def _of_arm(value_QA: FloatQA, arm_Q: IntQ) -> FloatQ:
+    return value_QA[np.arange(len(arm_Q)), arm_Q]
+
+
+def _logged_utility(bench: Bench, outcomes: Outcomes) -> FloatQ:
+    logged_Q = outcomes.logged_arm_Q
+    return bench.objective.utility(_of_arm(outcomes.score_QA, logged_Q), _of_arm(outcomes.cost_QA, logged_Q))
+
+
+def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
+    """One row a query: what was chosen, its score, cost, utility and, where the truth is known, its regret.
+
+    Of a log of single choices, besides: what was logged, and what `bench.expected_utility` holds of the chosen and of
+    the logged arm. There score, cost and utility are known only where the two are the same.
+
+    An unknown cost, a utility that may not be reported and an unknown regret are null. The regret is unknown where more
+    than one arm was called: what the first answered is then no longer a matter of expectation.
+    """
+    import pandas as pd
+
+    arm_Q, router_cost_Q = np.asarray(decisions.arm_Q), calls.router_cost_Q
+    score_Q, cost_Q = _of_arm(outcomes.score_QA, arm_Q), cost_of_calls(outcomes, decisions, calls)
+    n_calls_Q = calls.paid_QA(decisions).sum(axis=1)
+    arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
+    nothing_Q = np.full(len(outcomes), np.nan)
+    utility_Q = bench.objective.utility(score_Q, cost_Q + router_cost_Q) if bench.objective.reportable else nothing_Q
+    frame = pd.DataFrame(
+        {
+            "split": split,
+            "task": outcomes.task_Q,
+            "query_id": outcomes.query_id_Q,
+            "arm": arm_names[arm_Q],
+            "calls": n_calls_Q,
+            "answer": list(decisions.answer_Q) if decisions.answer_Q else None,
+            "score": score_Q,
+            "cost_usd": cost_Q,
+            "router_cost_usd": router_cost_Q,
+            "utility": utility_Q,
+            "regret": np.where(n_calls_Q == 1, _regret(bench, outcomes, arm_Q), np.nan),
+        }
+    ).astype({"answer": object})
+    if not outcomes.logged:
+        return frame
+    logged_Q, expected_QA = outcomes.logged_arm_Q, bench.expected_utility[split]
+    return frame.assign(
+        propensity=outcomes.propensity_Q,
+        logged_arm=arm_names[logged_Q],
+        logged_score=_of_arm(outcomes.score_QA, logged_Q),
+        logged_cost_usd=_of_arm(outcomes.cost_QA, logged_Q),
+        logged_utility=_logged_utility(bench, outcomes) if bench.objective.reportable else nothing_Q,
+        expected_utility=_of_arm(expected_QA, arm_Q),
+        expected_logged_utility=_of_arm(expected_QA, logged_Q),
+    )
+
+
+def bayes_arms(objective: Objective, outcomes: Outcomes) -> IntQ:
+    """The best arm given what the text shows. Only for outcomes whose true expectations are known."""
+    assert outcomes.expected_score_QA is not None
+    assert outcomes.expected_cost_QA is not None
+    return references.bayes(outcomes.expected_score_QA, outcomes.expected_cost_QA, objective, outcomes.observed_QA)
+
+
+def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
+    """NaN where the truth is not known."""
+    if outcomes.expected_score_QA is None:
+        return np.full(len(outcomes), np.nan)
+    best_Q = bayes_arms(bench.objective, outcomes)
+    assert outcomes.expected_cost_QA is not None
+    expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
+    return _of_arm(expected_QA, best_Q) - _of_arm(expected_QA, arm_Q)
+
+
+def time_single_queries(bench: Bench, router: Router) -> FloatQ:
+    """Microseconds to route a query that comes alone, for the first queries of test (one call unmeasured before)."""
+    test = bench.splits.test
+    taken = []
+    for row in [0, *range(min(TIMED_QUERIES, len(test)))]:
+        one = test.take(np.array([row]))
+        calls = bench.calls(one, router)
+        queries = queries_of(one)
+        begin = time.perf_counter()
+        decide(router, queries, calls)
+        taken.append((time.perf_counter() - begin) * 1e6)
+    return np.array(taken[1:])

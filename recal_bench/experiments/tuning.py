@@ -1,0 +1,144 @@
+"""Settings chosen on validation, with the same small budget for every router."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from recal_bench import provenance, routers
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.experiments.bench import Bench
+from recal_bench.experiments.replay import validation_utility
+from recal_bench.routers import Context
+
+TUNING_SEEDS = (1000, 1001, 1002)
+
+
+class Trial(BaseModel):
+    """One setting tried: macro utility on validation (macro score where no utility may be reported)."""
+
+    settings: dict[str, Any]
+    validation_utility: float
+
+
+class Tuned(BaseModel):
+    """All trials of one router, the best one first in `settings`. The outcomes are named by their hash."""
+
+    router: str
+    outcomes: str
+    data_hash: str
+    tasks: tuple[str, ...]
+    missing: str
+    alpha: float
+    seeds: tuple[int, ...]
+    trials: list[Trial]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return max(self.trials, key=lambda trial: trial.validation_utility).settings
+
+
+def tune(
+    bench: Bench,
+    name: str,
+    trials: int,
+    device: str = "auto",
+    fixed: dict[str, Any] | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Tuned:
+    """Random search without repetition over the router's declared `space`, the defaults first.
+
+    Every trial is fitted on train with seeds that no final run uses (one seed where the router is deterministic) and
+    judged by their mean on validation; test is not touched.
+    A router without a `space` has the one trial of its defaults. `fixed` settings are part of every trial. Ties go to
+    the earlier trial.
+    """
+    fixed = fixed or {}
+    router = routers.create(name, fixed)
+    bench.require_fit_for(name, router)
+    space = {key: values for key, values in getattr(router, "space", {}).items() if key not in fixed}
+    everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    defaults = routers.settings_of(router)
+    others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
+    order = np.random.default_rng(TUNING_SEEDS[0]).permutation(len(others))
+    done = []
+    for settings in [{}, *(others[index] for index in order)][:trials]:
+        settings = {**fixed, **settings}
+        trial = Trial(settings=settings, validation_utility=_validation_utility(bench, name, settings, device))
+        on_trial(trial)
+        done.append(trial)
+    data = bench.data
+    return Tuned(
+        router=name,
+        outcomes=data.name,
+        data_hash=data.hash,
+        tasks=data.tasks,
+        missing=data.missing,
+        alpha=data.alpha,
+        seeds=TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS,
+        trials=done,
+    )
+
+
+def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], device: str) -> float:
+    router = routers.create(name, settings)
+    resolved = provenance.resolve_device(device) if getattr(router, "accelerated", False) else "cpu"
+    seeds = [routers.create(name, settings) for _ in (TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS)]
+    with tempfile.TemporaryDirectory() as folder:
+        contexts = []
+        for seed in TUNING_SEEDS[: len(seeds)]:
+            (own := Path(folder) / str(seed)).mkdir()
+            contexts.append(Context(seed, resolved, own, lambda line: None))
+        routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
+    task_Q = bench.splits.validation.task_Q
+    return float(np.mean([macro_mean(validation_utility(bench, each), task_Q) for each in seeds]))
+
+
+def write_tuned(tuned: list[Tuned], path: Path) -> None:
+    """Write the trials of several routers as one JSON file, for `run --tuned FILE`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    written.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
+    written.replace(path)
+
+
+def keep_tuned(tuned: Tuned, bench: Bench, path: Path) -> None:
+    """Put a router's trials into such a file, beside those of other routers that it holds for the same outcomes.
+
+    Several processes may do so at once. Raises RecalBenchError as `read_tuned` does, and leaves the file as it was.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        kept = read_tuned(path, bench) if path.exists() else {}
+        kept[tuned.router] = tuned
+        write_tuned([kept[name] for name in sorted(kept)], path)
+
+
+def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
+    """Tuned settings by router. Raises RecalBenchError where the file is none, or was made on other outcomes."""
+    try:
+        parsed = [Tuned.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        raise RecalBenchError(
+            f"{path} holds no tuned settings: write them with `recal-bench tune --out {path}`"
+        ) from error
+    data = bench.data
+    for each in parsed:
+        if (each.data_hash, each.tasks, each.missing, each.alpha) != (data.hash, data.tasks, data.missing, data.alpha):
+            raise RecalBenchError(
+                f"{path}: {each.router} was tuned on {each.outcomes} ({each.data_hash}, {len(each.tasks)} tasks, "
+                f"missing {each.missing}, alpha {each.alpha:g}); this run has {data.name} ({data.hash}, "
+                f"{len(data.tasks)} tasks, missing {data.missing}, alpha {data.alpha:g}): tune again on it"
+            )
+    return {each.router: each for each in parsed}

@@ -1,0 +1,241 @@
+"""Parquet, CSV and JSONL to columns: the three forms of an outcomes file made one, before anything is checked."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from recal_bench.arrays import IntQ
+from recal_bench.wording import counted, show
+
+EXTENSIONS = (".parquet", ".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
+_LONGEST_FIELD = 2**31 - 1
+_PARQUET_MAGIC = b"PAR1"
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `values[code_N[row]]`, N rows. Values are distinct and as the file types them; None is null."""
+
+    code_N: IntQ
+    values: list[Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The wanted columns of a file, the names of all it has, and each row's number (its line in JSONL)."""
+
+    columns: dict[str, Column]
+    names: tuple[str, ...]
+    number_N: IntQ
+
+
+def read_columns(path: Path, wanted: Sequence[str], numbers: Sequence[str]) -> tuple[Columns | None, list[str]]:
+    """The wanted columns that the file has, and what is wrong with it as a file. Raises nothing.
+
+    `numbers` are the columns whose text is taken for numbers in CSV, which has no types.
+    """
+    problems: list[str] = []
+    try:
+        extension = _extension(path)
+        if extension == ".parquet":
+            found = _read_parquet(path, wanted, problems)
+        elif extension.startswith(".csv"):
+            found = _read_csv(path, wanted, numbers, problems)
+        else:
+            found = _read_jsonl(path, wanted, problems)
+    except _UnusableError as error:
+        return None, [*problems, str(error)]
+    except Exception as error:  # Arbitrary bytes make the parsers raise almost anything.
+        return None, [*problems, _plain(error)]
+    return found, problems
+
+
+class _UnusableError(Exception):
+    """What is wrong with a file as a whole, in plain words."""
+
+
+def _extension(path: Path) -> str:
+    if path.is_dir():
+        raise _UnusableError("the file is a folder: give one outcomes file")
+    if not path.exists():
+        raise _UnusableError("the file does not exist: check the path")
+    if not path.is_file():
+        raise _UnusableError("the file is not a regular file: save it as one first")
+    extension = next((each for each in reversed(EXTENSIONS) if path.name.lower().endswith(each)), None)
+    if extension is None:
+        raise _UnusableError(f"the file has none of the extensions that are read: {', '.join(EXTENSIONS)}")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise _UnusableError("the file is empty (0 bytes)")
+    if (start == _PARQUET_MAGIC) != (extension == ".parquet"):
+        what = "is not a parquet file" if extension == ".parquet" else "is a parquet file"
+        raise _UnusableError(f"the file {what}, but is named {extension}: name it after what it holds")
+    if start.startswith(_GZIP_MAGIC) != extension.endswith(".gz"):
+        what = "is not gzip-compressed" if extension.endswith(".gz") else "is gzip-compressed"
+        raise _UnusableError(f"the file {what}, but is named {extension}: name it after what it holds")
+    return extension
+
+
+def _plain(error: Exception) -> str:
+    text = show(" ".join(str(error).split()), 200)
+    if isinstance(error, UnicodeError) or "utf8" in text.lower():
+        return f"the file is not UTF-8 text: save it as UTF-8 ({text})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the file cannot be read: {error.strerror}"
+    return f"the file cannot be read, it is damaged or cut off: {type(error).__name__}: {text}"
+
+
+class _Encoder:
+    """Builds a column. Types are kept apart: True, 1 and 1.0 are equal keys of a dict, but not the same value."""
+
+    def __init__(self) -> None:
+        self.codes: dict[Any, int] = {}
+        self.values: list[Any] = []
+
+    def code(self, value: Any) -> int:
+        key = value if type(value) is str else (type(value), value if value.__hash__ is not None else repr(value))
+        code = self.codes.setdefault(key, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+        return code
+
+
+class _Builder:
+    """Builds all columns, row by row."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.codes: defaultdict[str, list[int]] = defaultdict(list)
+        self.encoders: defaultdict[str, _Encoder] = defaultdict(_Encoder)
+
+    def add(self, number: int, row: dict[str, Any]) -> None:
+        self.numbers.append(number)
+        for name, value in row.items():
+            self.codes[name].append(self.encoders[name].code(value))
+
+    def columns(self, names: Iterable[str]) -> dict[str, Column]:
+        return {name: Column(np.array(self.codes[name], dtype=np.int64), self.encoders[name].values) for name in names}
+
+    @property
+    def number_N(self) -> IntQ:
+        return np.array(self.numbers, dtype=np.int64)
+
+
+def _unrepeated(names: Sequence[str], wanted: Sequence[str], problems: list[str]) -> list[str]:
+    """The wanted names that stand once; a problem for each that stands more often."""
+    for name in wanted:
+        if names.count(name) > 1:
+            problems.append(f"column {name} is there {names.count(name)} times: keep one of them")
+    return [name for name in wanted if names.count(name) == 1]
+
+
+def _read_parquet(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        chosen = _unrepeated(names, wanted, problems)
+        table = file.read(columns=chosen, use_threads=False)
+        columns = {name: _column(table.column(name)) for name in chosen}
+        return Columns(columns, tuple(names), np.arange(1, file.metadata.num_rows + 1))
+
+
+def _column(chunks: Any) -> Column:
+    """An arrow column, chunk by chunk, so that no column is too long for one array of strings."""
+    import pyarrow as pa
+
+    encoder = _Encoder()
+    code_chunks = [np.zeros(0, dtype=np.int64)]
+    for chunk in chunks.chunks:
+        try:
+            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        except pa.ArrowNotImplementedError:  # Lists, structs and other types without a hash.
+            code_chunks.append(np.array([encoder.code(value) for value in chunk.to_pylist()], dtype=np.int64))
+            continue
+        code_V = np.array([*map(encoder.code, encoded.dictionary.to_pylist()), -1], dtype=np.int64)
+        local_N = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        if (local_N < 0).any():
+            code_V[-1] = encoder.code(None)
+        code_chunks.append(code_V[local_N])
+    return Column(np.concatenate(code_chunks), encoder.values)
+
+
+def _text_stream(path: Path) -> IO[str]:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _read_csv(path: Path, wanted: Sequence[str], numbers: Sequence[str], problems: list[str]) -> Columns:
+    builder = _Builder()
+    ragged: list[tuple[int, int]] = []
+    longest_field = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with _text_stream(path) as file:
+            lines = csv.reader(file, strict=True)
+            names = next(lines, [])
+            position = {name: names.index(name) for name in _unrepeated(names, wanted, problems)}
+            for number, fields in enumerate(filter(None, lines), start=1):
+                if len(fields) == len(names):
+                    builder.add(number, {name: fields[at] for name, at in position.items()})
+                else:
+                    ragged.append((number, len(fields)))
+    finally:
+        csv.field_size_limit(longest_field)
+    if ragged:
+        problems.append(
+            f"more or fewer fields than the header in {counted(len(ragged), 'row')} (first: row {ragged[0][0]:,} with "
+            f"{ragged[0][1]} of {len(names)}): put fields that hold commas or line breaks in quotes"
+        )
+    columns = builder.columns(position)
+    typed = {
+        name: Column(column.code_N, [_csv_value(text, name in numbers) for text in column.values])
+        for name, column in columns.items()
+    }
+    return Columns(typed, tuple(names), builder.number_N)
+
+
+def _csv_value(text: str, number: bool) -> Any:
+    """A CSV field as a value: an empty one is null; in a column of numbers, what reads as one is one."""
+    if not text.strip():
+        return None
+    if number and "_" not in text:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _read_jsonl(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
+    builder = _Builder()
+    shapes: dict[tuple[str, ...], None] = {}
+    bad: list[int] = []
+    with _text_stream(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict):
+                shapes[tuple(row)] = None
+                builder.add(number, {name: row.get(name) for name in wanted})
+            else:
+                bad.append(number)
+    if bad:
+        problems.append(f"not one JSON object a line: {counted(len(bad), 'line')} (first: line {bad[0]:,})")
+    names = dict.fromkeys(name for shape in shapes for name in shape)
+    return Columns(builder.columns([name for name in wanted if name in names]), tuple(names), builder.number_N)

@@ -1,0 +1,135 @@
+"""Outcomes files: reading one into the dense view, and saying all that is wrong with it in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.outcomes.columns import EXTENSIONS, read_columns
+from recal_bench.outcomes.dense import Outcomes, standard_split
+from recal_bench.outcomes.rows import Rows, numbers, texts
+from recal_bench.outcomes.writer import read_metadata
+from recal_bench.wording import counted, listed, share, show
+
+REQUIRED = ("task", "query_id", "prompt", "model", "strategy", "score")
+OPTIONAL = (
+    "gold", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cost_usd", "latency_s", "response", "split",
+    "sample", "propensity",
+)  # fmt: skip
+_WANTED = (*REQUIRED, "split", "sample", "cost_usd", "propensity")
+LONG_PROMPT = 10_000
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems."""
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    summary: tuple[str, ...]
+    outcomes: Outcomes | None
+
+
+def read_outcomes(path: Path, responses: bool = False) -> Outcomes:
+    """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows; with responses, where wanted.
+
+    Raises RecalBenchError with the first problem where the file is not usable.
+    """
+    report = check_file(path, responses)
+    if report.outcomes is None:
+        more = len(report.problems) - 1
+        rest = f" (and {more} more: `recal-bench validate {path}` lists all)" if more else ""
+        raise RecalBenchError(f"{path}: {report.problems[0]}{rest}")
+    return report.outcomes
+
+
+def check_file(path: Path, responses: bool = False) -> Report:
+    """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
+    wanted = (*_WANTED, "response") if responses else _WANTED
+    columns, problems = read_columns(path, wanted, numbers=("score", "cost_usd", "propensity"))
+    if columns is None:
+        return Report(tuple(problems), (), (), None)
+    absent = [name for name in REQUIRED if name not in columns.names]
+    if absent:
+        problems.append(_absent(absent, columns.names))
+    elif not len(columns.number_N):
+        problems.append("the file holds no rows: one row is needed for each query and arm")
+    rows = Rows(columns, texts(columns, problems), *numbers(columns, problems))
+    problems += rows.problems()
+    summary = rows.summary()
+    if problems:
+        return Report(tuple(problems), (), summary, None)
+    outcomes = rows.dense(_stem(path))
+    unknown = [show(name) for name in columns.names if name not in REQUIRED + OPTIONAL]
+    notes = [f"columns that are not used: {', '.join(unknown)}"] if unknown else []
+    averaged = rows.notes()
+    metadata = read_metadata(path)
+    origin = [*averaged, *_price_book(metadata)]
+    notes += [*origin, *_notes(outcomes)]
+    simulated = metadata.get("simulated") is True
+    return Report((), tuple(notes), summary, replace(outcomes, notes=tuple(origin), simulated=simulated))
+
+
+def _stem(path: Path) -> str:
+    return next(path.name[: -len(each)] for each in reversed(EXTENSIONS) if path.name.lower().endswith(each))
+
+
+def _price_book(metadata: dict[str, Any]) -> list[str]:
+    """Which prices made the costs, of a file that says so."""
+    if "price_book" not in metadata:
+        return []
+    dates = sorted({str(price["date"]) for price in metadata["prices"].values()})
+    of = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return [f"costs are by the price book {metadata['price_book']} of pool {metadata['pool']}, prices of {of}"]
+
+
+def _absent(absent: list[str], names: tuple[str, ...]) -> str:
+    has = ", ".join(map(show, names[:20])) + (", ..." if len(names) > 20 else "") or "none"
+    if {"model", "strategy", "score"} <= set(absent):
+        return (
+            f"the file holds no outcomes: {listed(absent)} are missing (it has {has}); "
+            "a row must say what one arm, a model with a strategy, scored on one query"
+        )
+    return f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} missing from the columns (it has {has})"
+
+
+def _notes(outcomes: Outcomes) -> list[str]:
+    """What the dense view tells: coverage, costs, splits, scores, long prompts."""
+    notes = []
+    observed_QA = outcomes.observed_QA
+    n_observed = int(observed_QA.sum())
+    n_missing = observed_QA.size - n_observed
+    if len(outcomes.arms) == 1:
+        notes.append(f"there is one arm alone ({outcomes.arms[0]}): every router chooses it")
+    if n_missing and not outcomes.logged:
+        n_short = int((~observed_QA).any(axis=1).sum())
+        notes.append(
+            f"{n_missing:,} of {observed_QA.size:,} outcomes ({share(n_missing, observed_QA.size)}) are missing: "
+            f"{n_short:,} of {counted(len(outcomes), 'query')} without some arm; `run` needs --missing restrict or zero"
+        )
+    n_unknown = int((observed_QA & np.isnan(outcomes.cost_QA)).sum())
+    if n_unknown == n_observed:
+        notes.append("no cost is known: the utility is the score")
+    elif n_unknown:
+        notes.append(
+            f"the cost of {n_unknown:,} of {n_observed:,} outcomes ({share(n_unknown, n_observed)}) is unknown: "
+            "routers optimise the score, and no utility is reported"
+        )
+    splits = sorted(set(outcomes.split_Q))
+    if splits == [""]:
+        notes.append("no split: `run` makes train, validation and test")
+    elif not any(standard_split(name) == "validation" for name in splits):
+        notes.append(f"no validation split among {', '.join(show(name) for name in splits)}: `run` takes it from train")
+    score = outcomes.score_QA[observed_QA]
+    n_graded = int(((score > 0) & (score < 1)).sum())
+    if n_graded:
+        notes.append(f"scores between 0 and 1: {n_graded:,} of {n_observed:,} ({share(n_graded, n_observed)})")
+    lengths = np.array([len(prompt) for prompt in outcomes.prompt_Q])
+    n_long = int((lengths > LONG_PROMPT).sum())
+    if n_long:
+        notes.append(f"prompts longer than {LONG_PROMPT:,} characters: {n_long:,} (the longest has {lengths.max():,})")
+    return notes

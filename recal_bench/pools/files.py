@@ -1,0 +1,102 @@
+"""Reading a pool file: what is wrong with it in one line, which never repeats what stands there. It could be a key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.folders import shipped
+from recal_bench.pools.pool import RESERVED, Endpoint, Model, Pool, Price, StrategyEntry
+from recal_bench.pools.strategies import STRATEGIES
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and strict: of a key that stands twice the last would win in silence."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(keys) != len(set(keys)):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_pool(path: Path) -> Pool:
+    """The pool of a YAML file; a bare name such as `embedded` means the shipped file.
+
+    Raises RecalBenchError with all that is wrong with it in one line. What stands in the file is not repeated there: it
+    could be a key.
+    """
+    known = sorted(each.stem for each in shipped("pools").glob("*.yaml"))
+    try:
+        if path.name in (*known, *(f"{name}.yaml" for name in known)) and path.parent == Path() and not path.exists():
+            path = shipped("pools") / f"{path.stem}.yaml"
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError as error:
+        raise RecalBenchError(
+            f"there is no pool file {path}: write one, or name a shipped one ({', '.join(known)})"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise RecalBenchError(f"the pool file {path} cannot be read: {reason}") from error
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", getattr(error, "problem", None) or "a value cannot be read")
+        raise RecalBenchError(f"the pool file {path}{line} is not YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise RecalBenchError(f"the pool file {path} must hold `pool`, `endpoints` and `models`")
+    try:
+        pool = Pool.model_validate(values)
+    except ValidationError as error:
+        raise RecalBenchError(f"the pool file {path}: {'; '.join(map(_explained, error.errors()))}") from None
+    _check_references(pool, path)
+    return pool
+
+
+def _explained(problem: Any) -> str:
+    """One of pydantic's problems in plain words, with its place and without its value."""
+    *parents, last = [str(part) if str(part).isprintable() else "..." for part in problem["loc"]] or ["the file"]
+    where = ".".join([*parents, last])
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "extra_forbidden":
+        # A field's name could be a key that was put in the wrong place.
+        shown = where if re.fullmatch(r"[A-Za-z_]{1,40}", last) else ".".join([*parents, "..."])
+        hint = " there" if last in _FIELDS else near_miss(last, _FIELDS)
+        return f"{shown} is not known{hint}"
+    if problem["type"] == "string_type":
+        return f"{where} must be text: put it in quotes"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _check_references(pool: Pool, path: Path) -> None:
+    for name, model in pool.models.items():
+        if model.endpoint not in pool.endpoints:
+            hint = near_miss(model.endpoint, pool.endpoints)
+            raise RecalBenchError(f"the pool file {path}: models.{name}.endpoint names none of the endpoints{hint}")
+        taken = sorted(set(RESERVED) & set(model.sampling))
+        if taken:
+            raise RecalBenchError(
+                f"the pool file {path}: models.{name}.sampling sets {', '.join(taken)}, which is ours to set: remove it"
+            )
+        for field in ("max_tokens", "max_completion_tokens"):
+            limit = model.sampling.get(field, 1)
+            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+                raise RecalBenchError(f"the pool file {path}: models.{name}.sampling.{field} must be a number above 0")
+    for name in pool.own_strategies:
+        if name in STRATEGIES:
+            raise RecalBenchError(
+                f"the pool file {path}: strategy {name} comes with the package: give yours another name"
+            )
+
+
+_FIELDS = [
+    field if field != "own_strategies" else "strategies"
+    for each in (Pool, Endpoint, Model, Price, StrategyEntry)
+    for field in each.model_fields
+]

@@ -1,0 +1,272 @@
+"""From run records to comparisons: one row for each router with its settings, one table for each set of outcomes."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from recal_bench.arrays import StrQ, known
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation import metrics
+from recal_bench.experiments.records import Configuration, Data, Run
+from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.split_figures import Figures, split_figures
+from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
+
+BASELINE = "best-single"
+AGGREGATES = ("mean", "iqm")
+TEST = "test"
+
+
+class Identity(BaseModel):
+    """Which router, with which settings, on which outcomes."""
+
+    router: str
+    settings: dict[str, Any]
+    settings_hash: str
+    tuned: str | None
+    reference: bool
+    baseline: str
+    outcomes: str
+    data_hash: str
+    missing: str
+    simulated: bool
+    alpha: float
+    unknown_costs: int
+    encoder: str | None
+    n_seeds: int
+
+
+class Comparison(Figures, Identity):
+    """One row. The figures are those of `test`; `splits` has them for the other evaluated splits."""
+
+    collapse_rate: float | None
+    per_task: dict[str, float | None]
+    splits: dict[str, Figures]
+    fit_seconds: float | None
+    route_us_per_query: float | None
+    route_us_p95: float | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows that may be compared with each other: routers by utility, then references. `notes` qualify them.
+
+    `tasks` are those of test.
+    """
+
+    data: Data
+    tasks: tuple[str, ...]
+    baseline: str
+    rows: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+    aggregate: str = "mean"
+
+
+def compare(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean") -> list[Comparison]:
+    """The rows of all tables, one table after the other."""
+    return [row for table in tables(runs, baseline, aggregate) for row in table.rows]
+
+
+def tables(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean") -> list[Table]:
+    """One table for each `Data` but logs of single choices (see `logged`).
+
+    `baseline` is a router's name, or `router@settings_hash` where it has several rows.
+
+    `aggregate` "iqm" adds interquartile means and ranks by them; every other figure stays a mean.
+    Raises RecalBenchError where a table lacks the baseline, or its runs decided on different queries.
+    """
+    if aggregate not in AGGREGATES:
+        raise RecalBenchError(f"there is no aggregate {aggregate}: choose one of {', '.join(AGGREGATES)}")
+    return [_table(group, baseline, aggregate) for group in read_groups([run for run in runs if not run.logged])]
+
+
+def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
+    data = group.data
+    baseline = baseline_of(group, baseline_name)
+    if TEST not in group.split_Q:
+        raise RecalBenchError(f"the runs on {data.name} decide on no test query: run them again with --fresh")
+    by_split = {
+        split: split_figures(group, split, baseline, aggregate == "iqm") for split in sorted(set(group.split_Q))
+    }
+    rows = []
+    for index, entry in enumerate(group.entries):
+        of_split = {split: figures[index] for split, figures in by_split.items()}
+        rows.append(_row(group, entry, baseline_name, of_split))
+    rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
+    tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
+    all_notes = [*notes(group), *_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
+    return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
+
+
+def baseline_of(group: Group, name: str) -> Entry:
+    """The entry that others are held against. Raises RecalBenchError where there is none of that name."""
+    baseline = group.find(name)
+    if baseline is None:
+        there = ", ".join(sorted({entry.router for entry in group.entries}))
+        raise RecalBenchError(
+            f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): choose one of {there}"
+        )
+    return baseline
+
+
+def _rank(row: Comparison) -> float:
+    value = row.accuracy_macro if row.utility is None else row.utility
+    if row.iqm is not None:
+        value = row.iqm.value
+    return -math.inf if value is None else value
+
+
+def identity(group: Group, entry: Entry, baseline: str) -> Identity:
+    """Which router an entry is."""
+    data, records = group.data, [run.record for run in entry.runs]
+    configuration = entry.record.configuration
+    return Identity(
+        router=entry.router,
+        settings=configuration.settings,
+        settings_hash=entry.settings_hash,
+        tuned=next((record.configuration.tuned for record in records if record.configuration.tuned), None),
+        reference=entry.record.reference,
+        baseline=baseline,
+        outcomes=data.name,
+        data_hash=data.hash,
+        missing=data.missing,
+        simulated=data.simulated,
+        alpha=data.alpha,
+        unknown_costs=data.unknown_costs,
+        encoder=entry.record.encoder,
+        n_seeds=len(records),
+    )
+
+
+def _row(group: Group, entry: Entry, baseline: str, of_split: dict[str, Figures]) -> Comparison:
+    records = [run.record for run in entry.runs]
+    return Comparison(
+        **dict(identity(group, entry, baseline)),
+        collapse_rate=_collapse_rate(entry),
+        per_task=_per_task(group, entry),
+        splits={split: figures for split, figures in of_split.items() if split != TEST},
+        fit_seconds=_over_seeds([record.fit_seconds for record in records]),
+        route_us_per_query=_over_seeds([record.route_us_per_query for record in records]),
+        route_us_p95=_over_seeds([record.route_us_p95 for record in records]),
+        command=command_of(entry),
+        **dict(of_split[TEST]),
+    )
+
+
+def _collapse_rate(entry: Entry) -> float | None:
+    fate = collapse_of([evaluations_of(run) for run in entry.runs])
+    return None if fate is None else fate.rate
+
+
+def _per_task(group: Group, entry: Entry) -> dict[str, float | None]:
+    """Accuracy of each task of all evaluated splits. A task that test has too is written `split/task` elsewhere."""
+    in_test = set(group.task_Q[group.split_Q == TEST])
+    accuracies: dict[str, float | None] = {}
+    for split in sorted(set(group.split_Q), key=lambda split: (split != TEST, split)):
+        rows_Q = group.split_Q == split
+        mean_T = metrics.task_means(entry.score_SQ[:, rows_Q], group.task_Q[rows_Q]).mean(axis=0)
+        for task, mean in zip(_tasks(group.task_Q[rows_Q]), mean_T, strict=True):
+            clear = split == TEST or (task not in in_test and task not in accuracies)
+            accuracies[task if clear else f"{split}/{task}"] = known(float(mean))
+    return accuracies
+
+
+def _tasks(task_Q: StrQ) -> list[str]:
+    return [str(task) for task in np.unique(task_Q)]
+
+
+def command_of(entry: Entry) -> str:
+    """What reproduces the row: the runs' commands, with the number of seeds where they left it out."""
+    commands = list(dict.fromkeys(run.record.command for run in entry.runs))
+    if len(entry.seeds) > 1:
+        count = f" --seeds {max(entry.seeds) + 1}"
+        commands = [each if "--seeds" in shlex.split(each) else each + count for each in commands]
+    return " && ".join(commands)
+
+
+def notes(group: Group) -> list[str]:
+    """What a reader of a group's figures should know."""
+    notes = list(group.data.notes)
+    if group.data.unknown_costs:
+        notes.append(
+            f"no utility is reported, since {group.data.unknown_costs:,} outcomes have no known cost: "
+            "routers optimised the score, and rows are ranked and held against the baseline by accuracy"
+        )
+    elif group.data.cost_ref is None:
+        notes.append("utility is the score: no outcome has a cost, or every cost on train is 0")
+    configurations = [entry.record.configuration for entry in group.entries if not entry.record.reference]
+    counts = Counter((each.router, json.dumps(each.settings, sort_keys=True)) for each in configurations)
+    notes += _tuned_notes(configurations)
+    if repeated := sorted({router for (router, _), count in counts.items() if count > 1}):
+        notes.append(
+            f"rows that only a hash tells apart ({', '.join(repeated)}) have the same settings, "
+            "but were run by other code or on another device"
+        )
+    alone = sorted({entry.router for entry in group.entries if entry.one_seed_of_many})
+    if alone:
+        notes.append(
+            f"one training seed only: {', '.join(alone)}. Such an interval holds the luck of the queries, "
+            "not that of training (--seeds 5 adds it)"
+        )
+    return notes
+
+
+def _tuned_notes(configurations: Sequence[Configuration]) -> list[str]:
+    """Whose settings were chosen on validation, and in how many trials; nothing where nobody's were."""
+    trials = {each.router: each.tuned for each in configurations if each.tuned}
+    if not trials:
+        return []
+    chosen = [
+        f"{', '.join(sorted(router for router in trials if trials[router] == count))} ({count})"
+        for count in sorted(set(trials.values()))
+    ]
+    plain = sorted({each.router for each in configurations if each.settings and not each.tuned})
+    rest = f"; at their defaults or as given: {', '.join(plain)}" if plain else ""
+    return [f"settings chosen on validation: {'; '.join(chosen)}{rest}"]
+
+
+def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
+    """What an interquartile mean leaves out, which for a router of one seed are tasks."""
+    if all(row.iqm is None for row in rows):
+        return []
+    notes = [
+        "IQM is the mean of what is left of all seeds' task means without the lowest and the highest quarter; "
+        "rows are ranked by it, every other figure is a mean"
+    ]
+    alone = sorted({row.router for row in rows if row.n_seeds == 1 and not row.reference})
+    if alone:
+        cut = n_tasks // 4
+        count = f"{n_tasks} task" + ("s" if n_tasks != 1 else "")
+        what = f"leaves out {2 * cut} of them" if cut else "is the plain mean"
+        notes.append(f"with one seed and {count} the IQM {what} ({', '.join(alone)} and the references)")
+    return notes
+
+
+def _detectable(rows: Sequence[Comparison], baseline: str) -> list[str]:
+    """The smallest differences that the test can be expected to find, from the least to the greatest."""
+    found = [(row.vs_baseline or row.accuracy_vs_baseline, row.router) for row in rows]
+    sizes = sorted((each.mde, router, each.metric) for each, router in found if each and each.mde is not None)
+    if not sizes:
+        return []
+    metric = sizes[0][2]
+    ends = [f"±{100 * size:.2f} points" if metric == "accuracy" else f"±{size:.3f}" for size, _, _ in sizes]
+    shown = ends[0] if ends[0] == ends[-1] else f"{ends[0]} ({sizes[0][1]}) to {ends[-1]} ({sizes[-1][1]})"
+    return [
+        f"the smallest difference of {metric} to {baseline} that these seeds and queries can tell "
+        f"(MDE: found with 80% power by one two-sided test at 5%) is {shown}"
+    ]
+
+
+def _over_seeds(values: list[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return float(np.median(measured)) if measured else None

@@ -1,0 +1,78 @@
+"""Training logs of runs as curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from recal_bench.evaluation.stability import Collapse, Curve, collapse
+from recal_bench.experiments.records import Run
+
+UTILITY = "validation_utility"
+BEST_SINGLE = "validation_best_single"
+
+Curves: TypeAlias = dict[str, Curve]
+
+
+def curves(lines: Iterable[Mapping[str, Any]]) -> Curves:
+    """The columns of a log with one object a step, each where it was logged as a finite number."""
+    columns: dict[str, dict[float, float]] = defaultdict(dict)
+    for line in lines:
+        for name, value in line.items():
+            if name != "step" and "step" in line and isinstance(value, int | float) and math.isfinite(value):
+                columns[name][float(line["step"])] = float(value)
+    return {
+        name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)])) for name, at in columns.items()
+    }
+
+
+def curves_of(run: Run) -> Curves:
+    """The columns of a run's training log; empty for a run that keeps none."""
+    return curves(run.metrics())
+
+
+def has_log(run: Run) -> bool:
+    """Whether a run keeps a complete training log."""
+    lines = run.metrics()
+    return bool(lines) and not _is_short(run, lines)
+
+
+def is_torn(run: Run) -> bool:
+    """Whether the log holds fewer lines than the run wrote."""
+    return _is_short(run, run.metrics())
+
+
+def evaluations_of(run: Run) -> Curves:
+    """The columns of those lines that hold an evaluation; empty for a run that keeps no log, or a damaged one.
+
+    Only these lines are parsed: comparing many runs would else be reading their logs.
+    """
+    path = run.folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not lines:
+        return {}
+    try:
+        first, last = json.loads(lines[0]), json.loads(lines[-1])
+        evaluated = [json.loads(line) for line in lines[1:-1] if f'"{UTILITY}"' in line]
+    except json.JSONDecodeError:
+        return {}
+    return {} if _is_short(run, [first, *lines[1:]]) else curves([first, *evaluated, last])
+
+
+def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
+    """Collapsed seeds of one router, from each seed's columns; None where a log does not tell (older ones)."""
+    if not seeds or not all(UTILITY in columns and BEST_SINGLE in columns for columns in seeds):
+        return None
+    levels = [float(columns[BEST_SINGLE].value_N[-1]) for columns in seeds]
+    return collapse([columns[UTILITY] for columns in seeds], levels)
+
+
+def _is_short(run: Run, lines: Sequence[Any]) -> bool:
+    # The untrained policy's line, at step 0, comes on top of the steps; older logs lack it.
+    untrained = bool(lines) and isinstance(lines[0], dict) and lines[0].get("step") == 0
+    return len(lines) < (run.record.steps or 0) + untrained

@@ -1,0 +1,1 @@
+"""Numbers to text: tables for the terminal, markdown, CSV, JSON."""

@@ -1,0 +1,165 @@
+"""One run as text: its tasks, the decisions that lost most, its learning curve."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tabulate import tabulate
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.evaluation.diagnosis import MODES, diagnose
+from recal_bench.experiments.records import Run
+from recal_bench.reporting.figures.entries import decisions_of
+from recal_bench.reporting.figures.training_logs import curves_of, is_torn
+from recal_bench.reporting.text.columns import UNKNOWN
+from recal_bench.reporting.text.tables import WIDTH
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHART = (10, 64)
+
+
+def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
+    """Everything about one run. `runs` are those of the same folder, among which the oracle is looked for."""
+    configuration = run.record.configuration
+    data = configuration.data
+    settings = ", ".join(f"{key}={value}" for key, value in configuration.settings.items()) or "none"
+    facts = [
+        f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"
+        + (", simulated" if data.simulated else ""),
+        f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
+        textwrap.fill(f"settings: {settings}", WIDTH),
+        f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
+    ]
+    oracle = next(
+        (
+            other
+            for other in runs
+            if other.record.configuration.router == "oracle" and other.record.configuration.data == data
+        ),
+        None,
+    )
+    lost = most_regretted(run, oracle, worst) if oracle else "No oracle of the same outcomes lies beside this run."
+    return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
+
+
+def diagnose_run(run: Run) -> str:
+    """The failure modes that a run's training shows, each with its numbers and what to change.
+
+    Raises RecalBenchError where the run keeps no training log, or a damaged one.
+    """
+    columns, configuration = curves_of(run), run.record.configuration
+    if is_torn(run):
+        raise RecalBenchError(f"the training log of {run.folder} is damaged: run it again with --fresh")
+    if not columns:
+        raise RecalBenchError(
+            f"{run.folder} keeps no training log ({configuration.router}): diagnose a router that is trained, say recal"
+        )
+    found = diagnose(columns)
+    title = f"{configuration.router}, seed {configuration.seed}, on {configuration.data.name}"
+    parts = [
+        "\n".join(
+            textwrap.fill(line, WIDTH, initial_indent=indent, subsequent_indent=" " * 10)
+            for indent, line in (
+                (f"{number}. ", finding.name),
+                ("   shows: ", finding.evidence),
+                ("   change: ", finding.change),
+            )
+        )
+        for number, finding in enumerate(found.findings, 1)
+    ]
+    if not parts:
+        parts = [
+            f"No failure mode shows: the training looks healthy ({len(MODES) - len(found.not_judged)} modes judged)."
+        ]
+    if found.not_judged:
+        parts.append(f"Not judged, since the log lacks what it takes: {', '.join(found.not_judged)}.")
+    return "\n\n".join([title, *parts])
+
+
+def per_task_table(run: Run) -> str:
+    """Queries, accuracy, utility, cost and the arm chosen most, for every task of every evaluated split."""
+    lines = []
+    for (split, task), part in decisions_of(run).groupby(["split", "task"], sort=True):
+        counts = part["arm"].value_counts(sort=False).sort_index()
+        arm = counts.index[int(np.argmax(counts.to_numpy()))]
+        lines.append(
+            [
+                split,
+                task,
+                f"{len(part):,}",
+                _number(100 * part["score"].mean(skipna=False), ".2f"),
+                _number(part["utility"].mean(skipna=False), ".4f"),
+                _number(1000 * part["cost_usd"].mean(skipna=False), "#.4g"),
+                f"{arm} ({100 * counts.max() / len(part):.0f}%)",
+            ]
+        )
+    headers = ["split", "task", "queries", "acc %", "utility", "USD/1k", "arm chosen most"]
+    return tabulate(
+        lines, headers, disable_numparse=True, colalign=("left", "left", "right", "right", "right", "right", "left")
+    )
+
+
+def most_regretted(run: Run, oracle: Run, n: int) -> str:
+    """The test decisions that lost most utility (score where no utility is reported) against the oracle's."""
+    keys = ["split", "task", "query_id"]
+    both = _test(run).merge(_test(oracle), on=keys, suffixes=("", "_oracle"), validate="one_to_one")
+    measure = "score" if both["utility"].isna().any() else "utility"
+    both["lost"] = both[f"{measure}_oracle"] - both[measure]
+    worst = both[both["lost"] > 0].sort_values(["lost", *keys], ascending=[False, True, True, True]).head(n)
+    if worst.empty:
+        return "No decision on test lost anything against the oracle."
+    lines = [
+        [row.task, row.query_id, f"{row.lost:.3f}", _choice(row, ""), _choice(row, "_oracle")]
+        for row in worst.itertuples()
+    ]
+    headers = ["task", "query", f"{measure} lost", "chosen: score, USD", "oracle: score, USD"]
+    return "Decisions on test that lost most against the oracle\n\n" + tabulate(
+        lines, headers, disable_numparse=True, colalign=("left", "left", "right", "left", "left")
+    )
+
+
+def learning_curve(run: Run) -> str:
+    """Validation utility against training step, drawn with characters."""
+    curve = curves_of(run).get("validation_utility")
+    if is_torn(run):
+        log = run.folder / "metrics.jsonl"
+        return f"The training log is missing or damaged: {log} should hold {run.record.steps} steps."
+    if curve is None or len(curve.step_N) < 2:
+        return "This router keeps no learning curve."
+    height, width = _CHART
+    step_N, value_N = curve
+    columns = min(width, len(step_N))
+    # Equal shares of the curve, averaged, so that a long training fits the width.
+    value_C = np.array([part.mean() for part in np.array_split(value_N, columns)])
+    low, high = value_C.min(), value_C.max()
+    level_C = np.round((value_C - low) / max(high - low, 1e-12) * (height - 1)).astype(int)
+    rows = []
+    for level in range(height - 1, -1, -1):
+        edge = f"{high:8.4f}" if level == height - 1 else f"{low:8.4f}" if level == 0 else " " * 8
+        rows.append(f"{edge} |" + "".join("*" if at == level else " " for at in level_C).rstrip())
+    first, last = f"{step_N[0]:g}", f"{step_N[-1]:g}"
+    rows.append(" " * 9 + "+" + "-" * columns)
+    rows.append(" " * 10 + first + " " * max(1, columns - len(first) - len(last)) + last)
+    best = int(np.argmax(value_N))
+    summary = f"best {value_N[best]:.4f} at step {step_N[best]:g}, last {value_N[-1]:.4f}"
+    return f"Utility on validation by training step ({summary})\n\n" + "\n".join(rows)
+
+
+def _test(run: Run) -> pd.DataFrame:
+    frame = decisions_of(run)
+    test: pd.DataFrame = frame[frame["split"] == "test"]
+    return test
+
+
+def _choice(row: object, suffix: str) -> str:
+    arm, score, cost = (getattr(row, name + suffix) for name in ("arm", "score", "cost_usd"))
+    return f"{arm}: {score:.2f}, {_number(cost, '.6f')}"
+
+
+def _number(value: float, spec: str) -> str:
+    return UNKNOWN if np.isnan(value) else format(value, spec)

@@ -1,0 +1,32 @@
+"""Counts, shares and values as part of a one-line message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def show(value: Any, width: int = 60) -> str:
+    """A value from a file as part of a one-line message: shortened, nothing unprintable in it."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= width else f"{text[:width]}..."
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 row`, `2 rows`, `3 queries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage that says 0% and 100% only where they are exact."""
+    percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 1:
+        return "<1%"
+    return ">99%" if 99 < percent < 100 else f"{percent:.0f}%"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

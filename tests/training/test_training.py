@@ -1,0 +1,418 @@
+"""The policy and the loop: what is drawn, what is learnt, what survives a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recal_bench.calibration import ESTIMATORS, Calibration
+from recal_bench.calibration.rewards import Reward
+from recal_bench.outcomes import Arm
+from recal_bench.policies.actions import ActionDistribution, Actions
+from recal_bench.policies.encoder_policy import EncoderPolicy
+from recal_bench.policies.price import priced
+from recal_bench.policies.prior import neighbour_means, prompt_numbers
+from recal_bench.routers import Context
+from recal_bench.training import checkpoint_step
+from recal_bench.training.checkpoint import read_checkpoint, write_checkpoint
+from recal_bench.training.examples import Examples
+from recal_bench.training.learner import Learner
+from recal_bench.training.loop import train
+from recal_bench.training.selection import Selection, macro_error, macro_mean
+from recal_bench.training.settings import Optimisation
+
+ARMS = tuple(Arm(model, strategy) for model in ("large", "small") for strategy in ("cot", "direct"))
+
+
+def bandit(rows: int = 240, seed: int = 0, has_cost: bool = True) -> Examples:
+    """Four clusters of queries; in cluster c the arm c is right with .9, the others with .2. Costs differ a little."""
+    rng = np.random.default_rng(seed)
+    cluster_Q = np.arange(rows) % 4
+    embedding_QE = np.eye(8)[cluster_Q] + 0.05 * rng.standard_normal((rows, 8))
+    embedding_QE /= np.linalg.norm(embedding_QE, axis=1, keepdims=True)
+    p_QA = np.where(np.arange(4) == cluster_Q[:, None], 0.9, 0.2)
+    score_QA = (rng.random((rows, 4)) < p_QA).astype(float)
+    cost_QA = np.tile([1.0, 0.9, 0.8, 0.7], (rows, 1)) + 0.1 * rng.random((rows, 4))
+    available_QA = rng.random((rows, 4)) < 0.95
+    available_QA[np.arange(rows), cluster_Q] = True
+
+    def tensor(value: np.ndarray) -> torch.Tensor:
+        return torch.tensor(np.where(available_QA, value, 0.0), dtype=torch.float32)
+
+    return Examples(
+        embedding_QE=torch.tensor(embedding_QE, dtype=torch.float32),
+        prior_score_QA=torch.zeros(rows, 4),
+        prior_cost_QA=torch.zeros(rows, 4),
+        available_QA=torch.tensor(available_QA),
+        score_QA=tensor(score_QA),
+        cost_QA=tensor(cost_QA if has_cost else np.zeros_like(cost_QA)),
+        dataset_Q=torch.tensor(cluster_Q % 2),
+    )
+
+
+def learner(
+    seeds: Sequence[int] = (0,),
+    estimator: str = "recal",
+    has_cost: bool = True,
+    kind: Any = "components",
+    price: Any = "fixed",
+    **changed: Any,
+) -> Learner:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    settings = Optimisation(**{"steps": 130, "batch_size": 32, "group_size": 8, "learning_rate": 1e-2, **changed})
+    return Learner(
+        policy=EncoderPolicy(ARMS, 8 + (price == "conditioned"), 16, 0.2, generators),
+        generators=generators,
+        reward=Reward(kind, 0.05, has_cost, False),
+        estimator=estimator,
+        calibration=Calibration(),
+        settings=settings,
+        price=price,
+        tasks=("even", "odd"),
+        cost_ref=0.002 if has_cost else None,
+        best_single=0.3,
+        train=bandit(has_cost=has_cost),
+        validation=bandit(80, 1, has_cost),
+    )
+
+
+def fit_seeds(
+    folder: Path,
+    logs: Sequence[Callable[[dict[str, Any]], None]],
+    seeds: Sequence[int],
+    name: str = "same",
+    **changed: Any,
+) -> list[dict[str, torch.Tensor]]:
+    contexts = [Context(seed, "cpu", folder / str(seed), log) for seed, log in zip(seeds, logs, strict=True)]
+
+    def make(numbers: Sequence[int]) -> Learner:
+        return learner([seeds[number] for number in numbers], **changed)
+
+    return train(make, contexts, [f"{name} {seed}" for seed in seeds])
+
+
+def fit(
+    folder: Path, log: Callable[[dict[str, Any]], None] = lambda line: None, seed: int = 0, **changed: Any
+) -> dict[str, torch.Tensor]:
+    return fit_seeds(folder, [log], [seed], **changed)[0]
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Learning
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_right_arm_of_every_cluster_is_learnt(tmp_path: Path, estimator: str) -> None:
+    kept, validation = fit(tmp_path, estimator=estimator, steps=150), bandit(80, 1)
+    policy = learner().policy
+    policy.load_state_dict(kept)
+    everything = torch.ones_like(validation.available_QA)
+    actions = policy(validation.embedding_QE, validation.prior_score_QA, everything)
+    assert torch.equal(actions.log_arm_QA[0].argmax(dim=1), torch.arange(80) % 4)
+    assert torch.sigmoid(-actions.format_logit_Q).max() < 0.1
+
+
+def test_router_r1_reward_and_several_epochs_learn_too(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = []
+    fit(tmp_path, lines.append, kind="router-r1", epochs=3, entropy=0.001, kl=0.001)
+    assert lines[-1]["validation_score"] > 0.8
+    assert max(line["clip_fraction"] for line in lines[1:]) > 0
+    assert "component_mean/router-r1" in lines[1]
+
+
+def test_every_step_is_logged_in_full(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = []
+    fit(tmp_path, lines.append)
+    assert [line["step"] for line in lines] == list(range(131))
+    kinds = ("component_mean", "component_std", "spread_share")
+    always = {
+        "reward", "entropy", "kl", "gradient_norm", "clip_fraction", "groups_without_spread", "top_arm_share",
+        "cheapest_share", "malformed_share", "learning_rate",
+        *(f"{kind}/{name}" for kind in kinds for name in ("format", "outcome", "cost")),
+        *(f"{kind}/{task}" for kind in ("advantage_scale", "update_share", "batch_share") for task in ("even", "odd")),
+    }  # fmt: skip
+    evaluated = {
+        "validation_utility", "validation_score", "validation_cost_usd_per_1k", "validation_top_arm_share",
+        "validation_malformed_share", "validation_cheapest_share", "validation_best_single",
+    }  # fmt: skip
+    for line in lines:
+        of_step = {"step"} | (always if line["step"] else set())
+        assert set(line) == of_step | (evaluated if line["step"] % 25 == 0 or line["step"] == 130 else set())
+        assert all(type(value) in (int, float) and np.isfinite(value) for value in line.values())
+    for line in lines[1:]:
+        for kind in ("update_share", "batch_share"):
+            total = line[f"{kind}/even"] + line[f"{kind}/odd"]
+            assert total == pytest.approx(1) or (total == 0 and line["groups_without_spread"] == 1)
+    assert lines[1]["malformed_share"] > 0.1 > lines[-1]["malformed_share"]
+    assert 1.4 < lines[-1]["validation_cost_usd_per_1k"] < 2.4
+
+
+def test_without_cost_there_are_two_components(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = []
+    fit(tmp_path, lines.append, has_cost=False)
+    assert {key for key in lines[-1] if key.startswith("component_mean/")} == {
+        "component_mean/format",
+        "component_mean/outcome",
+    }
+    assert "validation_cost_usd_per_1k" not in lines[-1]
+
+
+def test_a_seed_gives_one_result_and_another_seed_another(tmp_path: Path) -> None:
+    assert equal(fit(tmp_path), fit(tmp_path))
+    assert not equal(fit(tmp_path), fit(tmp_path, seed=1))
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"estimator": "grpo", "epochs": 2}, {"kind": "router-r1"}, {"price": "conditioned"}]
+)
+def test_seeds_trained_together_come_out_as_alone(tmp_path: Path, changed: dict[str, Any]) -> None:
+    logs: list[list[dict[str, Any]]] = [[], [], []]
+    together = fit_seeds(tmp_path, [log.append for log in logs], [3, 0, 5], steps=60, **changed)
+    for seed, kept, log in zip([3, 0, 5], together, logs, strict=True):
+        alone: list[dict[str, Any]] = []
+        expected = fit(tmp_path, alone.append, seed, steps=60, **changed)
+        for name in expected:
+            torch.testing.assert_close(kept[name], expected[name], rtol=0, atol=1e-5)
+        assert [sorted(line) for line in log] == [sorted(line) for line in alone]
+        np.testing.assert_allclose(
+            [list(line.values()) for line in log[1:25]], [list(line.values()) for line in alone[1:25]], atol=1e-4
+        )
+
+
+def test_the_exact_gradient_needs_no_draws_of_actions(tmp_path: Path) -> None:
+    """`expected` sees every action of a query: its update does not depend on the size of a group."""
+    first = fit(tmp_path, estimator="expected", steps=5, group_size=2)
+    assert equal(first, fit(tmp_path, estimator="expected", steps=5, group_size=16))
+    assert not equal(fit(tmp_path, steps=5, group_size=2), fit(tmp_path, steps=5, group_size=16))
+
+
+def test_a_conditioned_policy_spends_less_where_cost_weighs_more(tmp_path: Path) -> None:
+    def dear(examples: Examples) -> Examples:
+        return examples._replace(cost_QA=4 * examples.cost_QA)
+
+    def make(numbers: Sequence[int]) -> Learner:
+        made = learner(price="conditioned", steps=300, learning_rate=0.02)
+        return dataclasses.replace(made, train=dear(made.train), validation=dear(made.validation))
+
+    made = make([0])
+    made.policy.load_state_dict(train(make, [Context(0, "cpu", tmp_path, lambda line: None)], [""])[0])
+    seen, costs = made.validation, []
+    for alpha in (0.01, 2.0):
+        price = torch.tensor([alpha])
+        inputs = priced(seen.embedding_QE, seen.prior_score_QA, seen.prior_cost_QA, price, "conditioned")
+        arm_Q1 = made.policy(*inputs, seen.available_QA).log_arm_QA[0].argmax(dim=-1, keepdim=True)
+        costs.append(float(seen.cost_QA.gather(1, arm_Q1).mean()))
+    assert costs[1] < costs[0] - 0.2
+
+
+# Resuming
+
+
+def test_an_interrupted_fit_goes_on_to_exactly_the_same_result(tmp_path: Path) -> None:
+    undisturbed: list[dict[str, Any]] = []
+    expected = fit(tmp_path / "undisturbed", undisturbed.append)
+
+    logged: list[dict[str, Any]] = []
+
+    def log_until_125(line: dict[str, Any]) -> None:
+        if line["step"] == 125:
+            raise KeyboardInterrupt
+        logged.append(line)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", log_until_125)
+    assert checkpoint_step(tmp_path / "cut" / "0") == 100
+    del logged[101:]
+    assert equal(fit(tmp_path / "cut", logged.append), expected)
+    assert logged == undisturbed
+    assert checkpoint_step(tmp_path / "cut" / "0") == 0
+
+
+def test_seeds_stopped_together_go_on_together(tmp_path: Path) -> None:
+    nothing = [lambda line: None] * 3
+    expected = fit_seeds(tmp_path / "undisturbed", nothing, [0, 1, 2])
+
+    def stop_at_105(line: dict[str, Any]) -> None:
+        if line["step"] == 105:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(tmp_path / "cut", [stop_at_105] * 3, [0, 1, 2])
+    steps: list[int] = []
+    resumed = fit_seeds(tmp_path / "cut", [lambda line: steps.append(line["step"]), *nothing[1:]], [0, 1, 2])
+    assert steps == list(range(101, 131))
+    for kept, wanted in zip(resumed, expected, strict=True):
+        assert equal(kept, wanted)
+
+
+def test_seeds_stopped_at_different_steps_go_on_to_the_same_results(tmp_path: Path) -> None:
+    expected = fit_seeds(tmp_path / "undisturbed", [lambda line: None] * 2, [0, 1])
+
+    def stop_at_105(line: dict[str, Any]) -> None:
+        if line["step"] == 105:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(tmp_path / "cut", [stop_at_105], [1])
+    steps: list[list[int]] = [[], []]
+    logs = [lambda line, into=into: into.append(line["step"]) for into in steps]
+    resumed = fit_seeds(tmp_path / "cut", logs, [0, 1])
+    assert [len(each) for each in steps] == [131, 30]
+    for kept, wanted in zip(resumed, expected, strict=True):
+        assert equal(kept, wanted)
+
+
+def fit_and_die(folder: Path) -> None:
+    """Be killed at step 110, the hard way."""
+    fit(folder, lambda line: os.kill(os.getpid(), signal.SIGKILL) if line["step"] == 110 else None)
+
+
+def test_a_killed_fit_goes_on_to_exactly_the_same_result(tmp_path: Path) -> None:
+    code = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_training as t; "
+    code += "t.fit_and_die(pathlib.Path(sys.argv[2]))"
+    here = str(Path(__file__).parent)
+    killed = subprocess.run([sys.executable, "-c", code, here, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert checkpoint_step(tmp_path / "0") == 100
+    steps: list[int] = []
+    assert equal(fit(tmp_path, lambda line: steps.append(line["step"])), fit(tmp_path / "undisturbed"))
+    assert steps == list(range(101, 131))
+
+
+def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
+    steps: list[int] = []
+    folder = tmp_path / "0"
+    write_checkpoint(folder, {"configuration": "another", "step": 77, "learner": {}})
+    assert checkpoint_step(folder) == 77
+    fit(tmp_path, lambda line: steps.append(line["step"]), steps=3)
+    (folder / "checkpoint.pt").write_bytes(b"PK\x03\x04 torn")
+    assert checkpoint_step(folder) == 0
+    assert read_checkpoint(folder) is None
+    fit(tmp_path, lambda line: steps.append(line["step"]), steps=3)
+    assert steps == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert not list(folder.iterdir())
+
+
+# Selection
+
+
+def test_the_latest_policy_within_an_error_of_the_best_is_kept() -> None:
+    dataset_Q = torch.arange(100) % 2
+    selection = Selection()
+
+    def consider(n_right: int, name: float, first: int = 0) -> float | None:
+        utility_Q = ((torch.arange(100) - first) % 100 < n_right).float()
+        assert selection.consider(utility_Q, dataset_Q, {"p": torch.tensor(name)}) == pytest.approx(n_right / 100)
+        return float(selection.kept["p"]) if selection.kept else None
+
+    assert consider(50, 1.0) == 1.0
+    assert consider(80, 2.0) == 2.0
+    assert consider(40, 3.0) == 2.0
+    assert consider(78, 4.0, first=10) == 4.0
+    assert consider(10, 5.0) == 4.0
+    assert selection.best == pytest.approx(0.8)
+
+
+def test_macro_mean_and_its_error_by_hand() -> None:
+    value_Q, dataset_Q = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 2, 2])
+    assert macro_mean(value_Q, dataset_Q) == pytest.approx(0.75)
+    assert macro_error(value_Q, dataset_Q) == pytest.approx(np.sqrt(0.25 / 2) / 2)
+
+
+# The policy
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(1, 6))
+def test_an_arm_that_is_not_available_is_never_drawn(seed: int, n_arms: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    available_QA = torch.rand((20, n_arms), generator=generator) < 0.4
+    available_QA[torch.arange(20), torch.randint(n_arms, (20,), generator=generator)] = True
+    logit_QA = 30 * torch.randn((20, n_arms), generator=generator)
+    actions = ActionDistribution.of(torch.zeros(1, 20), logit_QA[None], available_QA).sample(64, [generator])
+    assert available_QA.gather(1, actions.arm_QG[0]).all()
+
+
+def test_draws_follow_the_probabilities() -> None:
+    p_A = torch.tensor([0.1, 0.2, 0.0, 0.7])
+    available_QA = (p_A > 0)[None]
+    distribution = ActionDistribution.of(
+        torch.logit(torch.tensor([[0.8]])), p_A.clamp(min=1e-3).log()[None, None], available_QA
+    )
+    actions = distribution.sample(200_000, [torch.Generator().manual_seed(0)])
+    np.testing.assert_allclose(actions.well_formed_QG.float().mean(), 0.8, atol=0.01)
+    np.testing.assert_allclose(torch.bincount(actions.arm_QG[0, 0], minlength=4) / 200_000, p_A, atol=0.01)
+
+
+def test_log_probability_entropy_and_divergence_are_those_of_the_whole_action() -> None:
+    generator = torch.Generator().manual_seed(3)
+    everything = torch.tensor([[True, True, False]])
+    first, second = (
+        ActionDistribution.of(torch.randn(1, generator=generator), torch.randn((1, 3), generator=generator), everything)
+        for _ in range(2)
+    )
+    # The actions there are: malformed, or well-formed with arm 0 or 1.
+    actions = Actions(torch.tensor([[False, True, True]]), torch.tensor([[0, 0, 1]]), torch.full((1, 3), 1 / 3))
+    p, q = first.log_prob(actions).exp(), second.log_prob(actions).exp()
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-6)
+    np.testing.assert_allclose(first.entropy(), -(p * p.log()).sum(dim=1), rtol=1e-5)
+    np.testing.assert_allclose(first.kl(second), (p * (p / q).log()).sum(dim=1), rtol=1e-4)
+    np.testing.assert_allclose(first.kl(first), 0, atol=1e-6)
+    enumerated = first.everything()
+    np.testing.assert_allclose(enumerated.share_QG.sum(), 1, rtol=1e-6)
+    np.testing.assert_allclose(enumerated.share_QG, first.log_prob(enumerated).exp(), atol=1e-6)
+
+
+def test_the_untrained_policy_is_the_prior() -> None:
+    policy = EncoderPolicy(ARMS, 8, 16, 0.2, [torch.Generator().manual_seed(0)])
+    embedding_QE, prior_QA = torch.eye(8)[:3], torch.arange(12.0).reshape(3, 4)
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    actions, untrained = policy(embedding_QE, prior_QA, everything), policy.untrained(prior_QA, everything)
+    np.testing.assert_allclose(actions.log_arm_QA[0].detach(), torch.log_softmax(prior_QA, dim=1), rtol=1e-5)
+    np.testing.assert_allclose(torch.sigmoid(-actions.format_logit_Q.detach()), 0.2, rtol=1e-5)
+    np.testing.assert_allclose(actions.kl(untrained).detach(), 0, atol=1e-5)
+
+
+def test_the_global_generator_is_left_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    fit(tmp_path, steps=2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# The prior
+
+
+def test_neighbour_means_by_hand() -> None:
+    memory_NE = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), dim=1)
+    value_NA = torch.tensor([[1.0, 0.0], [1.0, torch.nan], [0.0, 1.0], [0.0, torch.nan]])
+    means_QA = neighbour_means(memory_NE[:1], memory_NE, value_NA, k=2)
+    second = 0.81 / 0.82  # the squared similarity of the second row; the mean over the memory is .5 for both arms
+    np.testing.assert_allclose(means_QA, [[(1 + second + 0.5) / (1 + second + 1), (0 + 0.5) / 2]], rtol=1e-6)
+
+
+def test_a_prompt_does_not_see_itself_nor_its_copies() -> None:
+    prompts = ["a", "b", "a", "c"]
+    numbers = prompt_numbers(prompts)
+    assert numbers.tolist() == [0, 1, 0, 2]
+    embedding_QE = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.8, 0.2], [1.0, 0.0], [0.0, 1.0]]), dim=1)
+    value_NA = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+    means_QA = neighbour_means(embedding_QE, embedding_QE, value_NA, k=3, prompt_Q=numbers)
+    np.testing.assert_allclose(means_QA[0], (0 + 0.5) / (1 + 1), rtol=1e-6)
+    far = 0.04 / 0.64  # the last row's squared similarity, relative to that of the first and the third
+    np.testing.assert_allclose(means_QA[1], (1 + 1 + far * 0 + 0.5) / (1 + 1 + far + 1), rtol=1e-6)
+    nothing_alike = neighbour_means(embedding_QE[3:], embedding_QE[:1], value_NA[:1], k=3)
+    np.testing.assert_allclose(nothing_alike, value_NA[:1])
