@@ -23,6 +23,7 @@ test: $(VENV)/test-extras  ## What a change must pass: style, types, tests, cove
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov
 
 # One environment for both. pip is asked again only when pyproject.toml has changed.

@@ -39,7 +39,7 @@ from recal_bench.experiments.bench import load_bench
 from recal_bench.outcomes import Outcomes
 from recal_bench.provenance import code_version, package_versions
 from recal_bench.routers.registry import create, discover
-from recal_bench.simulation import Pool, Question, models, questions_by_prompt
+from recal_bench.simulation import Question, SimulatedPool, models, questions_by_prompt
 from recal_bench.simulation import pool as simulated_pool
 from recal_bench.simulation.pool import score_all
 
@@ -130,7 +130,7 @@ def drawn(questions: Sequence[Question], count: int, first_seed: int) -> tuple[F
     """Scores and costs (USD) of the texts in `count` other pools, `[N, Q, A]`: the same texts, outcomes drawn anew."""
     score_NQA, cost_NQA = [], []
     for seed in range(first_seed, first_seed + count):
-        replies = Pool(seed).answer_all(questions)
+        replies = SimulatedPool(seed).answer_all(questions)
         score_NQA.append(score_all(questions, replies))
         cost_NQA.append((replies.prompt_tokens_QA + replies.completion_tokens_QA) * models.price())
     return np.stack(score_NQA), np.stack(cost_NQA)

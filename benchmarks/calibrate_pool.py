@@ -22,7 +22,7 @@ from recal_bench.evaluation.references import best_single, oracle, task_best
 from recal_bench.outcomes import Objective
 from recal_bench.simulation import models
 from recal_bench.simulation.embedded import embedded_outcomes
-from recal_bench.simulation.models import Features, Parameters
+from recal_bench.simulation.models import Features, ModelParameters
 from recal_bench.simulation.questions import write
 from recal_bench.simulation.world import SPLITS, World
 
@@ -63,23 +63,23 @@ def features_by_task(seed: int) -> list[Features]:
     return [models.features_of(questions) for questions in by_task]
 
 
-def expected_cells(parameters: Parameters, by_task: list[Features]) -> tuple[Array, Array]:
+def expected_cells(parameters: ModelParameters, by_task: list[Features]) -> tuple[Array, Array]:
     """Expected EM and raw cost of `direct`, `[T, M]` each."""
     em = [models.expected_score(parameters, features)[:, DIRECT].mean(axis=0) for features in by_task]
     words = [models.expected_tokens(parameters, features)[:, DIRECT].mean(axis=0) for features in by_task]
     return np.array(em), np.array(words) * PRICE_M
 
 
-def fit(seeds: tuple[int, ...]) -> Parameters:
+def fit(seeds: tuple[int, ...]) -> ModelParameters:
     """Least squares in two parts that share no number: 19 for the EM cells, 18 for the cost cells."""
     worlds = [features_by_task(seed) for seed in seeds]
 
-    def cells(parameters: Parameters) -> tuple[Array, Array]:
+    def cells(parameters: ModelParameters) -> tuple[Array, Array]:
         em, cost = zip(*(expected_cells(parameters, by_task) for by_task in worlds), strict=True)
         return np.mean(em, axis=0), np.mean(cost, axis=0)
 
     words_TM = COST_TM / PRICE_M
-    start = Parameters(
+    start = ModelParameters(
         level_M=np.zeros(M),
         slope_M=np.ones(M),
         hop_M=np.full(M, 1.5),
@@ -89,7 +89,7 @@ def fit(seeds: tuple[int, ...]) -> Parameters:
         reworded=0.4,
     )
 
-    def with_knowledge(x: Array) -> Parameters:
+    def with_knowledge(x: Array) -> ModelParameters:
         return replace(start, level_M=x[:M], slope_M=x[M : 2 * M], hop_M=x[2 * M : 3 * M], reworded=float(x[3 * M]))
 
     def knowledge_residuals(x: Array) -> Array:
@@ -103,7 +103,7 @@ def fit(seeds: tuple[int, ...]) -> Parameters:
     upper = np.concatenate([np.full(M, 5.0), np.full(M, 4.0), np.full(M, 5.0), [1.0]])
     known = with_knowledge(least_squares(knowledge_residuals, first, bounds=(lower, upper)).x)
 
-    def with_verbosity(x: Array) -> Parameters:
+    def with_verbosity(x: Array) -> ModelParameters:
         return replace(known, tokens_M=x[:M], tokens_open_M=x[M : 2 * M], tokens_hop_M=x[2 * M :])
 
     def verbosity_residuals(x: Array) -> Array:
@@ -117,7 +117,7 @@ def fit(seeds: tuple[int, ...]) -> Parameters:
     return with_verbosity(least_squares(verbosity_residuals, first, bounds=(lower, upper), x_scale="jac").x)
 
 
-def as_json(parameters: Parameters) -> str:
+def as_json(parameters: ModelParameters) -> str:
     by_model = {
         model: {
             name: round(float(getattr(parameters, f"{name}_M")[row]), 3)
@@ -129,7 +129,7 @@ def as_json(parameters: Parameters) -> str:
     return json.dumps({"shared": shared, "models": by_model}, indent=2) + "\n"
 
 
-def residual_table(parameters: Parameters) -> list[str]:
+def residual_table(parameters: ModelParameters) -> list[str]:
     """The 24 cells twice: published, expected in world 0, and the largest residual over the checked worlds."""
     worlds = [expected_cells(parameters, features_by_task(seed)) for seed in CHECK_SEEDS]
     lines = []
@@ -158,7 +158,7 @@ def residual_table(parameters: Parameters) -> list[str]:
     return lines
 
 
-def parameter_table(parameters: Parameters) -> list[str]:
+def parameter_table(parameters: ModelParameters) -> list[str]:
     values = json.loads(as_json(parameters))
     names = list(next(iter(values["models"].values())))
     lines = ["| model | " + " | ".join(f"`{name}`" for name in names) + " |", "|---|" + "---|" * len(names)]

@@ -22,7 +22,7 @@ import numpy as np
 from recal_bench import provenance, routers
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.experiments.bench import Bench, load_bench
-from recal_bench.experiments.runs import Request, run_references, run_router
+from recal_bench.experiments.runs import RunPlan, run_references, run_router
 from recal_bench.experiments.tuning import Trial, Tuned, tune, write_tuned
 
 COMMAND = "python benchmarks/calibration_study.py"
@@ -136,7 +136,7 @@ def run_part(part: Part, tuned: dict[str, Tuned], folder: Path) -> None:
                 continue
             chosen = tuned.get(name)
             one = routers.create(name).deterministic
-            request = Request(
+            request = RunPlan(
                 router=name,
                 seeds=tuple(range(1 if one else SEEDS)),
                 settings=chosen.settings if chosen else {},

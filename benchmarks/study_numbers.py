@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.evaluation import metrics, stability
-from recal_bench.evaluation.stability import Collapse, Estimate
+from recal_bench.evaluation.stability import Bounded, Collapse
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, t_interval
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
@@ -36,7 +36,7 @@ class Steadiness(NamedTuple):
     """Seed SD within worlds; the ratios and differences to a baseline; how many seeds collapsed."""
 
     sd: float
-    versus: tuple[Estimate, Estimate, Estimate, Estimate]
+    versus: tuple[Bounded, Bounded, Bounded, Bounded]
     collapsed: str
 
 

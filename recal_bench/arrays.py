@@ -20,6 +20,6 @@ StrQ: TypeAlias = NDArray[np.object_]
 ObjectQA: TypeAlias = NDArray[np.object_]
 
 
-def known(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """A number for JSON; null where it is not finite, which means unknown."""
     return float(value) if np.isfinite(value) else None

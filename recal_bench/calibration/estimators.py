@@ -18,7 +18,7 @@ from recal_bench.calibration.running import Running
 from recal_bench.calibration.weights import group_spread, variance_weights
 
 
-def known(reward: Any, valid: Any) -> Any:
+def usable(reward: Any, valid: Any) -> Any:
     """Which rewards count: those of valid rollouts that are not NaN. `[Q, G]` with `[Q, G]`, or `[Q, G, K]`."""
     xp = array_namespace(reward)
     return (valid if reward.ndim == valid.ndim else valid[..., None]) & ~xp.isnan(reward)
@@ -37,7 +37,7 @@ def reinforce_pp(reward_QG: Any, valid_QG: Any, eps: float = EPS, ddof: int = 0)
 def rloo(reward_QG: Any, valid_QG: Any) -> Any:
     """`A_ij = r_ij - mean_{l != j} r_il = (r_ij - mean_j r_ij) n / (n - 1)`, n valid rollouts (arXiv 2402.14740)."""
     xp = array_namespace(reward_QG)
-    count_Q1 = xp.sum(xp.astype(known(reward_QG, valid_QG), reward_QG.dtype), axis=1, keepdims=True)
+    count_Q1 = xp.sum(xp.astype(usable(reward_QG, valid_QG), reward_QG.dtype), axis=1, keepdims=True)
     return divide(dr_grpo(reward_QG, valid_QG) * count_Q1, count_Q1 - 1)
 
 
@@ -48,7 +48,7 @@ def grpo(reward_QG: Any, valid_QG: Any, eps: float = EPS, ddof: int = 0) -> Any:
 
 def dr_grpo(reward_QG: Any, valid_QG: Any) -> Any:
     """`A_ij = r_ij - mean_j r_ij` (Dr. GRPO, arXiv 2503.20783)."""
-    return moments(reward_QG, known(reward_QG, valid_QG), axis=1)[0]
+    return moments(reward_QG, usable(reward_QG, valid_QG), axis=1)[0]
 
 
 def lite_ppo(reward_QG: Any, valid_QG: Any, eps: float = EPS, ddof: int = 0) -> Any:
@@ -63,20 +63,20 @@ def dapo(reward_QG: Any, outcome_QG: Any, valid_QG: Any, eps: float = EPS) -> An
     what is left is scaled by `Q / groups left`, which is the mean over the groups that are kept.
     """
     xp = array_namespace(reward_QG)
-    kept_Q1 = xp.astype(has_spread(outcome_QG, known(outcome_QG, valid_QG), axis=1), reward_QG.dtype)
+    kept_Q1 = xp.astype(has_spread(outcome_QG, usable(outcome_QG, valid_QG), axis=1), reward_QG.dtype)
     return divide(grpo(reward_QG, valid_QG, eps) * kept_Q1, xp.mean(kept_Q1))
 
 
 def gdpo(reward_QGK: Any, weight_K: Any, valid_QG: Any, eps: float = EPS, ddof: int = 0) -> Any:
     """`whiten(sum_k weight_k A_ijk)`: component z-scores, then whitened over the batch (GDPO, arXiv 2601.05242)."""
     advantage_QG = weighted_sum(component_advantages(reward_QGK, valid_QG, eps=eps, ddof=ddof), weight_K)
-    return whiten(advantage_QG, array_namespace(reward_QGK).any(known(reward_QGK, valid_QG), axis=-1), eps, ddof)
+    return whiten(advantage_QG, array_namespace(reward_QGK).any(usable(reward_QGK, valid_QG), axis=-1), eps, ddof)
 
 
 def dvao(reward_QGK: Any, weight_K: Any, valid_QG: Any, eps: float = EPS) -> Any:
     """`sum_k (weight_k sigma_ik / sum_l weight_l sigma_il) A_ijk`, sigma the group's std (DVAO, arXiv 2605.25604)."""
     xp = array_namespace(reward_QGK)
-    weight_Q1K = weight_K * moments(reward_QGK, known(reward_QGK, valid_QG), axis=1)[1]
+    weight_Q1K = weight_K * moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1)[1]
     weight_Q1K = divide(weight_Q1K, xp.sum(weight_Q1K, axis=-1, keepdims=True))
     return weighted_sum(component_advantages(reward_QGK, valid_QG, eps=eps), weight_Q1K)
 
@@ -86,7 +86,7 @@ def hero(reward_QG: Any, outcome_QG: Any, mean_spread: Any, valid_QG: Any, eps: 
 
     HERO multiplies the reward, which the division by the group's std would cancel: here the advantage is weighted.
     """
-    weight_Q = variance_weights(group_spread(outcome_QG, known(outcome_QG, valid_QG)), mean_spread)
+    weight_Q = variance_weights(group_spread(outcome_QG, usable(outcome_QG, valid_QG)), mean_spread)
     return grpo(reward_QG, valid_QG, eps) * weight_Q[:, None]
 
 
@@ -96,7 +96,7 @@ def popart(reward_QG: Any, dataset_Q: Any, mean_D: Running, square_D: Running, v
     zero_D = xp.zeros_like(mean_D.total_N)
     sigma_D = xp.sqrt(xp.maximum(square_D.value_N - mean_D.value_N**2, zero_D))
     advantage_QG = (reward_QG - mean_D.value_N[dataset_Q][:, None]) / (sigma_D[dataset_Q][:, None] + eps)
-    return xp.where(known(reward_QG, valid_QG), advantage_QG, xp.zeros_like(reward_QG))
+    return xp.where(usable(reward_QG, valid_QG), advantage_QG, xp.zeros_like(reward_QG))
 
 
 def disco(reward_QG: Any, outcome_QG: Any, dataset_Q: Any, n_datasets: int, valid_QG: Any, eps: float = 0.1) -> Any:
@@ -106,7 +106,7 @@ def disco(reward_QG: Any, outcome_QG: Any, dataset_Q: Any, n_datasets: int, vali
     divided by, since that would cancel both weights; `eps` is ours: it bounds what an all-wrong group can weigh.
     """
     xp = array_namespace(reward_QG)
-    counted_QG = known(outcome_QG, valid_QG)
+    counted_QG = usable(outcome_QG, valid_QG)
     total_Q1 = xp.sum(xp.where(counted_QG, outcome_QG, xp.zeros_like(outcome_QG)), axis=1, keepdims=True)
     consistency_Q1 = divide(total_Q1, xp.sum(xp.astype(counted_QG, reward_QG.dtype), axis=1, keepdims=True))
     share_D = dataset_means(xp.ones_like(reward_QG[:, 0]), dataset_Q, n_datasets)[1] / reward_QG.shape[0]
@@ -121,7 +121,7 @@ def expected(reward_QG: Any, share_QG: Any, valid_QG: Any) -> Any:
     then the gradient of the expected reward itself. With shares of 1 / G it is Dr. GRPO.
     """
     xp = array_namespace(reward_QG)
-    counted_QG = known(reward_QG, valid_QG)
+    counted_QG = usable(reward_QG, valid_QG)
     zero_QG = xp.zeros_like(reward_QG)
     share_QG = xp.where(counted_QG, share_QG, zero_QG)
     share_QG = divide(share_QG, xp.sum(share_QG, axis=1, keepdims=True))
@@ -139,7 +139,7 @@ def component_advantages(
     keeps a group in which a component hardly varies from having its tiny differences blown up to +-1.
     """
     xp = array_namespace(reward_QGK)
-    centred_QGK, std_Q1K = moments(reward_QGK, known(reward_QGK, valid_QG), axis=1, ddof=ddof)
+    centred_QGK, std_Q1K = moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1, ddof=ddof)
     if least_spread_K is not None:
         std_Q1K = xp.maximum(std_Q1K, xp.broadcast_to(least_spread_K, std_Q1K.shape))
     return divide(centred_QGK, std_Q1K + eps)
@@ -159,6 +159,6 @@ def whiten(advantage_QG: Any, valid_QG: Any, eps: float = EPS, ddof: int = 0) ->
 def _over_batch(value_QG: Any, valid_QG: Any, ddof: int = 0) -> tuple[Any, Any]:
     """`value - mean`, `[Q, G]`, and the standard deviation, `[1]`, over all valid rollouts of the batch."""
     xp = array_namespace(value_QG)
-    valid_N = xp.reshape(known(value_QG, valid_QG), (-1,))
+    valid_N = xp.reshape(usable(value_QG, valid_QG), (-1,))
     centred_N, std_1 = moments(xp.reshape(value_QG, (-1,)), valid_N, axis=0, ddof=ddof)
     return xp.reshape(centred_N, value_QG.shape), std_1

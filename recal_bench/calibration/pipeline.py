@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from recal_bench.calibration.datasets import dataset_scales, normalise_datasets, observe_scale
-from recal_bench.calibration.estimators import component_advantages, known, weighted_sum, whiten
+from recal_bench.calibration.estimators import component_advantages, usable, weighted_sum, whiten
 from recal_bench.calibration.moments import divide, moments
 from recal_bench.calibration.running import Running, observe
 from recal_bench.calibration.state import DECAY, Batch, CalibrationState
@@ -61,9 +61,9 @@ def recal(batch: Batch, outcome: int, state: CalibrationState, settings: Calibra
         if settings.keep_utility:
             weight_K = weight_K * spread_K.value_N
     else:
-        advantage_QGK = moments(reward_QGK, known(reward_QGK, valid_QG), axis=1)[0]
+        advantage_QGK = moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1)[0]
 
-    spread_Q = group_spread(batch.outcome_QG, known(batch.outcome_QG, valid_QG))
+    spread_Q = group_spread(batch.outcome_QG, usable(batch.outcome_QG, valid_QG))
     outcome_spread_1 = observe_mean(state.outcome_spread_1, spread_Q, DECAY)
     if settings.reweighting:
         inverse = settings.reweighting == "inverse"
@@ -88,7 +88,7 @@ def recal(batch: Batch, outcome: int, state: CalibrationState, settings: Calibra
 def observe_spread(running_K: Running, reward_QGK: Any, valid_QG: Any, decay: float) -> Running:
     """Follow each component's typical spread: the EMA of its mean standard deviation over the groups that have any."""
     xp = array_namespace(reward_QGK)
-    known_QGK = known(reward_QGK, valid_QG)
+    known_QGK = usable(reward_QGK, valid_QG)
     _, std_Q1K = moments(reward_QGK, known_QGK, axis=1)
     count_K = xp.sum(xp.astype(std_Q1K > 0, reward_QGK.dtype), axis=(0, 1))
     return observe(running_K, divide(xp.sum(std_Q1K, axis=(0, 1)), count_K), count_K, decay)

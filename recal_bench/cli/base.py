@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from recal_bench import __version__
 from recal_bench.defaults import DEFAULT_ALPHA
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import PluginError, RecalBenchError, near_miss
 
 RUNS = Path("runs")
 
@@ -27,8 +28,14 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RecalBenchError as error:
+            if isinstance(error, PluginError) and error.__cause__ is not None:
+                click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
             raise _BadInput(str(error)) from error
         except OSError as error:
+            from recal_bench.plugins import raised_by_plugin
+
+            if raised_by_plugin(error):
+                raise
             raise _BadInput(f"{error}: check the path, and that it can be written") from error
 
     def resolve_command(

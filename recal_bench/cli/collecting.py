@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recal_bench.cli.base import command, split_commas
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
     from recal_bench.collection.asking import Progress, Tell
@@ -27,7 +27,7 @@ def _limits(ctx: click.Context, parameter: click.Parameter, value: str) -> dict[
     for word in filter(None, value.split(",")):
         split, sign, number = word.rpartition("=")
         if not number.strip().isdigit() or int(number) < 1 or (sign and split not in ("train", "validation", "test")):
-            raise RecalBenchError(
+            raise SettingsError(
                 f"--limit {value}: give a number above 0, or split=number,... as in train=1000,test=500"
             )
         limits |= dict.fromkeys([split] if sign else ["train", "validation", "test"], int(number))
@@ -218,7 +218,7 @@ def _print_result(result: Result, out: Path, max_usd: float | None) -> None:
             if progress.stopped == BUDGET
             else ("interrupted" if progress.stopped else "some requests got no answer")
         )
-        raise RecalBenchError(
+        raise SettingsError(
             f"{why}: {out} holds {graded.rows:,} of {graded.rows + missing:,} outcomes; the same command goes on"
             + (" (with a larger --max-usd)" if progress.stopped == BUDGET else "")
         )

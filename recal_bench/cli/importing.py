@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recal_bench.cli.base import cli
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 
 
 @cli.command("import", epilog="\b\nExample:\n  recal-bench import wide scores.csv --out scores.parquet")
@@ -41,7 +41,7 @@ def import_(
         return
     format_named(format_name)
     if out is None:
-        raise RecalBenchError(f"import {format_name}: where to is not said: give --out FILE.parquet")
+        raise SettingsError(f"import {format_name}: where to is not said: give --out FILE.parquet")
     chosen = tuple(word.strip() for word in models.split(",") if word.strip())
     options = Options(strategy, task, chosen, metric, filter_name, unsafe_pickle)
     done = import_outcomes(format_name, sources, out, options)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recal_bench.cli.base import command, include_path
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RecalBenchError, SettingsError
 
 
 @command("recal-bench routers --include-path my_routers")
@@ -64,7 +64,7 @@ def validate(file: Path) -> None:
     for problem in problems:
         click.echo(f"Problem: {problem}")
     if problems:
-        raise RecalBenchError(f"{file} is not usable: {len(problems)} problem(s), see above")
+        raise SettingsError(f"{file} is not usable: {len(problems)} problem(s), see above")
     assert report.outcomes is not None
     logged = report.outcomes.logged
     words = " --missing restrict" if not logged and not report.outcomes.observed_QA.all() else ""

@@ -17,7 +17,7 @@ from recal_bench.cli.base import (
     runs_option,
     split_commas,
 )
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -
     from recal_bench.experiments.bench import load_bench
 
     if data.outcomes is not None and data.world_seed:
-        raise RecalBenchError("--world-seed is for the embedded pool: leave it out beside --outcomes")
+        raise SettingsError("--world-seed is for the embedded pool: leave it out beside --outcomes")
     what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
     bench = load_bench(
@@ -54,7 +54,7 @@ def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -
         tasks=data.tasks,
         alpha=data.alpha,
         missing=data.missing,
-        responses=any(getattr(routers.create(name), "reads_responses", False) for name in names),
+        responses=any(routers.flags_of(routers.create(name)).reads_responses for name in names),
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
@@ -67,7 +67,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     except ValueError:
         fractions = [0.0]
     if not all(0 < fraction <= 1 for fraction in fractions):
-        raise RecalBenchError(f"--train-fraction {value}: give shares above 0, at most 1, as in 0.1,0.3,1")
+        raise SettingsError(f"--train-fraction {value}: give shares above 0, at most 1, as in 0.1,0.3,1")
     return tuple(fractions)
 
 
@@ -220,7 +220,7 @@ def tune(
     from recal_bench.provenance import command_line
 
     if out.is_dir():
-        raise RecalBenchError(f"--out {out} is a folder: name a JSON file")
+        raise SettingsError(f"--out {out} is a folder: name a JSON file")
     routers.discover(include_paths)
     settings = routers.assign_settings(names, assignments)
     for name in names:

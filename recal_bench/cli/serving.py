@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from recal_bench.cli.base import command
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.folders import shipped
 
 _HOST, _PORT = "127.0.0.1", 8100
@@ -68,7 +68,7 @@ def serve_pool(
 def _key(variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise RecalBenchError(f"--key-env: the environment variable {variable} is not set: put the key into it")
+        raise SettingsError(f"--key-env: the environment variable {variable} is not set: put the key into it")
     return key
 
 

@@ -19,7 +19,7 @@ from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, Tokens, counter, judged, priced
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError, RecalBenchError
 from recal_bench.folders import cache_folder
 from recal_bench.pools.files import read_pool
 from recal_bench.pools.strategies import Strategy
@@ -34,7 +34,7 @@ _NOT_TAKEN = ("400", "413", "422")
 class Adviser:
     """One model of a pool file. Messages go out as they are, with the model's `sampling`; a reply is short.
 
-    Raises RecalBenchError on a pool file, model, key or package that cannot be used.
+    Raises EndpointError on a pool file, model, key or package that cannot be used.
     """
 
     def __init__(self, pool_file: Path, model: str) -> None:
@@ -52,7 +52,7 @@ class Adviser:
     def ask(self, messages: Sequence[str]) -> list[Reply]:
         """The reply to each message, several requests at a time. A message is asked once, however often it comes.
 
-        No text, at no cost, where the endpoint does not take the content. Raises RecalBenchError where an answer could
+        No text, at no cost, where the endpoint does not take the content. Raises EndpointError where an answer could
         not be got, or its cost is not known.
         """
         requests = {text: self._request(text) for text in messages if text not in self._known}
@@ -91,7 +91,7 @@ class Adviser:
             raise KeyboardInterrupt
         if sum(progress.failures[kind] for kind in _NOT_TAKEN) < progress.refused:
             (_, _, reason), *_ = (each for each in journal.refusals() if each[0] == self._name)
-            raise RecalBenchError(
+            raise EndpointError(
                 f"{self._name} gave no advice on {len(requests) - len(answers):,} of {len(requests):,} queries "
                 f"({reason}); what was answered is kept, and the same command goes on from there"
             )
@@ -104,7 +104,7 @@ class Adviser:
 
     def _check(self, flag: str) -> None:
         if flag not in BELIEVED:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"the advice of {self._name} cannot be priced: {USAGES[flag]}; correct `tokenizer` in the pool file, "
                 "or let a model of another endpoint advise"
             )

@@ -17,7 +17,7 @@ from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import BELIEVED, WITHOUT_USAGE
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError, RecalBenchError
 from recal_bench.pools.pool import Pool
 
 BUDGET, INTERRUPT, FAILURE = "budget", "interrupt", "failure"
@@ -99,7 +99,7 @@ class Asker:
         self._told = 0.0
 
     def ask(self, requests: Mapping[str, Requests]) -> None:
-        """Ask the requests of each endpoint. Raises RecalBenchError where no further one would get an answer."""
+        """Ask the requests of each endpoint. Raises EndpointError where no further one would get an answer."""
         asyncio.run(self._ask_all(requests))
         self._tell(self._progress, self._spending)
         if self._failed:
@@ -251,7 +251,7 @@ class Asker:
         self._progress.left[line.name, request.model, request.strategy] -= 1
         if self._is_hopeless(line, request, failure, attempts):
             self._fail(
-                RecalBenchError(f"{failure.reason}; what was answered is kept, and the same command goes on from there")
+                EndpointError(f"{failure.reason}; what was answered is kept, and the same command goes on from there")
             )
 
     def _is_hopeless(self, line: Line, request: Request, failure: Failed, attempts: int) -> bool:

@@ -17,7 +17,7 @@ from recal_bench.collection.answer import Answer
 from recal_bench.collection.asking import Progress
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError, RecalBenchError
 from recal_bench.pools.pool import Model
 
 BACKENDS = ("hf", "vllm")
@@ -40,14 +40,14 @@ class Generated(NamedTuple):
 def load_backend(backend: str, name: str, model: Model) -> Any:
     """lm-eval's language model for a model of the pool: `served_model` is its name or folder.
 
-    Raises RecalBenchError where it cannot be loaded.
+    Raises EndpointError where it cannot be loaded.
     """
     from lm_eval.api.registry import get_model
 
     try:
         kind = get_model(backend)
     except ImportError as error:
-        raise RecalBenchError(
+        raise EndpointError(
             f"--backend {PREFIX}{backend} needs {error.name or backend}: pip install 'recal-bench[{backend}]'"
         ) from error
     arguments: dict[str, Any] = {"pretrained": model.served_model}
@@ -59,7 +59,7 @@ def load_backend(backend: str, name: str, model: Model) -> Any:
     try:
         return kind(**arguments | model.lm_eval_args)
     except Exception as error:  # Loading touches disks, hubs, devices and parsers.
-        raise RecalBenchError(
+        raise EndpointError(
             f"model {name} ({model.served_model}) cannot be loaded by {backend}: {_reason(error)}"
         ) from error
 
@@ -86,7 +86,7 @@ class BackendAsker:
     def ask(self, requests: Iterator[Request], tell: Callable[[], None]) -> None:
         """Ask what the journal does not hold. What another collector has claimed is left to that one.
 
-        Raises RecalBenchError where the model cannot be loaded, or fails.
+        Raises EndpointError where the model cannot be loaded, or fails.
         """
         try:
             while block := list(islice(requests, _BLOCK)):
@@ -123,7 +123,7 @@ class BackendAsker:
                 for _, group in groupby(asked, key=_limit):
                     self._generate(list(group), keep)
             if left:
-                raise RecalBenchError(f"this version of lm-eval does not tell what {self._backend} generates")
+                raise EndpointError(f"this version of lm-eval does not tell what {self._backend} generates")
         finally:
             for key in left:
                 self._journal.release(key)
@@ -135,7 +135,7 @@ class BackendAsker:
         except RecalBenchError:
             raise
         except Exception as error:  # Devices, memory, chat templates, and settings that a backend does not know.
-            raise RecalBenchError(
+            raise EndpointError(
                 f"model {self._name} ({self._model.served_model}) fails in {self._backend}: {_reason(error)}; what was "
                 "answered is kept, and the same command goes on from there"
             ) from error

@@ -21,7 +21,7 @@ from recal_bench.collection.questions import SPLITS, Questions, load_questions
 from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import counter
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import EndpointError, near_miss
 from recal_bench.outcomes.writer import read_metadata, write_outcomes
 from recal_bench.pools.files import read_pool
 from recal_bench.pools.pool import Pool
@@ -66,20 +66,20 @@ class ArmCost(NamedTuple):
 class Collection:
     """A checked plan: nothing has been asked, but everything that can be wrong beforehand has been looked at.
 
-    Raises RecalBenchError on an unknown name, an unset key, a task without data, an outcomes file of other origin.
+    Raises EndpointError on an unknown name, an unset key, a task without data, an outcomes file of other origin.
     """
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         if wanted.backend not in (OPENAI, *(PREFIX + each for each in BACKENDS)):
             known = [OPENAI, *(PREFIX + each for each in BACKENDS)]
-            raise RecalBenchError(
+            raise EndpointError(
                 f"no backend is called {wanted.backend}{near_miss(wanted.backend, known)}: there are {', '.join(known)}"
             )
         for split in wanted.splits or ("none",):
             if split not in SPLITS:
                 hint = near_miss(split, SPLITS)
-                raise RecalBenchError(f"--splits: there is no split {split}{hint}: name some of {', '.join(SPLITS)}")
+                raise EndpointError(f"--splits: there is no split {split}{hint}: name some of {', '.join(SPLITS)}")
         _check_out(wanted.out)
         self.pool: Pool = read_pool(wanted.pool)
         models = self.pool.select_models(wanted.models)
@@ -162,7 +162,7 @@ class Collection:
         entry = self.pool.models[model]
         _, most = entry.limit(self.pool.strategies[strategy])
         if most >= entry.context_length:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"{model} is to answer {strategy} in up to {most:,} tokens, but its context_length is "
                 f"{entry.context_length:,}: set a smaller max_tokens in its sampling"
             )
@@ -183,7 +183,7 @@ def collect(
 ) -> Result:
     """Ask what the journal does not hold, then write the outcomes of all that it holds.
 
-    A collection that stops before all is asked (budget, interrupt) writes the outcomes so far. Raises RecalBenchError
+    A collection that stops before all is asked (budget, interrupt) writes the outcomes so far. Raises EndpointError
     where no request would get an answer any more, and where token counts cannot be believed without `estimates`.
     """
     progress = Progress(collection.documents * len(collection.arms), collection.left)
@@ -194,7 +194,7 @@ def collect(
         Asker(collection.pool, journal, progress, spending, estimates, tell).ask(requests)
     else:
         if max_usd is not None:
-            raise RecalBenchError("--max-usd is for endpoints: models that run here are not stopped by what they cost")
+            raise EndpointError("--max-usd is for endpoints: models that run here are not stopped by what they cost")
         backend = collection.wanted.backend.removeprefix(PREFIX)
 
         def tell_with_cost() -> None:
@@ -220,6 +220,6 @@ def _believed(blocks: Iterator[Any], graded: Graded, estimates: bool) -> Iterato
 def _check_out(out: Path) -> None:
     """An outcomes file of other origin is not written over, and a place that cannot be written is found at once."""
     if out.suffix != ".parquet":
-        raise RecalBenchError(f"--out {out}: outcomes are written as parquet, name the file .parquet")
+        raise EndpointError(f"--out {out}: outcomes are written as parquet, name the file .parquet")
     if out.exists() and read_metadata(out).get("made_by") != _MADE_BY:
-        raise RecalBenchError(f"--out {out} is there and was not made by `{_MADE_BY}`: choose another name")
+        raise EndpointError(f"--out {out} is there and was not made by `{_MADE_BY}`: choose another name")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from recal_bench.collection.answer import Answer, spoken_of, text_of
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import WITHOUT_USAGE, counter, judged, read_tokens
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Endpoint, Model, Pool
 
 if TYPE_CHECKING:
@@ -258,13 +258,13 @@ def _retry_after(header: str | None) -> float:
 
 
 def check_endpoints(pool: Pool, models: tuple[str, ...]) -> dict[str, Endpoint]:
-    """The endpoints that serve the models. Raises RecalBenchError where a key is not set or a package is missing."""
+    """The endpoints that serve the models. Raises EndpointError where a key is not set or a package is missing."""
     try:
         import aiolimiter  # noqa: F401
         import openai  # noqa: F401
         import tenacity  # noqa: F401
     except ImportError as error:
-        raise RecalBenchError(f"{error.name} is not installed: pip install 'recal-bench[collect]'") from error
+        raise EndpointError(f"{error.name} is not installed: pip install 'recal-bench[collect]'") from error
     endpoints = {pool.models[name].endpoint: pool.endpoint_of(name) for name in models}
     for endpoint in endpoints.values():
         endpoint.key()

@@ -14,7 +14,7 @@ from recal_bench.collection.lm import ArmLM
 from recal_bench.collection.questions import Document, Questions
 from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, Tokens, counter, judged, priced
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import EndpointError, near_miss
 
 _ROWS = 20_000
 _PREFERRED = "exact_match"
@@ -42,7 +42,7 @@ class Graded:
 def choose_metric(task: Any, name: str, asked: str | None) -> Metric:
     """The metric of a task that `METRIC` or `METRIC,FILTER` names; without one exact match, or the only one.
 
-    Raises RecalBenchError where the task has no such metric, or the choice is not clear.
+    Raises EndpointError where the task has no such metric, or the choice is not clear.
     """
     metrics, filters = list(task.aggregation()), [each.name for each in task._filters]
     wanted, _, filter_name = (asked or "").partition(",")
@@ -53,7 +53,7 @@ def choose_metric(task: Any, name: str, asked: str | None) -> Metric:
         offered = ", ".join(
             f"{metric},{each}" if len(filters) > 1 else metric for metric in metrics for each in filters
         )
-        raise RecalBenchError(f"task {name}: say which metric is the score{hint}: --metric, one of {offered}")
+        raise EndpointError(f"task {name}: say which metric is the score{hint}: --metric, one of {offered}")
     return Metric(wanted, filter_name)
 
 
@@ -157,7 +157,7 @@ def _scores(task: Any, metric: Metric, documents: list[Document], answers: list[
         results = task.process_results(document.doc, [instance.filtered_resps[metric.filter]])
         score = results.get(metric.name)
         if not isinstance(score, (int, float)) or not 0 <= score <= 1:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"task {document.task}: {metric.name} of {document.query_id} is {score!r}, and a score is a number "
                 "from 0 to 1: choose another --metric"
             )
@@ -169,7 +169,7 @@ def refuse_flagged(graded: Graded) -> None:
     """Raise RecalBenchError where token counts cannot be believed: models, numbers and what is wrong with them."""
     parts = [f"{model}: {count:,} ({USAGES[flag]})" for (model, flag), count in sorted(graded.flags.items()) if count]
     if parts:
-        raise RecalBenchError(
+        raise EndpointError(
             f"the token counts of some answers cannot be believed, so their cost is not known: {'; '.join(parts)}; "
             "correct the tokenizer in the pool file, or count such answers with it: --allow-estimated-usage (the "
             "answers are kept, none is asked again)"

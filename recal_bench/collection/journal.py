@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from recal_bench.collection.answer import Answer
 from recal_bench.collection.presence import Presence
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError, RecalBenchError
 
 _APPLICATION = 0x52434C4A
 _VERSION = 1
@@ -54,7 +54,7 @@ class Journal:
     """An open journal file. One collector's view of it: use it from one thread, and close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create it. Raises RecalBenchError where the path is not a journal or cannot be written."""
+        """Open or create it. Raises EndpointError where the path is not a journal or cannot be written."""
         # One name, whatever link or folder it is seen from: other collectors are found by it.
         self.path = path = path.resolve()
         with ExitStack() as opened:
@@ -67,14 +67,14 @@ class Journal:
                 opened.callback(self._presence.close)
                 self.forget_the_dead()
             except (sqlite3.Error, OSError) as error:
-                raise RecalBenchError(f"the journal {path} cannot be opened: {_said(error)}") from error
+                raise EndpointError(f"the journal {path} cannot be opened: {_said(error)}") from error
             self._close = opened.pop_all().close
 
     def _open(self) -> None:
         with self.path.open("rb") as file:
             start = file.read(len(_MAGIC))
         if start and start != _MAGIC:
-            raise RecalBenchError(f"{self.path} is a file of something else: name another journal")
+            raise EndpointError(f"{self.path} is a file of something else: name another journal")
         named = self._one("PRAGMA application_id") or self._one("PRAGMA user_version")
         if not named and not self._one("SELECT count(*) FROM sqlite_schema"):
             self._into_wal_mode()
@@ -86,9 +86,9 @@ class Journal:
                 self._database.execute(f"PRAGMA user_version = {_VERSION}")
             self._database.execute("COMMIT")
         if self._one("PRAGMA application_id") != _APPLICATION:
-            raise RecalBenchError(f"{self.path} is a database of something else: name another journal")
+            raise EndpointError(f"{self.path} is a database of something else: name another journal")
         if self._one("PRAGMA user_version") != _VERSION:
-            raise RecalBenchError(f"{self.path} was written by another version of recal-bench: name another journal")
+            raise EndpointError(f"{self.path} was written by another version of recal-bench: name another journal")
         self._database.execute("PRAGMA synchronous = NORMAL")
 
     def _into_wal_mode(self) -> None:
@@ -229,7 +229,7 @@ class Journal:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise RecalBenchError(f"the journal {self.path} cannot be read: {_said(error)}") from error
+            raise EndpointError(f"the journal {self.path} cannot be read: {_said(error)}") from error
 
     def _writing(self) -> _Transaction:
         return _Transaction(self._database, self.path)
@@ -260,7 +260,7 @@ class _Transaction:
             raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> RecalBenchError:
-        return RecalBenchError(
+        return EndpointError(
             f"the journal {self._path} cannot be written: {_said(error)}; what it holds is safe, run the same command "
             "again when that is put right"
         )

@@ -13,7 +13,7 @@ from recal_bench.collection.asking import Asker, Progress
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Arms, Request
 from recal_bench.collection.spending import Spending
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError, RecalBenchError
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -42,13 +42,13 @@ class ArmLM(LM):  # type: ignore[misc]
         return self._arms.pool.strategies[self._strategy].answer(answer.text)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The answers to lm-eval's requests. Raises RecalBenchError where one could not be got."""
+        """The answers to lm-eval's requests. Raises EndpointError where one could not be got."""
         asked = self.requests([str(instance.args[0]) for instance in requests])
         self._ask(asked)
         answers = self.held(asked)
         lost = sum(request.key not in answers for request in asked)
         if lost:
-            raise RecalBenchError(f"{self._model}|{self._strategy} gave no answer to {lost} of {len(asked)} requests")
+            raise EndpointError(f"{self._model}|{self._strategy} gave no answer to {lost} of {len(asked)} requests")
         return [self.answer_in(answers[request.key]) for request in asked]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> NoReturn:
@@ -66,4 +66,4 @@ class ArmLM(LM):  # type: ignore[misc]
 
 
 def _no_likelihoods() -> RecalBenchError:
-    return RecalBenchError("chat endpoints give no likelihoods: choose a task that generates text")
+    return EndpointError("chat endpoints give no likelihoods: choose a task that generates text")

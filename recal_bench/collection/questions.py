@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import EndpointError, near_miss
 from recal_bench.folders import cache_folder, shipped
 from recal_bench.tasks import Task, load_tasks, write_local_task
 
@@ -64,13 +64,13 @@ class Questions:
         """Identifier and prompt: the document's own identifier, or a digest of the prompt."""
         prompt = self.task.doc_to_text(doc)
         if not isinstance(prompt, str):
-            raise RecalBenchError(f"task {self.name} asks no text: `collect` needs a `doc_to_text` that gives text")
+            raise EndpointError(f"task {self.name} asks no text: `collect` needs a `doc_to_text` that gives text")
         if doc.get("id") not in (None, ""):
             return str(doc["id"]), prompt
         return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16], prompt
 
     def _distinct(self, docs: Any, rows: list[int]) -> list[int]:
-        """The rows without repetitions of a query. Raises RecalBenchError where two queries have one identifier."""
+        """The rows without repetitions of a query. Raises EndpointError where two queries have one identifier."""
         first: dict[str, int] = {}
         kept = []
         for row in rows:
@@ -79,7 +79,7 @@ class Questions:
             if earlier == row:
                 kept.append(row)
             elif self._key(docs[earlier])[1] != prompt:
-                raise RecalBenchError(
+                raise EndpointError(
                     f"task {self.name}: two questions have the id {query_id} (rows {earlier + 1} and {row + 1}): give "
                     "each its own"
                 )
@@ -110,7 +110,7 @@ def load_questions(
     questions = [Questions(name, found[name], splits, limits) for name in wanted]
     for each in questions:
         if not each.splits:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"task {each.name} has no split {' or '.join(splits)}: it has {', '.join(_splits_of(each.task))}"
             )
     return questions
@@ -128,17 +128,17 @@ def _load(names: list[str], folders: list[Path], with_defaults: bool, known: Map
     for name in names:
         if name not in manager.all_subtasks:
             hint = near_miss(name, [*known, *manager.all_subtasks])
-            raise RecalBenchError(f"no task is called {name}{hint}: `recal-bench tasks` lists those that are shipped")
+            raise EndpointError(f"no task is called {name}{hint}: `recal-bench tasks` lists those that are shipped")
         try:
             (found[name],) = manager.load([name])["tasks"].values()
         except Exception as error:  # The hub, its files and their parsers raise almost anything.
             reason = " ".join(str(error).split())[:200]
-            raise RecalBenchError(
+            raise EndpointError(
                 f"the data of task {name} cannot be loaded ({type(error).__name__}: {reason}): without a network give "
                 "the questions as files (--questions FOLDER) or take those of the embedded world (--questions embedded)"
             ) from error
         if found[name].OUTPUT_TYPE != "generate_until":
-            raise RecalBenchError(
+            raise EndpointError(
                 f"task {name} compares likelihoods ({found[name].OUTPUT_TYPE}), which chat endpoints do not give: "
                 "choose a task that generates text"
             )
@@ -171,13 +171,13 @@ def _local_tasks(names: Sequence[str], known: Mapping[str, Task], source: str, w
     """A folder of task files that read local data, in the cache: `datasets` then finds its copy again."""
     for name in names:
         if name not in known:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"questions from {source} are for the shipped tasks, and {name}{near_miss(name, known)} is none: use "
                 f"--questions {HUB}, or one of {', '.join(known)}"
             )
     folder = _embedded_files(world_seed) if source == EMBEDDED else Path(source)
     if not folder.is_dir():
-        raise RecalBenchError(f"there is no folder {folder} of questions: give {HUB}, {EMBEDDED} or a folder")
+        raise EndpointError(f"there is no folder {folder} of questions: give {HUB}, {EMBEDDED} or a folder")
     files = {name: _files(folder, name) for name in names}
     listed = json.dumps({name: {split: str(path) for split, path in each.items()} for name, each in files.items()})
     local = cache_folder() / "tasks" / hashlib.sha256(listed.encode()).hexdigest()[:16]
@@ -192,7 +192,7 @@ def _files(folder: Path, task: str) -> dict[str, Path]:
     if lone.is_file() and not found:
         return {"test": lone}
     if not found:
-        raise RecalBenchError(f"{folder} holds neither {task}.jsonl nor {task}/test.jsonl: see docs/collect.md")
+        raise EndpointError(f"{folder} holds neither {task}.jsonl nor {task}/test.jsonl: see docs/collect.md")
     return found
 
 

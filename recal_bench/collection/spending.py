@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import most_tokens
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Pool
 
 
@@ -30,7 +30,7 @@ class Spending:
         for each in news:
             model = self._pool.models.get(each.model)
             if model is None and self.max_usd is not None:
-                raise RecalBenchError(
+                raise EndpointError(
                     f"the journal holds answers of {each.model}, which pool {self._pool.pool} does not price, so "
                     "--max-usd cannot be kept: add the model to the pool file, or name another --journal"
                 )

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from recal_bench.collection.answer import Answer
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Model
 
 USAGES = {
@@ -55,7 +55,7 @@ class Tokens(NamedTuple):
 
 @lru_cache(maxsize=32)
 def counter(tokenizer: str | None) -> Counter:
-    """The counter of a pool file's `tokenizer`. Raises RecalBenchError where it cannot be loaded."""
+    """The counter of a pool file's `tokenizer`. Raises EndpointError where it cannot be loaded."""
     if tokenizer is None:
         return Counter(lambda text: -(-len(_bytes(text)) // _BYTES_PER_TOKEN), FACTOR_WITHOUT)
     if tokenizer == "words":
@@ -72,7 +72,7 @@ def counter(tokenizer: str | None) -> Counter:
         loaded = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # Hub, disk and parser errors of many kinds.
         reason = " ".join(str(error).split())[:200]
-        raise RecalBenchError(f"the tokenizer {tokenizer} of the pool file cannot be loaded: {reason}") from error
+        raise EndpointError(f"the tokenizer {tokenizer} of the pool file cannot be loaded: {reason}") from error
     return Counter(lambda text: len(loaded.encode(_utf8(text), add_special_tokens=False)), FACTOR)
 
 

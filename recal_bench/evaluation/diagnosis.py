@@ -13,7 +13,7 @@ import numpy as np
 
 from recal_bench.evaluation.stability import Curve, at_end, at_start, gave_back, is_spike, max_drawdown
 
-Columns: TypeAlias = Mapping[str, Curve]
+LogColumns: TypeAlias = Mapping[str, Curve]
 
 # Differences of validation utility below this are the luck of some hundred validation queries.
 NOISE = 0.02
@@ -56,7 +56,7 @@ class Diagnosis(NamedTuple):
     not_judged: tuple[str, ...]
 
 
-def diagnose(columns: Columns) -> Diagnosis:
+def diagnose(columns: LogColumns) -> Diagnosis:
     """All failure modes that a training log shows, the likely causes first."""
     findings, not_judged = [], []
     for name, (mode, needed) in MODES.items():
@@ -67,12 +67,12 @@ def diagnose(columns: Columns) -> Diagnosis:
     return Diagnosis(tuple(findings), tuple(not_judged))
 
 
-def _has(columns: Columns, name: str) -> bool:
+def _has(columns: LogColumns, name: str) -> bool:
     """Whether there is such a column; one for any part where the name ends in a slash."""
     return any(column.startswith(name) for column in columns) if name.endswith("/") else name in columns
 
 
-def no_signal(columns: Columns) -> Finding | None:
+def no_signal(columns: LogColumns) -> Finding | None:
     """While the policy still explores arms, well-formed groups have no spread: all it draws is worth the same."""
     flat_N, malformed_N = columns["groups_without_spread"].value_N, columns["malformed_share"].value_N
     format_N = columns["spread_share/format"].value_N if "spread_share/format" in columns else np.zeros_like(flat_N)
@@ -95,7 +95,7 @@ def _arm_entropy(entropy_N: np.ndarray, malformed_N: np.ndarray) -> np.ndarray:
     return np.asarray((entropy_N - of_format_N) / (1 - share_N))
 
 
-def starved_component(columns: Columns) -> Finding | None:
+def starved_component(columns: LogColumns) -> Finding | None:
     """A reward component whose gate never opens: it stays at 0 and varies in no group."""
     advice = {
         "format": "let the policy start well-formed more often: --set policy.malformed=0.2",
@@ -114,7 +114,7 @@ def starved_component(columns: Columns) -> Finding | None:
     return Finding("starved component", "; ".join(shown), "; ".join(changes)) if shown else None
 
 
-def format_stuck(columns: Columns) -> Finding | None:
+def format_stuck(columns: LogColumns) -> Finding | None:
     """The share of malformed actions does not fall."""
     start, end = at_start(columns["malformed_share"]), at_end(columns["malformed_share"])
     if end < STUCK or end < STUCK_RATIO * start:
@@ -125,7 +125,7 @@ def format_stuck(columns: Columns) -> Finding | None:
     return Finding("format stuck", f"malformed actions went from {start:.0%} to {end:.0%}", change)
 
 
-def dominant_task(columns: Columns) -> Finding | None:
+def dominant_task(columns: LogColumns) -> Finding | None:
     """One task makes most of the updates, far beyond its share of the queries."""
     names = [column.partition("/")[2] for column in columns if column.startswith("update_share/")]
     shares_TN = np.stack([columns[f"update_share/{name}"].value_N for name in names])
@@ -146,7 +146,7 @@ def dominant_task(columns: Columns) -> Finding | None:
     )
 
 
-def unstable_steps(columns: Columns) -> Finding | None:
+def unstable_steps(columns: LogColumns) -> Finding | None:
     """Validation utility fell far from a peak, or fell while gradients spiked."""
     fall, spikes = max_drawdown(columns["validation_utility"]), is_spike(columns["gradient_norm"])
     if fall < DRAWDOWN and (fall < NOISE or spikes.mean() < SPIKES):
@@ -158,7 +158,7 @@ def unstable_steps(columns: Columns) -> Finding | None:
     )
 
 
-def entropy_collapse(columns: Columns) -> Finding | None:
+def entropy_collapse(columns: LogColumns) -> Finding | None:
     """The policy has decided, on less than it had or on no more than a single arm gives: it cannot explore back."""
     step_N, value_N = columns["entropy"]
     decided_N = value_N < DECIDED * value_N[0]
@@ -175,7 +175,7 @@ def entropy_collapse(columns: Columns) -> Finding | None:
     )
 
 
-def one_arm(columns: Columns) -> Finding | None:
+def one_arm(columns: LogColumns) -> Finding | None:
     """In the end nearly every query goes to the same arm."""
     share = columns["validation_top_arm_share"]
     if share.value_N[-1] < ONE_ARM:
@@ -189,7 +189,7 @@ def one_arm(columns: Columns) -> Finding | None:
     )
 
 
-def cost_hacking(columns: Columns) -> Finding | None:
+def cost_hacking(columns: LogColumns) -> Finding | None:
     """Nearly always the cheapest arm, although a better utility is to be had."""
     share, (peak, last) = float(columns["validation_cheapest_share"].value_N[-1]), _ends(columns)
     better = max(peak, _single(columns))
@@ -203,7 +203,7 @@ def cost_hacking(columns: Columns) -> Finding | None:
     )
 
 
-def overfitting(columns: Columns) -> Finding | None:
+def overfitting(columns: LogColumns) -> Finding | None:
     """What is drawn is right more often, what is chosen on validation less often: train queries learnt by heart."""
     drawn, score_N = _drawn_score(columns), columns["validation_score"].value_N
     rise, gain = drawn[1] - drawn[0], float(score_N[-1] - score_N[0])
@@ -217,7 +217,7 @@ def overfitting(columns: Columns) -> Finding | None:
     )
 
 
-def reward_flooding(columns: Columns) -> Finding | None:
+def reward_flooding(columns: LogColumns) -> Finding | None:
     """The reward rises although arms are chosen no better, even on train: validation falls, or gains nothing.
 
     "Gains nothing" is: no rise, and no more than the best single arm.
@@ -238,7 +238,7 @@ def reward_flooding(columns: Columns) -> Finding | None:
     )
 
 
-def _drawn_score(columns: Columns) -> tuple[float, float]:
+def _drawn_score(columns: LogColumns) -> tuple[float, float]:
     """Mean score of the drawn well-formed actions at the start and at the end; 0 where none was well-formed."""
     right, formed = columns["component_mean/outcome"], columns["component_mean/format"]
     pairs = ((edge(right), edge(formed)) for edge in (at_start, at_end))
@@ -246,7 +246,7 @@ def _drawn_score(columns: Columns) -> tuple[float, float]:
     return start, end
 
 
-def score_collapse(columns: Columns) -> Finding | None:
+def score_collapse(columns: LogColumns) -> Finding | None:
     """The last iterate gave back half of the peak gain over best-single or more."""
     utility, (peak, last) = columns["validation_utility"], _ends(columns)
     if not gave_back(utility, _single(columns)) or peak - last < NOISE:
@@ -260,31 +260,31 @@ def score_collapse(columns: Columns) -> Finding | None:
     )
 
 
-def _ends(columns: Columns) -> tuple[float, float]:
+def _ends(columns: LogColumns) -> tuple[float, float]:
     """The peak of validation utility, and where it ended."""
     utility_N = columns["validation_utility"].value_N
     return float(utility_N.max()), float(utility_N[-1])
 
 
-def _single(columns: Columns) -> float:
+def _single(columns: LogColumns) -> float:
     """Validation utility of the best single arm; below everything where the log does not tell it."""
     curve = columns.get("validation_best_single")
     return -np.inf if curve is None else float(curve.value_N[-1])
 
 
-def _best_single(columns: Columns) -> str:
+def _best_single(columns: LogColumns) -> str:
     single = _single(columns)
     return f" (best-single {single:.3f})" if np.isfinite(single) else ""
 
 
-def _rate(columns: Columns, factor: float) -> str:
+def _rate(columns: LogColumns, factor: float) -> str:
     """The first learning rate, changed by a factor."""
     return f"{columns['learning_rate'].value_N[0] * factor:.2g}"
 
 
 _COMPONENTS = ("component_mean/outcome", "component_mean/format")
 # Causes stand before what they lead to. A mode is judged where the log has the columns it needs.
-MODES: dict[str, tuple[Callable[[Columns], Finding | None], tuple[str, ...]]] = {
+MODES: dict[str, tuple[Callable[[LogColumns], Finding | None], tuple[str, ...]]] = {
     "no signal": (no_signal, ("entropy", "groups_without_spread", "malformed_share")),
     "starved component": (starved_component, ("spread_share/", "component_mean/")),
     "format stuck": (format_stuck, ("malformed_share", "learning_rate")),

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.evaluation.metrics import task_means
 from recal_bench.evaluation.statistics import Interval, crossed_interval
 
@@ -150,7 +150,7 @@ class Overlap(NamedTuple):
 
 
 def overlap(log: Log, policy: NDArray[Any]) -> Overlap:
-    """How much of the log speaks of the policy (see `row_values`). Raises RecalBenchError as `weights` does."""
+    """How much of the log speaks of the policy (see `row_values`). Raises OutcomesError as `weights` does."""
     weight_N = weights(log, policy)
     tasks, task_index_N, rows_T = np.unique(log.task_N, return_inverse=True, return_counts=True)
     total_T = np.bincount(task_index_N, weight_N)
@@ -216,4 +216,4 @@ def _last_arm(policy: NDArray[Any]) -> int:
 
 def _require(holds: bool, problem: str) -> None:
     if not holds:
-        raise RecalBenchError(problem)
+        raise OutcomesError(problem)

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ, StrQ
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.outcomes import Objective, mean_over_observed
 
 # Two levels that differ by less are one level: what is left is rounding, which must not decide between arms.
@@ -114,7 +114,7 @@ def _ranking(levels: list[FloatA], cost_A: FloatA) -> IntQ:
     """Arms from best to worst by the first level, the next one where equal or unknown, then cost, then index."""
     keys = [np.nan_to_num(-np.round(level_A, _DECIMALS), nan=np.inf) for level_A in levels]
     if all(np.isinf(key_A).all() for key_A in keys):
-        raise RecalBenchError("no arm has any outcome on train: a best arm cannot be chosen; give outcomes with scores")
+        raise OutcomesError("no arm has any outcome on train: a best arm cannot be chosen; give outcomes with scores")
     cost_key_A = np.nan_to_num(cost_A, nan=np.inf)
     return np.asarray(np.lexsort([cost_key_A, *reversed(keys)]), dtype=np.int64)
 
@@ -122,4 +122,4 @@ def _ranking(levels: list[FloatA], cost_A: FloatA) -> IntQ:
 def _require_available(available_QA: BoolQA) -> None:
     empty = int((~available_QA.any(axis=1)).sum())
     if empty:
-        raise RecalBenchError(f"{empty} queries have no outcome of any arm: leave them out of the outcomes")
+        raise OutcomesError(f"{empty} queries have no outcome of any arm: leave them out of the outcomes")

@@ -39,7 +39,7 @@ class Curve(NamedTuple):
     value_N: FloatN
 
 
-class Estimate(NamedTuple):
+class Bounded(NamedTuple):
     """A number with its two-sided 95% interval; NaN where the data cannot tell, infinite where a side is open."""
 
     value: float
@@ -59,7 +59,7 @@ class Collapse(NamedTuple):
         return self.collapsed / self.seeds
 
 
-UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+UNKNOWN = Bounded(np.nan, np.nan, np.nan)
 
 
 def at_start(curve: Curve) -> float:
@@ -164,7 +164,7 @@ def collapse(curves: Sequence[Curve], best_singles: Sequence[float]) -> Collapse
     return Collapse(len(fates), fates.count(True), fates.count(None))
 
 
-def seed_sd(value_S: FloatN) -> Estimate:
+def seed_sd(value_S: FloatN) -> Bounded:
     """Standard deviation over seeds (ddof 1) with the chi-square interval, exact for normal values; NaN for one seed.
 
     `sd * sqrt(df / chi2_df(.975))` to `sd * sqrt(df / chi2_df(.025))`, `df = S - 1`.
@@ -176,10 +176,10 @@ def seed_sd(value_S: FloatN) -> Estimate:
         return UNKNOWN
     sd = float(np.std(value_S, ddof=1))
     low, high = (sd * float(np.sqrt(df / chdtri(df, tail))) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Estimate(sd, low, high)
+    return Bounded(sd, low, high)
 
 
-def sd_ratio(router_S: FloatN, baseline_S: FloatN) -> Estimate:
+def sd_ratio(router_S: FloatN, baseline_S: FloatN) -> Bounded:
     """Ratio of two routers' seed SDs with the F interval: exact for normal values of independent seeds.
 
     `r / sqrt(F(.975))` to `r / sqrt(F(.025))`, F with `S - 1` degrees of freedom of each. NaN for one
@@ -192,10 +192,10 @@ def sd_ratio(router_S: FloatN, baseline_S: FloatN) -> Estimate:
         return UNKNOWN
     ratio = float(np.std(router_S, ddof=1) / np.std(baseline_S, ddof=1))
     low, high = (ratio / float(np.sqrt(fdtri(*dfs, tail))) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
-    return Estimate(ratio, low, high)
+    return Bounded(ratio, low, high)
 
 
-def mean_difference(router_S: FloatN, baseline_S: FloatN, paired: bool) -> Estimate:
+def mean_difference(router_S: FloatN, baseline_S: FloatN, paired: bool) -> Bounded:
     """Difference of two means over seeds: the t interval of the pairs, or Welch's. No interval for one seed.
 
     `paired`: both hold the same seeds in the same order.
@@ -205,16 +205,16 @@ def mean_difference(router_S: FloatN, baseline_S: FloatN, paired: bool) -> Estim
     parts = [router_S - baseline_S] if paired else [router_S, -baseline_S]
     value = float(sum(part.mean() for part in parts))
     if min(len(part) for part in parts) < 2:
-        return Estimate(value, np.nan, np.nan)
+        return Bounded(value, np.nan, np.nan)
     terms = [float(part.var(ddof=1)) / len(part) for part in parts]
     if sum(terms) == 0:
-        return Estimate(value, value, value)
+        return Bounded(value, value, value)
     df = sum(terms) ** 2 / sum(term**2 / (len(part) - 1) for term, part in zip(terms, parts, strict=True))
     half = float(stdtrit(df, (1 + LEVEL) / 2)) * float(np.sqrt(sum(terms)))
-    return Estimate(value, value - half, value + half)
+    return Bounded(value, value - half, value + half)
 
 
-def collapse_difference(router: Collapse, baseline: Collapse) -> Estimate:
+def collapse_difference(router: Collapse, baseline: Collapse) -> Bounded:
     """Difference of two collapse rates with Newcombe's interval of Wilson scores (Statist. Med. 17, 873, method 10).
 
     Unlike a bootstrap it stays open where no seed, or every seed, collapsed.
@@ -223,7 +223,7 @@ def collapse_difference(router: Collapse, baseline: Collapse) -> Estimate:
     value = router.rate - baseline.rate
     below = np.hypot(router.rate - low_r, high_b - baseline.rate)
     above = np.hypot(high_r - router.rate, baseline.rate - low_b)
-    return Estimate(value, value - float(below), value + float(above))
+    return Bounded(value, value - float(below), value + float(above))
 
 
 def _wilson(found: Collapse) -> tuple[float, float]:
@@ -248,7 +248,7 @@ def aligned(curves: Sequence[Curve]) -> tuple[FloatN, NDArray[np.float64]]:
     return step_N, np.stack([curve.value_N[np.isin(curve.step_N, step_N)] for curve in curves])
 
 
-def steps_ratio(router: Sequence[Curve], baseline: Sequence[Curve], target: float | None, paired: bool) -> Estimate:
+def steps_ratio(router: Sequence[Curve], baseline: Sequence[Curve], target: float | None, paired: bool) -> Bounded:
     """Steps that the router's mean curve needs to the target, over the baseline's.
 
     `target` None: where the baseline's mean curve ends, found anew in every resample. The interval is a bootstrap of
@@ -271,16 +271,16 @@ def steps_ratio(router: Sequence[Curve], baseline: Sequence[Curve], target: floa
     value = float(ratio(value_SN.mean(axis=0)[None], base_value_SN.mean(axis=0)[None])[0])
     n_seeds = min(len(value_SN), len(base_value_SN))
     if n_seeds < LEAST_SEEDS or np.isnan(value):
-        return Estimate(value, np.nan, np.nan)
+        return Bounded(value, np.nan, np.nan)
     rng = np.random.default_rng(0)
     weight_BS = _resampled(rng, len(value_SN))
     base_weight_BS = weight_BS if paired else _resampled(rng, len(base_value_SN))
     ratio_B = np.sort(ratio(weight_BS @ value_SN, base_weight_BS @ base_value_SN))
     if np.isnan(ratio_B).any():
-        return Estimate(value, np.nan, np.nan)
+        return Bounded(value, np.nan, np.nan)
     spread = np.sqrt(n_seeds / (n_seeds - 1)) * float(stdtrit(n_seeds - 1, (1 + LEVEL) / 2))
     cut = int(np.floor(float(ndtr(-spread)) * (RESAMPLES - 1)))
-    return Estimate(value, float(ratio_B[cut]), float(ratio_B[-1 - cut]))
+    return Bounded(value, float(ratio_B[cut]), float(ratio_B[-1 - cut]))
 
 
 def _resampled(rng: np.random.Generator, n_seeds: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatSQ
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 
 LEVEL = 0.95
 POWER = 0.8
@@ -80,14 +80,14 @@ def mde(
     `queries_factor` times the queries in each task. A part with one seed keeps it. Where 2 to 4 seeds differ
     much, more queries alone may not lower it: what is left of the error is then known from few seeds. NaN where the
     data cannot tell.
-    Raises RecalBenchError for fewer than 2 seeds or a factor that is not above 0.
+    Raises SettingsError for fewer than 2 seeds or a factor that is not above 0.
     """
     from scipy.special import nctdtrinc, stdtrit
 
     if n_seeds is not None and n_seeds < 2:
-        raise RecalBenchError(f"{n_seeds} seeds cannot tell the luck of training: ask for at least 2")
+        raise SettingsError(f"{n_seeds} seeds cannot tell the luck of training: ask for at least 2")
     if not queries_factor > 0:
-        raise RecalBenchError(f"{queries_factor:g} times the queries is no number of queries: give a factor above 0")
+        raise SettingsError(f"{queries_factor:g} times the queries is no number of queries: give a factor above 0")
     error, df = _variances(parts, task_Q).error_and_df(n_seeds, queries_factor)
     if not error > 0:  # 0 or NaN
         return error

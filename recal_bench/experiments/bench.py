@@ -12,11 +12,11 @@ import numpy as np
 
 from recal_bench.arrays import FloatA, FloatQA
 from recal_bench.defaults import DEFAULT_ALPHA
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.experiments.records import Data
 from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
 from recal_bench.outcomes.splits import Splits, prepare
-from recal_bench.routers import Calls, Queries, Reply, Router, Train
+from recal_bench.routers import Calls, Queries, Reply, Router, Train, flags_of
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,21 @@ class Bench:
         return {name: self.objective.utility(*ridge.predict(queries_of(part))) for name, part in parts.items()}
 
     def require_fit_for(self, name: str, router: Router) -> None:
-        """Raises RecalBenchError where a router cannot learn from such outcomes, before any work goes into it."""
-        if self.data.logged and getattr(router, "compares_arms", False):
-            raise RecalBenchError(
+        """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""
+        if self.data.logged and flags_of(router).compares_arms:
+            raise OutcomesError(
                 f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
                 "choices: take one that learns from one outcome a query, say ridge, mlp or linucb"
             )
 
-    def known(self, outcomes: Outcomes) -> Outcomes:
+    def of_train_arms(self, outcomes: Outcomes) -> Outcomes:
         """The same queries with the arms that train holds."""
         return outcomes.take_arms(np.arange(len(self.splits.train.arms)))
 
     def calls(self, outcomes: Outcomes, router: Router | None = None) -> Calls:
         """The replayed arms for the queries of one split; for a router that cannot adapt without the held-out ones."""
         if self.few is not None and router is not None and not hasattr(router, "adapt"):
-            outcomes = self.known(outcomes)
+            outcomes = self.of_train_arms(outcomes)
 
         def reply(row: int, arm: int) -> Reply:
             text = None if outcomes.response_QA is None else outcomes.response_QA[row, arm]
@@ -114,7 +114,7 @@ def load_bench(
 ) -> Bench:
     """The outcomes of a file, or of the embedded pool where no path is given; with the arms' texts, where wanted.
 
-    Raises RecalBenchError where the file is not usable, with what is wrong and what to do.
+    Raises OutcomesError where the file is not usable, with what is wrong and what to do.
     """
     adviser = None
     if path is None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench import routers
-from recal_bench.arrays import known
-from recal_bench.errors import RecalBenchError
+from recal_bench.arrays import finite_or_none
+from recal_bench.errors import RunError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.routers import Calls, Predicts, Queries, decide
@@ -28,19 +28,17 @@ class Advice(NamedTuple):
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
     """Load the router of a run (arrays, JSON, safetensors, skops; never a pickle) and route the prompts.
 
-    Raises RecalBenchError for a reference (which is no router) and for a run whose router cannot be loaded.
+    Raises RunError for a reference (which is no router) and for a run whose router cannot be loaded.
     """
     record = run.record
     configuration, data = record.configuration, record.configuration.data
     if record.reference:
-        raise RecalBenchError(f"{run.folder} is the reference {configuration.router}, which no router can be")
+        raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
     router = routers.create(configuration.router, configuration.settings)
     try:
         router.load(run.folder / "router")
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RecalBenchError(
-            f"{run.folder / 'router'} cannot be loaded ({error}): run it again with --fresh"
-        ) from error
+        raise RunError(f"{run.folder / 'router'} cannot be loaded ({error}): run it again with --fresh") from error
     # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
     n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
     queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
@@ -62,6 +60,6 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
         else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
     )
     return [
-        Advice(calls.arms[arm], known(score_QA[row, arm]), known(cost_QA[row, arm]), predicted)
+        Advice(calls.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]), predicted)
         for row, arm in enumerate(arm_Q)
     ]

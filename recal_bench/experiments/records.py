@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RunError
 
 RECORD_VERSION: Literal[1] = 1
 
@@ -163,14 +163,14 @@ def _hash(value: Any) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """One run. Raises RecalBenchError where the folder holds none, or one of another version."""
+    """One run. Raises RunError where the folder holds none, or one of another version."""
     path = folder / "run.json"
     if not path.exists():
-        raise RecalBenchError(f"{folder} holds no run.json: give the folder of one run, as `recal-bench run` prints it")
+        raise RunError(f"{folder} holds no run.json: give the folder of one run, as `recal-bench run` prints it")
     try:
         record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise RecalBenchError(
+        raise RunError(
             f"{path} is damaged, or was written by another version: delete {folder} and run again"
         ) from error
     return Run(folder=folder, record=record)
@@ -180,7 +180,7 @@ def read_runs(folder: Path) -> list[Run]:
     """All finished runs below a folder, in the order of their folders' names."""
     runs = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))] if folder.is_dir() else []
     if not runs:
-        raise RecalBenchError(
+        raise RunError(
             f"{folder} holds no finished run: start one with `recal-bench run --router recal --runs {folder}`"
         )
     return runs

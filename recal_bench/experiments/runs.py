@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from recal_bench import provenance, routers
-from recal_bench.arrays import known
+from recal_bench.arrays import finite_or_none
 from recal_bench.evaluation import references
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.records import Configuration, Run, RunRecord, read_run
@@ -37,7 +37,7 @@ STANDARD_ROUTERS = ("best-single", "random", "cheapest", "knn")
 
 
 @dataclass(frozen=True)
-class Request:
+class RunPlan:
     """One router, its settings and seeds. `command` reproduces the row; `tuned` says how the settings were chosen."""
 
     router: str
@@ -56,7 +56,7 @@ def plan(
     device: str,
     words: Sequence[str | Path],
     tuned_path: Path | None,
-) -> list[Request]:
+) -> list[RunPlan]:
     """The runs that a command asks for: the routers named in `settings`, then the standard rows at their defaults.
 
     Every comparison needs the standard rows; `cheapest` only where there is cost. A deterministic router has one run.
@@ -73,7 +73,7 @@ def plan(
         own: list[str | Path] = ["--tuned", tuned_path] if chosen and tuned_path else []
         own += [part for key, value in settings.get(name, {}).items() for part in ("--set", f"{key}={value}")]
         requests.append(
-            Request(
+            RunPlan(
                 router=name,
                 seeds=tuple(range(1 if router.deterministic else seeds)),
                 settings={**(chosen.settings if chosen else {}), **settings.get(name, {})},
@@ -87,7 +87,7 @@ def plan(
 
 def run_router(
     bench: Bench,
-    request: Request,
+    request: RunPlan,
     folder: Path,
     fresh: bool = False,
     on_step: Callable[[dict[str, Any]], None] = lambda line: None,
@@ -100,7 +100,7 @@ def run_router(
     `on_step` sees the first of them. Raises RecalBenchError where the router refuses the data.
     """
     router = routers.create(request.router, request.settings)
-    device = provenance.resolve_device(request.device) if getattr(router, "accelerated", False) else "cpu"
+    device = provenance.resolve_device(request.device) if routers.flags_of(router).accelerated else "cpu"
     configurations = [
         Configuration(
             router=request.router,
@@ -132,7 +132,7 @@ def run_router(
 
 def _fit_and_keep(
     bench: Bench,
-    request: Request,
+    request: RunPlan,
     todo: Sequence[tuple[Configuration, Path]],
     fresh: bool,
     on_step: Callable[[dict[str, Any]], None],
@@ -167,8 +167,8 @@ def _fit_and_keep(
         latency = time_single_queries(bench, router)
         (work / "router").mkdir(exist_ok=True)
         router.save(work / "router")
-        lines = len((work / METRICS).read_text(encoding="utf-8").splitlines())
-        if not lines:
+        logged = (work / METRICS).read_text(encoding="utf-8").splitlines()
+        if not logged:
             (work / METRICS).unlink()
         record = _record(
             bench,
@@ -180,8 +180,8 @@ def _fit_and_keep(
             fit_seconds=fit_seconds,
             route_us_per_query=float(np.median(latency)),
             route_us_p95=float(np.percentile(latency, 95)),
-            steps=lines - 1 if lines else None,
-            encoder=getattr(router, "encoder", None),
+            steps=json.loads(logged[-1]).get("step") if logged else None,
+            encoder=configuration.settings.get("encoder"),
             frontier=sweep(bench, router),
         )
         _finish(work, target, record)
@@ -212,12 +212,14 @@ def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False
                 train_utility_QA,
                 train.task_Q,
                 part.task_Q,
-                bench.calls(bench.known(part)).available_QA,
+                bench.calls(bench.of_train_arms(part)).available_QA,
                 mean_cost_A,
                 train.propensity_Q,
             )
         ),
-        "best-accuracy": lambda part: bench.calls(bench.known(part)).choose(np.tile(accuracy_A, (len(part), 1))),
+        "best-accuracy": lambda part: bench.calls(bench.of_train_arms(part)).choose(
+            np.tile(accuracy_A, (len(part), 1))
+        ),
     }
     if not bench.data.logged:
         choosers["oracle"] = lambda part: Decisions(
@@ -270,18 +272,22 @@ def _record(bench: Bench, configuration: Configuration, started: datetime, **res
         code=provenance.code_version(),
         packages=provenance.package_versions(),
         device_name=provenance.device_name(configuration.device),
-        mean_score_A=tuple(map(known, bench.mean_score_A)),
-        mean_cost_A=tuple(map(known, bench.mean_cost_A)),
+        mean_score_A=tuple(map(finite_or_none, bench.mean_score_A)),
+        mean_cost_A=tuple(map(finite_or_none, bench.mean_cost_A)),
         **results,
     )
 
 
 def _keep_lines(path: Path, step: int) -> None:
     """Cut a log back to a step: what a killed fit logged after its checkpoint will be logged again."""
-    if path.exists():
-        # The first line is the untrained policy's, at step 0.
-        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[: step + 1 if step else 0]
-        path.write_text("".join(kept), encoding="utf-8")
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if step else []:
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    path.write_text("".join(kept), encoding="utf-8")
 
 
 def _finish(work: Path, target: Path, record: RunRecord) -> None:

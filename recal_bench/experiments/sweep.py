@@ -13,7 +13,7 @@ from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.experiments.records import Frontier, FrontierPoint, OperatingPoint
 from recal_bench.experiments.replay import cost_of_calls
 from recal_bench.outcomes import Outcomes
-from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide
+from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide, flags_of
 
 ALPHAS = (0.0, *(float(f"{10 ** (step / 8):.3g}") for step in range(-16, 17)), 10_000.0)
 """Prices of cost: 0; eight a decade from 0.01 to 100; 10,000.
@@ -38,7 +38,7 @@ def sweep(bench: Bench, router: Router) -> tuple[Frontier, ...] | None:
 
 def can_sweep(router: Router) -> bool:
     """Whether what a router decides follows the alpha it is given. A router with a `route` ignores its predictions."""
-    return bool(getattr(router, "sweeps", False)) or (isinstance(router, Predicts) and not isinstance(router, Routes))
+    return flags_of(router).sweeps or (isinstance(router, Predicts) and not isinstance(router, Routes))
 
 
 def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Frontier:

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from recal_bench import provenance, routers
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.replay import validation_utility
@@ -65,7 +65,7 @@ def tune(
     fixed = fixed or {}
     router = routers.create(name, fixed)
     bench.require_fit_for(name, router)
-    space = {key: values for key, values in getattr(router, "space", {}).items() if key not in fixed}
+    space = {key: values for key, values in routers.flags_of(router).space.items() if key not in fixed}
     everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     defaults = routers.settings_of(router)
     others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
@@ -91,7 +91,7 @@ def tune(
 
 def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], device: str) -> float:
     router = routers.create(name, settings)
-    resolved = provenance.resolve_device(device) if getattr(router, "accelerated", False) else "cpu"
+    resolved = provenance.resolve_device(device) if routers.flags_of(router).accelerated else "cpu"
     seeds = [routers.create(name, settings) for _ in (TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS)]
     with tempfile.TemporaryDirectory() as folder:
         contexts = []
@@ -114,7 +114,7 @@ def write_tuned(tuned: list[Tuned], path: Path) -> None:
 def keep_tuned(tuned: Tuned, bench: Bench, path: Path) -> None:
     """Put a router's trials into such a file, beside those of other routers that it holds for the same outcomes.
 
-    Several processes may do so at once. Raises RecalBenchError as `read_tuned` does, and leaves the file as it was.
+    Several processes may do so at once. Raises SettingsError as `read_tuned` does, and leaves the file as it was.
     """
     from filelock import FileLock
 
@@ -126,17 +126,17 @@ def keep_tuned(tuned: Tuned, bench: Bench, path: Path) -> None:
 
 
 def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
-    """Tuned settings by router. Raises RecalBenchError where the file is none, or was made on other outcomes."""
+    """Tuned settings by router. Raises SettingsError where the file is none, or was made on other outcomes."""
     try:
         parsed = [Tuned.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise RecalBenchError(
+        raise SettingsError(
             f"{path} holds no tuned settings: write them with `recal-bench tune --out {path}`"
         ) from error
     data = bench.data
     for each in parsed:
         if (each.data_hash, each.tasks, each.missing, each.alpha) != (data.hash, data.tasks, data.missing, data.alpha):
-            raise RecalBenchError(
+            raise SettingsError(
                 f"{path}: {each.router} was tuned on {each.outcomes} ({each.data_hash}, {len(each.tasks)} tasks, "
                 f"missing {each.missing}, alpha {each.alpha:g}); this run has {data.name} ({data.hash}, "
                 f"{len(data.tasks)} tasks, missing {data.missing}, alpha {data.alpha:g}): tune again on it"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from recal_bench.arrays import IntQ
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import SettingsError, near_miss
 from recal_bench.experiments.bench import Bench
 from recal_bench.outcomes import Arm, Outcomes, mean_over_observed
 
@@ -21,7 +21,7 @@ def with_train_fraction(bench: Bench, fraction: float) -> Bench:
     RecalBenchError on a share that is none.
     """
     if not 0 < fraction <= 1:
-        raise RecalBenchError(f"a train fraction of {fraction:g}: give a share above 0, at most 1")
+        raise SettingsError(f"a train fraction of {fraction:g}: give a share above 0, at most 1")
     train = bench.splits.train
     order_Q = _drawn(train, "fraction")
     of_task = [order_Q[train.task_Q[order_Q] == task] for task in train.tasks]
@@ -42,17 +42,17 @@ def with_held_out(bench: Bench, names: Sequence[str], labelled: int) -> Bench:
 
     `names` are arms (`model|strategy`) or models with all their arms. A router that can `adapt` gets the outcomes of
     the new arms on `labelled` train queries, drawn evenly from the tasks; others choose among the known arms. The
-    objective stays. Raises RecalBenchError on an unknown name, and where no arm would be left or labelled.
+    objective stays. Raises SettingsError on an unknown name, and where no arm would be left or labelled.
     """
     if bench.data.logged:
-        raise RecalBenchError(
+        raise SettingsError(
             "--hold-out-arms needs the outcomes of several arms on the same queries: a log of single choices has one"
         )
     arms = bench.splits.train.arms
     new = [index for index, arm in enumerate(arms) if str(arm) in names or arm.model in names]
     _check_held_out(arms, names, new)
     if not 1 <= labelled <= len(bench.splits.train):
-        raise RecalBenchError(
+        raise SettingsError(
             f"--labelled {labelled}: give a number from 1 to {len(bench.splits.train):,}, train's queries"
         )
     known = [index for index in range(len(arms)) if index not in new]
@@ -81,12 +81,12 @@ def _check_held_out(arms: tuple[Arm, ...], names: Sequence[str], new: list[int])
     there = [*map(str, arms), *dict.fromkeys(arm.model for arm in arms)]
     for name in names:
         if name not in there:
-            raise RecalBenchError(
+            raise SettingsError(
                 f"--hold-out-arms: there is no arm or model {name}{near_miss(name, there)}: the arms are "
                 f"{', '.join(map(str, arms))}"
             )
     if len(new) == len(arms):
-        raise RecalBenchError("--hold-out-arms names all arms: leave some to learn from")
+        raise SettingsError("--hold-out-arms names all arms: leave some to learn from")
 
 
 def _drawn(train: Outcomes, what: str) -> IntQ:

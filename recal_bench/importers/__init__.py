@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.importers.files import sha256
 from recal_bench.importers.llmrouter import LLMROUTER
 from recal_bench.importers.lm_eval import LM_EVAL
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.routerarena import ROUTERARENA
 from recal_bench.importers.routerbench import ROUTERBENCH
-from recal_bench.importers.rows import Collector
+from recal_bench.importers.rows import RowBlocks
 from recal_bench.importers.wide import WIDE
-from recal_bench.outcomes.files import Report, check_file
+from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.writer import read_metadata, write_outcomes
 
 FORMATS: dict[str, Format] = {
@@ -34,13 +34,13 @@ class Imported:
     """What an import did. `notes` are its own, each in one line; `report` is that of `recal-bench validate`."""
 
     notes: tuple[str, ...]
-    report: Report
+    report: FileReport
 
 
 def import_outcomes(name: str, sources: Sequence[Path], out: Path, options: Options | None = None) -> Imported:
     """Write the outcomes file `out` (parquet) from sources of a format.
 
-    Raises RecalBenchError where the format is unknown or takes no such option, where a source cannot be read or
+    Raises OutcomesError where the format is unknown or takes no such option, where a source cannot be read or
     contradicts itself, and where `out` is a file that no import wrote.
     """
     from recal_bench.provenance import code_version
@@ -49,12 +49,12 @@ def import_outcomes(name: str, sources: Sequence[Path], out: Path, options: Opti
     form = format_named(name)
     _refuse_options(name, form, options)
     if not sources:
-        raise RecalBenchError(f"import {name}: no source is given: name the file or folder to import")
+        raise OutcomesError(f"import {name}: no source is given: name the file or folder to import")
     if out.exists() and "import" not in read_metadata(out):
-        raise RecalBenchError(f"{out} is there, and no import wrote it: choose another name for --out, or remove it")
+        raise OutcomesError(f"{out} is there, and no import wrote it: choose another name for --out, or remove it")
     notes: list[str] = []
     paths = form.find(sources, notes)
-    collector = Collector(options.strategy)
+    collector = RowBlocks(options.strategy)
     origin = {
         "format": name,
         "files": [{"name": _name(path, sources), "sha256": sha256(path)} for path in paths],
@@ -65,11 +65,9 @@ def import_outcomes(name: str, sources: Sequence[Path], out: Path, options: Opti
 
 
 def format_named(name: str) -> Format:
-    """Raises RecalBenchError, with a hint, where there is none of that name."""
+    """Raises OutcomesError, with a hint, where there is none of that name."""
     if name not in FORMATS:
-        raise RecalBenchError(
-            f"no format is called {name}{near_miss(name, FORMATS)}: it is one of {', '.join(FORMATS)}"
-        )
+        raise OutcomesError(f"no format is called {name}{near_miss(name, FORMATS)}: it is one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
@@ -78,9 +76,9 @@ def _refuse_options(name: str, form: Format, options: Options) -> None:
         if option.name != "strategy" and option.name not in form.options and getattr(options, option.name):
             takes = [each for each, other in FORMATS.items() if option.name in other.options]
             flag = f"--{option.name.replace('_', '-')}"
-            raise RecalBenchError(f"{flag} is for {', '.join(takes)}: leave it out for {name}")
+            raise OutcomesError(f"{flag} is for {', '.join(takes)}: leave it out for {name}")
     if not options.strategy.strip() or "|" in options.strategy:
-        raise RecalBenchError(f'--strategy "{options.strategy}" is no name: give one without "|", say direct')
+        raise OutcomesError(f'--strategy "{options.strategy}" is no name: give one without "|", say direct')
 
 
 def _name(path: Path, sources: Sequence[Path]) -> str:

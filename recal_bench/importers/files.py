@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError, RecalBenchError
 from recal_bench.importers.values import Place
 from recal_bench.wording import show
 
-Record = dict[str, Any]
+SourceRow = dict[str, Any]
 TABLES = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
 _PICKLES = (".pkl", ".pickle", ".pkl.gz", ".pickle.gz")
 _LONGEST_FIELD = 2**31 - 1
@@ -25,24 +25,22 @@ _BATCH = 2_000
 def find_files(sources: Sequence[Path], endings: Sequence[str]) -> list[Path]:
     """The files that sources name: themselves, or what a folder holds with one of the endings; sorted by path.
 
-    Raises RecalBenchError where a source does not exist, is empty, or holds no such file.
+    Raises OutcomesError where a source does not exist, is empty, or holds no such file.
     """
     found: dict[Path, None] = {}
     for source in sources:
         if source.is_dir():
             inside = [each for each in sorted(source.iterdir()) if each.is_file() and _ending(each, endings)]
             if not inside:
-                raise RecalBenchError(
-                    f"{source} holds no file that ends in {' or '.join(endings)}: give another folder"
-                )
+                raise OutcomesError(f"{source} holds no file that ends in {' or '.join(endings)}: give another folder")
             found |= dict.fromkeys(inside)
         elif not source.exists():
-            raise RecalBenchError(f"{source} does not exist: check the path")
+            raise OutcomesError(f"{source} does not exist: check the path")
         else:
             found[source] = None
     for path in found:
         if path.stat().st_size == 0:
-            raise RecalBenchError(f"{path} is empty (0 bytes): get the file again")
+            raise OutcomesError(f"{path} is empty (0 bytes): get the file again")
     return sorted(found)
 
 
@@ -61,19 +59,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def records(path: Path, unsafe_pickle: bool = False) -> Iterator[tuple[Place, Record]]:
+def records(path: Path, unsafe_pickle: bool = False) -> Iterator[tuple[Place, SourceRow]]:
     """A table's rows with their places, told by what the file holds and, failing that, by its name.
 
-    Raises RecalBenchError where the file cannot be read or has no row, and for a pickle without `unsafe_pickle`.
+    Raises OutcomesError where the file cannot be read or has no row, and for a pickle without `unsafe_pickle`.
     """
     place = None
     for place, record in _records(path, unsafe_pickle):
         yield place, record
     if place is None:
-        raise RecalBenchError(f"{path} holds no rows: get the file again")
+        raise OutcomesError(f"{path} holds no rows: get the file again")
 
 
-def _records(path: Path, unsafe_pickle: bool) -> Iterator[tuple[Place, Record]]:
+def _records(path: Path, unsafe_pickle: bool) -> Iterator[tuple[Place, SourceRow]]:
     with _plainly(path):
         with _open(path) as file:
             start = file.read(4)
@@ -86,10 +84,10 @@ def _records(path: Path, unsafe_pickle: bool) -> Iterator[tuple[Place, Record]]:
         elif _ending(path, (".csv", ".csv.gz")):
             yield from _csv(path)
         else:
-            raise RecalBenchError(f"{path} is none of {', '.join(TABLES)}: name it after what it holds, or convert it")
+            raise OutcomesError(f"{path} is none of {', '.join(TABLES)}: name it after what it holds, or convert it")
 
 
-def json_lines(path: Path) -> Iterator[tuple[Place, Record]]:
+def json_lines(path: Path) -> Iterator[tuple[Place, SourceRow]]:
     """The objects of a JSONL file with their lines."""
     with _plainly(path), _open(path) as binary:
         for line_number, line in enumerate(binary, start=1):
@@ -102,7 +100,7 @@ def json_lines(path: Path) -> Iterator[tuple[Place, Record]]:
             except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict):
-                raise RecalBenchError(f"{place} is not one JSON object: is the file JSONL, and is it complete?")
+                raise OutcomesError(f"{place} is not one JSON object: is the file JSONL, and is it complete?")
             yield place, found
 
 
@@ -115,7 +113,7 @@ def json_file(path: Path) -> Any:
             if isinstance(error, UnicodeError):
                 raise
             reason = show(" ".join(str(error).split()), 120)
-            raise RecalBenchError(f"{path} is not JSON: {reason}: is the file complete?") from error
+            raise OutcomesError(f"{path} is not JSON: {reason}: is the file complete?") from error
 
 
 def _ending(path: Path, endings: Sequence[str]) -> bool:
@@ -136,17 +134,17 @@ def _plainly(path: Path) -> Iterator[None]:
     except RecalBenchError:
         raise
     except UnicodeError as error:
-        raise RecalBenchError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+        raise OutcomesError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     except Exception as error:
         reason = show(" ".join(str(error).split()), 160)
         known = error.strerror if isinstance(error, OSError) and error.strerror else None
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{path} cannot be read: {known or f'{type(error).__name__}: {reason}'}: is it complete, and named after "
             "what it holds?"
         ) from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[Place, Record]]:
+def _parquet(path: Path) -> Iterator[tuple[Place, SourceRow]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -158,7 +156,7 @@ def _parquet(path: Path) -> Iterator[tuple[Place, Record]]:
                 yield Place(path, "row", row_number), found
 
 
-def _csv(path: Path) -> Iterator[tuple[Place, Record]]:
+def _csv(path: Path) -> Iterator[tuple[Place, SourceRow]]:
     import io
 
     before = csv.field_size_limit(_LONGEST_FIELD)
@@ -170,7 +168,7 @@ def _csv(path: Path) -> Iterator[tuple[Place, Record]]:
             for row_number, fields in enumerate(filter(None, lines), start=1):
                 place = Place(path, "row", row_number)
                 if len(fields) != len(names):
-                    raise RecalBenchError(
+                    raise OutcomesError(
                         f"{place} has {len(fields)} fields, the header {len(names)}: put fields that hold commas or "
                         "line breaks in quotes"
                     )
@@ -182,12 +180,12 @@ def _csv(path: Path) -> Iterator[tuple[Place, Record]]:
 def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise RecalBenchError(f"{path}: column {show(name)} is there {names.count(name)} times: keep one of them")
+            raise OutcomesError(f"{path}: column {show(name)} is there {names.count(name)} times: keep one of them")
 
 
-def _pickle(path: Path, unsafe: bool) -> Iterator[tuple[Place, Record]]:
+def _pickle(path: Path, unsafe: bool) -> Iterator[tuple[Place, SourceRow]]:
     if not unsafe:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{path} is a pickle, and opening one runs whatever code it holds: give --unsafe-pickle if you trust where "
             "it comes from, or convert it to parquet elsewhere"
         )
@@ -196,7 +194,7 @@ def _pickle(path: Path, unsafe: bool) -> Iterator[tuple[Place, Record]]:
     with _open(path) as file:
         frame = pd.read_pickle(file, compression=None)
     if not isinstance(frame, pd.DataFrame):
-        raise RecalBenchError(f"{path} holds a {type(frame).__name__}, not a pandas DataFrame: give the table's pickle")
+        raise OutcomesError(f"{path} holds a {type(frame).__name__}, not a pandas DataFrame: give the table's pickle")
     names = [str(name) for name in frame.columns]
     _refuse_repeated(path, names)
     frame = frame.astype(object).where(frame.notna(), None)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from recal_bench.errors import RecalBenchError
-from recal_bench.importers.files import TABLES, Record, find_files, records, stem
+from recal_bench.errors import OutcomesError
+from recal_bench.importers.files import TABLES, SourceRow, find_files, records, stem
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
@@ -52,7 +52,7 @@ def _split_of(path: Path) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _row(where: Place, record: Record, task: str | None, split: str | None, lost: Counter[str]) -> Row | None:
+def _row(where: Place, record: SourceRow, task: str | None, split: str | None, lost: Counter[str]) -> Row | None:
     require(where.path, list(record), _NEEDED, f"a row has these ({where} lacks it); is it LLMRouter's routing data?")
     tokens = [count(record.get(name), where, name) for name in ("input_tokens", "output_tokens", "token_num")]
     response = record.get("response")
@@ -65,9 +65,9 @@ def _row(where: Place, record: Record, task: str | None, split: str | None, lost
         return None
     own_task = record.get("task_name")
     if task is not None and not missing(own_task):
-        raise RecalBenchError(f"{where} has a task_name: leave --task out")
+        raise OutcomesError(f"{where} has a task_name: leave --task out")
     if task is None and missing(own_task):
-        raise RecalBenchError(f"{where} has no task_name: give --task NAME")
+        raise OutcomesError(f"{where} has no task_name: give --task NAME")
     prompt = text(record["query"], where, "query")
     return Row(
         where=where,
@@ -91,7 +91,7 @@ def _cost(value: object, tokens: Sequence[int | None], where: Place) -> float | 
     cost = amount(value, where, "cost")
     n_tokens = tokens[2] or sum(each or 0 for each in tokens[:2])
     if cost is not None and n_tokens and cost > n_tokens * _DEAREST_PER_TOKEN:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{where}: cost is {cost:g} for {n_tokens:,} tokens, more than any model asks: is it in USD? Convert the "
             "column, or leave it out"
         )

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recal_bench.errors import RecalBenchError
-from recal_bench.importers.files import Record, json_lines
+from recal_bench.errors import OutcomesError
+from recal_bench.importers.files import SourceRow, json_lines
 from recal_bench.importers.lm_eval_logs import Choice, Samples, check_wanted, choose, filter_of, newest
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
@@ -66,7 +66,7 @@ class _Task:
                 continue
             absent = [name for name in _NEEDED if name not in record]
             if absent:
-                raise RecalBenchError(f"{where} lacks {', '.join(absent)}: is it a samples file of lm-eval?")
+                raise OutcomesError(f"{where} lacks {', '.join(absent)}: is it a samples file of lm-eval?")
             found = score(record.get(self.choice.metric), where, self.choice.metric, _HINT)
             if found is None:
                 self.n_unscored += 1
@@ -75,7 +75,7 @@ class _Task:
             own = _prompt(record["arguments"])
             prompt, doc_hash, first = self.known.setdefault(query_id, (own, record.get("doc_hash"), samples.path))
             if doc_hash and record.get("doc_hash") and doc_hash != record["doc_hash"]:
-                raise RecalBenchError(
+                raise OutcomesError(
                     f"{where} holds another document as doc_id {query_id} than {first}: the models ran different "
                     "versions of the task; run them on the same one, or import them apart"
                 )
@@ -118,7 +118,7 @@ def _text(context: Any) -> str:
     return context if isinstance(context, str) else ""
 
 
-def _response(record: Record) -> str | None:
+def _response(record: SourceRow) -> str | None:
     """The text that the model wrote; a task of choices has none."""
     found = record.get("resps")
     while isinstance(found, list) and found:

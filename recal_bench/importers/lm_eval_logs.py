@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recal_bench.errors import RecalBenchError, near_miss
-from recal_bench.importers.files import Record, json_file, json_lines
+from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.importers.files import SourceRow, json_file, json_lines
 from recal_bench.wording import counted, show
 
 _NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl")
@@ -35,7 +35,7 @@ class Samples:
 def newest(sources: Sequence[Path], notes: list[str]) -> list[Samples]:
     """The newest samples file of each model and task in the sources, by task and model.
 
-    Raises RecalBenchError where there is none, and where two folders hold the same model's samples of one task.
+    Raises OutcomesError where there is none, and where two folders hold the same model's samples of one task.
     """
     groups: defaultdict[tuple[str, str], list[Samples]] = defaultdict(list)
     for path in sorted({path for source in sources for path in _files(source)}):
@@ -46,7 +46,7 @@ def newest(sources: Sequence[Path], notes: list[str]) -> list[Samples]:
     for (task, model), found in sorted(groups.items()):
         folders = sorted({str(samples.path.parent) for samples in found})
         if len(folders) > 1:
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{folders[0]} and {folders[1]} both hold task {task} of model {show(model)}: import them apart, or "
                 "remove one"
             )
@@ -60,11 +60,11 @@ def newest(sources: Sequence[Path], notes: list[str]) -> list[Samples]:
 
 def _files(source: Path) -> list[Path]:
     if not source.exists():
-        raise RecalBenchError(f"{source} does not exist: check the path")
+        raise OutcomesError(f"{source} does not exist: check the path")
     found = [source] if source.is_file() else list(source.rglob("samples_*.jsonl"))
     named = [path for path in found if _NAME.fullmatch(path.name)]
     if not named:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{source} holds no samples_TASK_TIME.jsonl: give what `lm_eval --log_samples --output_path` wrote"
         )
     return named
@@ -101,7 +101,7 @@ class Choice:
 def choose(files: Sequence[Samples], wanted_filter: str | None, wanted_metric: str | None) -> Choice:
     """The filter and the metric of one task, the same for all its files.
 
-    What is wanted counts where the task has it. Raises RecalBenchError where there are several, naming them.
+    What is wanted counts where the task has it. Raises OutcomesError where there are several, naming them.
     """
     metrics: defaultdict[str, list[set[str]]] = defaultdict(list)
     for samples in files:
@@ -110,17 +110,17 @@ def choose(files: Sequence[Samples], wanted_filter: str | None, wanted_metric: s
     shared = {name: set.intersection(*found) for name, found in metrics.items() if len(found) == len(files)}
     where = f"{files[0].path}: task {files[0].task}"
     if not shared:
-        raise RecalBenchError(f"{where} has no filter that all its models share: run them anew with one lm_eval")
+        raise OutcomesError(f"{where} has no filter that all its models share: run them anew with one lm_eval")
     if wanted_filter not in shared and len(shared) > 1:
         names = ", ".join(sorted(shared))
-        raise RecalBenchError(f"{where} is scored with several filters: choose one with --filter: {names}")
+        raise OutcomesError(f"{where} is scored with several filters: choose one with --filter: {names}")
     chosen = wanted_filter if wanted_filter in shared else next(iter(shared))
     assert chosen is not None
     known = shared[chosen]
     preferred = [name for name in (wanted_metric, *_PREFERRED, *(known if len(known) == 1 else ())) if name in known]
     if not preferred:
         names = ", ".join(sorted(known))
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{where} has several metrics: choose one with --metric: {names}"
             if known
             else f"{where} has no metric that can be a score (a number for each sample, the higher the better)"
@@ -130,13 +130,13 @@ def choose(files: Sequence[Samples], wanted_filter: str | None, wanted_metric: s
 
 
 def check_wanted(option: str, wanted: str | None, choices: Sequence[Choice], notes: list[str]) -> None:
-    """Raises RecalBenchError where no task has what an option names; a note where some have not."""
+    """Raises OutcomesError where no task has what an option names; a note where some have not."""
     found = [choice.filter if option == "--filter" else choice.metric for choice in choices]
     if wanted is None:
         return
     if wanted not in found:
         known = ", ".join(sorted(set(found)))
-        raise RecalBenchError(f"no task has {option} {wanted}{near_miss(wanted, found)}: without it they use {known}")
+        raise OutcomesError(f"no task has {option} {wanted}{near_miss(wanted, found)}: without it they use {known}")
     others = [name for name in found if name != wanted]
     if others:
         names = ", ".join(sorted(set(others)))
@@ -151,15 +151,15 @@ def _filters(samples: Samples) -> dict[str, set[str]]:
         if name not in found:
             found[name] = {metric for metric in _metrics(record) if _is_number(record.get(metric))}
     if not found:
-        raise RecalBenchError(f"{samples.path} holds no sample: run the task again, or remove the file")
+        raise OutcomesError(f"{samples.path} holds no sample: run the task again, or remove the file")
     return found
 
 
-def filter_of(record: Record) -> str:
+def filter_of(record: SourceRow) -> str:
     return str(record.get("filter") or "none")
 
 
-def _metrics(record: Record) -> Sequence[str]:
+def _metrics(record: SourceRow) -> Sequence[str]:
     named = record.get("metrics")
     if isinstance(named, list):
         return [name for name in named if isinstance(name, str)]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recal_bench.errors import RecalBenchError
-from recal_bench.importers.files import Record, find_files, json_file, json_lines
+from recal_bench.errors import OutcomesError
+from recal_bench.importers.files import SourceRow, find_files, json_file, json_lines
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.values import Place, amount, count, gold, identity, prose, score, text
@@ -27,7 +27,7 @@ def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
             "other words"
         )
     if not kept:
-        raise RecalBenchError(f"{paths[0].parent} holds robustness files alone: give the predictions themselves")
+        raise OutcomesError(f"{paths[0].parent} holds robustness files alone: give the predictions themselves")
     return kept
 
 
@@ -89,13 +89,13 @@ def _rows(paths: Sequence[Path], lost: Counter[str]) -> Iterator[Row]:
                 n_rows += 1
                 yield row
     if not n_rows:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{paths[0]}: no entry has an accuracy: run RouterArena's inference and evaluation first "
             "(llm_inference/run.py, llm_evaluation/run.py)"
         )
 
 
-def _entries(path: Path) -> Iterator[tuple[Place, Record]]:
+def _entries(path: Path) -> Iterator[tuple[Place, SourceRow]]:
     with path.open("rb") as file:
         is_array = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     if not is_array:
@@ -104,11 +104,11 @@ def _entries(path: Path) -> Iterator[tuple[Place, Record]]:
     for entry_number, entry in enumerate(json_file(path), start=1):
         place = Place(path, "entry", entry_number)
         if not isinstance(entry, dict):
-            raise RecalBenchError(f"{place} is no JSON object: is it a RouterArena prediction file?")
+            raise OutcomesError(f"{place} is no JSON object: is it a RouterArena prediction file?")
         yield place, entry
 
 
-def _predicted(where: Place, entry: Record, lost: Counter[str]) -> Row | None:
+def _predicted(where: Place, entry: SourceRow, lost: Counter[str]) -> Row | None:
     prompt = "prompt" if entry.get("prompt") else "prompt_formatted"
     index = _index(where, entry, (prompt, "prediction"))
     result = entry.get("generated_result")
@@ -117,7 +117,7 @@ def _predicted(where: Place, entry: Record, lost: Counter[str]) -> Row | None:
     return _row(where, query, result, entry.get("accuracy"), entry.get("cost"), None, lost)
 
 
-def _cached(where: Place, entry: Record, lost: Counter[str]) -> Row | None:
+def _cached(where: Place, entry: SourceRow, lost: Counter[str]) -> Row | None:
     index = _index(where, entry, ("question", "llm_selected"))
     found = entry.get("evaluation_result")
     found = found if isinstance(found, dict) else {}
@@ -125,19 +125,19 @@ def _cached(where: Place, entry: Record, lost: Counter[str]) -> Row | None:
     return _row(where, query, entry, found.get("score"), found.get("inference_cost"), found.get("ground_truth"), lost)
 
 
-def _index(where: Place, entry: Record, needed: Sequence[str]) -> str:
+def _index(where: Place, entry: SourceRow, needed: Sequence[str]) -> str:
     index = entry.get("global index", entry.get("global_index"))
     absent = [name for name in needed if name not in entry]
     if index is None or absent:
         lacks = ", ".join(absent if index is not None else ["global index", *absent]).replace("_formatted", "")
-        raise RecalBenchError(f"{where} lacks {lacks}: is it a RouterArena prediction file or cached result?")
+        raise OutcomesError(f"{where} lacks {lacks}: is it a RouterArena prediction file or cached result?")
     return text(index, where, "global index")
 
 
 def _row(
     where: Place,
     query: tuple[str, Any, Any],
-    result: Record,
+    result: SourceRow,
     accuracy: Any,
     cost: Any,
     answer: Any,

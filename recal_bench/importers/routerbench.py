@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from recal_bench.errors import RecalBenchError, near_miss
-from recal_bench.importers.files import TABLES, Record, find_files, records
+from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.importers.files import TABLES, SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import in_order, names_of, note_unused, require, rows_of
@@ -34,7 +34,7 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
     yield from in_order(rows)
 
 
-def _wide(path: Path, records_: Iterable[tuple[Place, Record]], notes: list[str]) -> Iterator[Row]:
+def _wide(path: Path, records_: Iterable[tuple[Place, SourceRow]], notes: list[str]) -> Iterator[Row]:
     table = list(records_)
     names = names_of(table)
     require(path, names, _QUERY, "is it RouterBench's table?")
@@ -44,7 +44,7 @@ def _wide(path: Path, records_: Iterable[tuple[Place, Record]], notes: list[str]
     note_unused(path, [name for name in names if name not in used], notes)
 
 
-def _long(path: Path, table: Iterable[tuple[Place, Record]], notes: list[str]) -> Iterator[Row]:
+def _long(path: Path, table: Iterable[tuple[Place, SourceRow]], notes: list[str]) -> Iterator[Row]:
     n_missing = 0
     for where, record in table:
         require(path, list(record), _QUERY, "is it RouterBench's table?")
@@ -71,20 +71,20 @@ def _models(path: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
                 model = name[: -len(ending)]
                 if model not in names:
                     hint = near_miss(model, [each for each in names if "|" not in each])
-                    raise RecalBenchError(
+                    raise OutcomesError(
                         f"{path} has a column {show(name)}, but none {show(model)} with the scores{hint}: the columns "
                         "of a model go together"
                     )
                 models.setdefault(model, {})[what] = name
     if not models:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{path} shows no model: each has a column of scores and beside it MODEL{_COST} or MODEL{_RESPONSE}; "
             "a table without these is of the format `wide`"
         )
     return models
 
 
-def _query(where: Place, record: Record) -> Row:
+def _query(where: Place, record: SourceRow) -> Row:
     return Row(
         where=where,
         task=text(record.get("eval_name"), where, "eval_name"),

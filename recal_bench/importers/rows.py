@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.importers.values import Place
 from recal_bench.wording import counted, show
 
@@ -39,7 +39,7 @@ COLUMNS = tuple(name for name in Row._fields if name != "where")
 
 
 @dataclass
-class Collector:
+class RowBlocks:
     """Makes blocks of rows. `dropped` counts the rows that repeat another one word for word."""
 
     strategy: str
@@ -52,7 +52,7 @@ class Collector:
     def blocks(self, rows: Iterable[Row]) -> Iterator[dict[str, list[Any]]]:
         """The rows as columns, `BLOCK` at a time.
 
-        Memory holds a block, and some 300 bytes for each row that went by. Raises RecalBenchError where two rows say
+        Memory holds a block, and some 300 bytes for each row that went by. Raises OutcomesError where two rows say
         different things of one outcome, or give one query two prompts.
         """
         held: list[Row] = []
@@ -74,7 +74,7 @@ class Collector:
 
     def _new(self, row: Row) -> bool:
         if "|" in row.model:
-            raise RecalBenchError(
+            raise OutcomesError(
                 f'{row.where}: the model {show(row.model)} holds "|", which stands between model and strategy in the '
                 "name of an arm: rename it in the source"
             )
@@ -82,12 +82,12 @@ class Collector:
             self._split = row.split is not None
         if self._split != (row.split is not None):
             has = "has no split, and others have one" if self._split else "has a split, and others have none"
-            raise RecalBenchError(f"{row.where} {has}: give all rows a split, or none")
+            raise OutcomesError(f"{row.where} {has}: give all rows a split, or none")
         query = (row.split, row.task, row.query_id)
         named = " ".join(show(each, 40) for each in (row.task, row.query_id))
         earlier = self._seen(self._queries, query, (row.prompt,), row.where)
         if earlier:
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{row.where}: the query {named} has another prompt than in {earlier}: import them apart, or give "
                 "each prompt an id of its own"
             )
@@ -95,7 +95,7 @@ class Collector:
         n_before = len(self._outcomes)
         earlier = self._seen(self._outcomes, (*query, row.model, row.sample), rest, row.where)
         if earlier:
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{row.where}: the outcome {named} {show(row.model)} is given again, and differs from {earlier}: keep "
                 "one of them, or give the queries ids of their own"
             )

@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recal_bench.errors import RecalBenchError
-from recal_bench.importers.files import Record
+from recal_bench.errors import OutcomesError
+from recal_bench.importers.files import SourceRow
 from recal_bench.importers.rows import Row
 from recal_bench.importers.values import Place, amount, count, missing, prose, score
 from recal_bench.wording import counted, show
 
-Table = list[tuple[Place, Record]]
+SourceTable = list[tuple[Place, SourceRow]]
 MODEL_COLUMNS = ("cost_usd", "prompt_tokens", "completion_tokens", "response")
 """What a model's columns beside its score may hold."""
 
 
-def names_of(table: Table) -> list[str]:
+def names_of(table: SourceTable) -> list[str]:
     """The names of a table's columns, in the order in which they first appear."""
     shapes = dict.fromkeys(tuple(record) for _, record in table)
     return list(dict.fromkeys(name for shape in shapes for name in shape))
 
 
 def require(path: Path, names: Sequence[str], needed: Iterable[str], hint: str) -> None:
-    """Raises RecalBenchError where a needed column is not there."""
+    """Raises OutcomesError where a needed column is not there."""
     absent = [name for name in needed if name not in names]
     if absent:
         has = ", ".join(map(show, names[:12])) + (", ..." if len(names) > 12 else "")
-        raise RecalBenchError(f"{path} has no column {' and no '.join(absent)} (it has {has or 'none'}): {hint}")
+        raise OutcomesError(f"{path} has no column {' and no '.join(absent)} (it has {has or 'none'}): {hint}")
 
 
 def rows_of(
-    table: Table,
+    table: SourceTable,
     models: Mapping[str, Mapping[str, str]],
-    query: Callable[[Place, Record], Row],
+    query: Callable[[Place, SourceRow], Row],
     notes: list[str],
     response: Callable[[object], str | None] = prose,
     hint: str = "",
@@ -52,7 +52,7 @@ def rows_of(
                 continue
             asked = asked or query(where, record)
 
-            def cell(what: str, record: Record = record, columns: Mapping[str, str] = columns) -> object:
+            def cell(what: str, record: SourceRow = record, columns: Mapping[str, str] = columns) -> object:
                 return record.get(columns[what]) if what in columns else None
 
             yield asked._replace(

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.rows import DEAREST_USD
 from recal_bench.wording import show
 
@@ -36,15 +36,15 @@ def missing(value: Any) -> bool:
 
 
 def text(value: Any, where: Place, what: str) -> str:
-    """A name, an id or a prompt, of text or a whole number. Raises RecalBenchError where it is neither, or blank."""
+    """A name, an id or a prompt, of text or a whole number. Raises OutcomesError where it is neither, or blank."""
     if missing(value):
-        raise RecalBenchError(f"{where}: {what} is empty: fill it in, or leave the {where.unit} out")
+        raise OutcomesError(f"{where}: {what} is empty: fill it in, or leave the {where.unit} out")
     if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise RecalBenchError(f"{where}: {what} is {show(value)}, which is no text: write it as text")
+        raise OutcomesError(f"{where}: {what} is {show(value)}, which is no text: write it as text")
     try:
         str(value).encode()
     except UnicodeEncodeError:
-        raise RecalBenchError(f"{where}: {what} is not valid Unicode: save the source as UTF-8") from None
+        raise OutcomesError(f"{where}: {what} is not valid Unicode: save the source as UTF-8") from None
     return str(value)
 
 
@@ -64,7 +64,7 @@ def number(value: Any, where: Place, what: str, hint: str = "") -> float | None:
             raise ValueError
         found = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{where}: {what} is {show(value)}, which is no number: leave it empty where nothing is known{hint}"
         ) from None
     return None if math.isnan(found) else found
@@ -74,7 +74,7 @@ def score(value: Any, where: Place, what: str, hint: str = "") -> float | None:
     """A score between 0 and 1, or None where there is no outcome. `hint` says what else may be done."""
     found = number(value, where, what, hint)
     if found is not None and not 0 <= found <= 1:
-        raise RecalBenchError(f"{where}: {what} is {found:g}, outside 0..1: {RESCALE}{hint}")
+        raise OutcomesError(f"{where}: {what} is {found:g}, outside 0..1: {RESCALE}{hint}")
     return found
 
 
@@ -82,7 +82,7 @@ def amount(value: Any, where: Place, what: str) -> float | None:
     """An amount of USD or of seconds, or None where it is unknown."""
     found = number(value, where, what)
     if found is not None and not 0 <= found <= DEAREST_USD:
-        raise RecalBenchError(f"{where}: {what} is {found:g}, which cannot be: leave it empty where it is unknown")
+        raise OutcomesError(f"{where}: {what} is {found:g}, which cannot be: leave it empty where it is unknown")
     return found
 
 
@@ -92,7 +92,7 @@ def count(value: Any, where: Place, what: str) -> int | None:
     if found is None:
         return None
     if found < 0 or found > 2**53 or found != int(found):
-        raise RecalBenchError(f"{where}: {what} is {found:g}, which is no count: leave it empty where it is unknown")
+        raise OutcomesError(f"{where}: {what} is {found:g}, which is no count: leave it empty where it is unknown")
     return int(found)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from recal_bench.errors import RecalBenchError, near_miss
-from recal_bench.importers.files import TABLES, Record, find_files, records, stem
+from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.importers.files import TABLES, SourceRow, find_files, records, stem
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import (
     MODEL_COLUMNS,
-    Table,
+    SourceTable,
     in_order,
     is_number,
     names_of,
@@ -39,7 +39,7 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         names = names_of(table)
         require(path, names, ["prompt"], "each row is one query and needs its text")
         if options.task is not None and "task" in names:
-            raise RecalBenchError(f"{path} has a column task: leave --task out")
+            raise OutcomesError(f"{path} has a column task: leave --task out")
         if options.task is None and "task" not in names:
             notes.append(f"{path.name} names no task: it is called {stem(path)}; --task gives it another name")
         models = _models(path, table, names, options.models)
@@ -55,23 +55,23 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
     yield from in_order(rows)
 
 
-def _models(path: Path, table: Table, names: Sequence[str], wanted: Sequence[str]) -> dict[str, dict[str, str]]:
+def _models(path: Path, table: SourceTable, names: Sequence[str], wanted: Sequence[str]) -> dict[str, dict[str, str]]:
     """The models, those that are wanted or every column with a number in it, with their further columns."""
     beside = {name: name.partition(":") for name in names if name.startswith(tuple(PREFIXES))}
     free = [name for name in names if name.strip() and name not in _QUERY and name not in beside]
     for name in wanted:
         if name not in free:
-            raise RecalBenchError(f"{path} has no column {show(name)}{near_miss(name, free)}: it has {', '.join(free)}")
+            raise OutcomesError(f"{path} has no column {show(name)}{near_miss(name, free)}: it has {', '.join(free)}")
     chosen = wanted or [name for name in free if any(is_number(record.get(name)) for _, record in table)]
     if not chosen:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{path} has no column of scores: beside prompt and {', '.join(_QUERY[1:])} it needs one for each model, "
             "named after it"
         )
     for name, (_, _, model) in beside.items():
         if model not in free:
             hint = near_miss(model, free)
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{path} has a column {show(name)}, but none {show(model)} with the scores{hint}: name both after the "
                 "same model"
             )
@@ -81,7 +81,7 @@ def _models(path: Path, table: Table, names: Sequence[str], wanted: Sequence[str
     }
 
 
-def _query(where: Place, record: Record, given: set[str], task: str) -> Row:
+def _query(where: Place, record: SourceRow, given: set[str], task: str) -> Row:
     prompt = text(record.get("prompt"), where, "prompt")
     return Row(
         where=where,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.columns import EXTENSIONS, read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.rows import Rows, numbers, texts
@@ -25,7 +25,7 @@ LONG_PROMPT = 10_000
 
 
 @dataclass(frozen=True)
-class Report:
+class FileReport:
     """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems."""
 
     problems: tuple[str, ...]
@@ -37,22 +37,22 @@ class Report:
 def read_outcomes(path: Path, responses: bool = False) -> Outcomes:
     """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows; with responses, where wanted.
 
-    Raises RecalBenchError with the first problem where the file is not usable.
+    Raises OutcomesError with the first problem where the file is not usable.
     """
     report = check_file(path, responses)
     if report.outcomes is None:
         more = len(report.problems) - 1
         rest = f" (and {more} more: `recal-bench validate {path}` lists all)" if more else ""
-        raise RecalBenchError(f"{path}: {report.problems[0]}{rest}")
+        raise OutcomesError(f"{path}: {report.problems[0]}{rest}")
     return report.outcomes
 
 
-def check_file(path: Path, responses: bool = False) -> Report:
+def check_file(path: Path, responses: bool = False) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
     wanted = (*_WANTED, "response") if responses else _WANTED
     columns, problems = read_columns(path, wanted, numbers=("score", "cost_usd", "propensity"))
     if columns is None:
-        return Report(tuple(problems), (), (), None)
+        return FileReport(tuple(problems), (), (), None)
     absent = [name for name in REQUIRED if name not in columns.names]
     if absent:
         problems.append(_absent(absent, columns.names))
@@ -62,7 +62,7 @@ def check_file(path: Path, responses: bool = False) -> Report:
     problems += rows.problems()
     summary = rows.summary()
     if problems:
-        return Report(tuple(problems), (), summary, None)
+        return FileReport(tuple(problems), (), summary, None)
     outcomes = rows.dense(_stem(path))
     unknown = [show(name) for name in columns.names if name not in REQUIRED + OPTIONAL]
     notes = [f"columns that are not used: {', '.join(unknown)}"] if unknown else []
@@ -71,7 +71,7 @@ def check_file(path: Path, responses: bool = False) -> Report:
     origin = [*averaged, *_price_book(metadata)]
     notes += [*origin, *_notes(outcomes)]
     simulated = metadata.get("simulated") is True
-    return Report((), tuple(notes), summary, replace(outcomes, notes=tuple(origin), simulated=simulated))
+    return FileReport((), tuple(notes), summary, replace(outcomes, notes=tuple(origin), simulated=simulated))
 
 
 def _stem(path: Path) -> str:

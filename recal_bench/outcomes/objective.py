@@ -8,7 +8,7 @@ import numpy as np
 
 from recal_bench.arrays import FloatA, FloatQ, FloatQA
 from recal_bench.defaults import DEFAULT_ALPHA
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 
 
 def mean_over_observed(value_QA: FloatQA, propensity_Q: FloatQ | None = None) -> FloatA:
@@ -41,9 +41,7 @@ class Objective:
     ) -> Objective:
         """Fix the reference cost on the train outcomes (NaN: no outcome, or no known cost)."""
         if not np.isfinite(alpha) or alpha < 0:
-            raise RecalBenchError(
-                f"alpha is {alpha}: give a finite number >= 0 (0.2 is the default; 0 ignores the cost)"
-            )
+            raise OutcomesError(f"alpha is {alpha}: give a finite number >= 0 (0.2 is the default; 0 ignores the cost)")
         has_outcome_QA = ~np.isnan(score_QA)
         unknown = int((has_outcome_QA & np.isnan(cost_QA)).sum())
         if unknown == int(has_outcome_QA.sum()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recal_bench.arrays import StrQ
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.objective import mean_over_observed
 from recal_bench.wording import counted, share
@@ -43,10 +43,10 @@ def prepare(outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "err
     """Split some outcomes, of the given tasks or of all, so that no prompt is on two sides, and say what was done.
 
     `missing`: `error` refuses missing outcomes, `restrict` leaves them NaN, `zero` counts them as score 0 at the arm's
-    mean train cost. Raises RecalBenchError on an unknown task or rule, and where train, validation or test is empty.
+    mean train cost. Raises OutcomesError on an unknown task or rule, and where train, validation or test is empty.
     """
     if missing not in MISSING_RULES:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"--missing {missing}{near_miss(missing, MISSING_RULES)}: it is one of {', '.join(MISSING_RULES)}"
         )
     notes = list(outcomes.notes)
@@ -71,7 +71,7 @@ def _of_tasks(outcomes: Outcomes, tasks: tuple[str, ...], notes: list[str]) -> O
     known = outcomes.tasks
     for task in tasks:
         if task not in known:
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{outcomes.name} has no task {task}{near_miss(task, known)}: it has {', '.join(known)}"
             )
     if not tasks:
@@ -95,7 +95,7 @@ def _named(outcomes: Outcomes, prompt_Q: StrQ, notes: list[str]) -> StrQ:
     if names == [""]:
         split_Q = assign(prompt_Q, outcomes.task_Q, NEW_SPLIT_PERCENT)
         if set(split_Q) != set(NEW_SPLIT_PERCENT):
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{outcomes.name}: there is no split, and {len(set(prompt_Q))} prompts are too few to make train, "
                 "validation and test of: give three queries to a task, or a column split"
             )
@@ -108,15 +108,13 @@ def _named(outcomes: Outcomes, prompt_Q: StrQ, notes: list[str]) -> StrQ:
     for name, meaning in standard.items():
         same = [other for other in names if standard[other] == meaning]
         if len(same) > 1:
-            raise RecalBenchError(
-                f"{outcomes.name}: splits {' and '.join(same)} both mean {meaning}: rename one of them"
-            )
+            raise OutcomesError(f"{outcomes.name}: splits {' and '.join(same)} both mean {meaning}: rename one of them")
         if name != meaning:
             notes.append(f"split {name} is taken as {meaning}")
     split_Q = np.array([standard[name] for name in outcomes.split_Q], dtype=object)
     for name in ("train", "test"):
         if name not in split_Q:
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{outcomes.name}: there is no {name} query; the splits are {_counts(split_Q)}: name them train and "
                 "test (validation and others may stand beside them), or leave the column split out to have one made"
             )
@@ -174,7 +172,7 @@ def _without_leaks(split_Q: StrQ, prompt_Q: StrQ, source: str, notes: list[str])
         part = share(n_leaked, len(judged_prompts))
         what = f"{n_leaked:,} of {len(judged_prompts):,} {judged} prompts ({part}) are also in {learnt}"
         if (leaked_Q == learnt_Q).all():
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{source}: {what}, and without them no {learnt} query is left: give {learnt} prompts of its own, or "
                 "leave the column split out to have a split by prompt made"
             )
@@ -190,7 +188,7 @@ def _with_validation(outcomes: Outcomes, split_Q: StrQ, prompt_Q: StrQ, notes: l
     split_Q[train] = assign(prompt_Q[train], outcomes.task_Q[train], NEW_VALIDATION_PERCENT)
     n = int((split_Q == "validation").sum())
     if n == 0:
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{outcomes.name}: there is no validation split, and train ({counted(len(train), 'query')}) is too small "
             "to take one from it: give more train queries, or a validation split"
         )
@@ -205,7 +203,7 @@ def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
     """Apply the rule for missing outcomes. A log of single choices has none: what is not known there is estimated."""
     if outcomes.logged:
         if missing != "error":
-            raise RecalBenchError(
+            raise OutcomesError(
                 f"{outcomes.name} is a log of single choices, which is not replayed but estimated from: leave out "
                 f"--missing {missing}"
             )
@@ -214,7 +212,7 @@ def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
     if n_missing == 0:
         return outcomes
     if missing == "error":
-        raise RecalBenchError(
+        raise OutcomesError(
             f"{outcomes.name}: {n_missing:,} of {total:,} outcomes ({share(n_missing, total)}) are missing: choose "
             "--missing restrict (a router chooses only among the arms that have an outcome for the query) or "
             "--missing zero (a missing outcome counts as score 0, at the arm's mean train cost)"
@@ -251,7 +249,7 @@ def _trained_arms(outcomes: Outcomes, notes: list[str]) -> Outcomes:
         notes.append(f"queries dropped that no arm is left for: {_counts(lost.split_Q)}")
         outcomes = outcomes.take(reached_Q)
         for name in sorted(names - set(outcomes.split_Q)):
-            raise RecalBenchError(f"{outcomes.name}: no {name} query has an outcome of an arm that is seen in train")
+            raise OutcomesError(f"{outcomes.name}: no {name} query has an outcome of an arm that is seen in train")
     return outcomes
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 
 _TYPES = {
     "task": "string",
@@ -46,13 +46,13 @@ def write_outcomes(
 
     All blocks have the same columns, of those in `_TYPES`. `gold` is a JSON list of the accepted answers. `metadata`
     (JSON) says where the rows come from. The file appears under its name when it is complete; memory holds one block.
-    Raises RecalBenchError where there is no row or the path names no parquet file, OSError where it cannot be written.
+    Raises OutcomesError where there is no row or the path names no parquet file, OSError where it cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if path.suffix != ".parquet":
-        raise RecalBenchError(f"{path} is to hold outcomes: give it the extension .parquet")
+        raise OutcomesError(f"{path} is to hold outcomes: give it the extension .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -64,14 +64,14 @@ def write_outcomes(
                 schema = pa.schema(fields, {METADATA: json.dumps(dict(metadata or {}), sort_keys=True)})
                 writer = pq.ParquetWriter(draft, schema, compression="zstd")
             if set(block) != set(schema.names):
-                raise RecalBenchError(
+                raise OutcomesError(
                     f"{path}: a block has the columns {', '.join(block)}: all need the same, known ones"
                 )
             table = pa.table({column: _storable(values) for column, values in block.items()}, schema=schema)
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             count += table.num_rows
         if writer is None or not count:
-            raise RecalBenchError(f"{path} is not written: there is no outcome to write")
+            raise OutcomesError(f"{path} is not written: there is no outcome to write")
         writer.close()
         draft.chmod(0o666 & ~_umask())
         draft.replace(path)

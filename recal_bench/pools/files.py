@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import EndpointError, near_miss
 from recal_bench.folders import shipped
 from recal_bench.pools.pool import RESERVED, Endpoint, Model, Pool, Price, StrategyEntry
 from recal_bench.pools.strategies import STRATEGIES
@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
 def read_pool(path: Path) -> Pool:
     """The pool of a YAML file; a bare name such as `embedded` means the shipped file.
 
-    Raises RecalBenchError with all that is wrong with it in one line. What stands in the file is not repeated there: it
+    Raises EndpointError with all that is wrong with it in one line. What stands in the file is not repeated there: it
     could be a key.
     """
     known = sorted(each.stem for each in shipped("pools").glob("*.yaml"))
@@ -37,23 +37,23 @@ def read_pool(path: Path) -> Pool:
             path = shipped("pools") / f"{path.stem}.yaml"
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
-        raise RecalBenchError(
+        raise EndpointError(
             f"there is no pool file {path}: write one, or name a shipped one ({', '.join(known)})"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise RecalBenchError(f"the pool file {path} cannot be read: {reason}") from error
+        raise EndpointError(f"the pool file {path} cannot be read: {reason}") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", getattr(error, "problem", None) or "a value cannot be read")
-        raise RecalBenchError(f"the pool file {path}{line} is not YAML: {problem}") from None
+        raise EndpointError(f"the pool file {path}{line} is not YAML: {problem}") from None
     if not isinstance(values, dict):
-        raise RecalBenchError(f"the pool file {path} must hold `pool`, `endpoints` and `models`")
+        raise EndpointError(f"the pool file {path} must hold `pool`, `endpoints` and `models`")
     try:
         pool = Pool.model_validate(values)
     except ValidationError as error:
-        raise RecalBenchError(f"the pool file {path}: {'; '.join(map(_explained, error.errors()))}") from None
+        raise EndpointError(f"the pool file {path}: {'; '.join(map(_explained, error.errors()))}") from None
     _check_references(pool, path)
     return pool
 
@@ -78,19 +78,19 @@ def _check_references(pool: Pool, path: Path) -> None:
     for name, model in pool.models.items():
         if model.endpoint not in pool.endpoints:
             hint = near_miss(model.endpoint, pool.endpoints)
-            raise RecalBenchError(f"the pool file {path}: models.{name}.endpoint names none of the endpoints{hint}")
+            raise EndpointError(f"the pool file {path}: models.{name}.endpoint names none of the endpoints{hint}")
         taken = sorted(set(RESERVED) & set(model.sampling))
         if taken:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"the pool file {path}: models.{name}.sampling sets {', '.join(taken)}, which is ours to set: remove it"
             )
         for field in ("max_tokens", "max_completion_tokens"):
             limit = model.sampling.get(field, 1)
             if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-                raise RecalBenchError(f"the pool file {path}: models.{name}.sampling.{field} must be a number above 0")
+                raise EndpointError(f"the pool file {path}: models.{name}.sampling.{field} must be a number above 0")
     for name in pool.own_strategies:
         if name in STRATEGIES:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"the pool file {path}: strategy {name} comes with the package: give yours another name"
             )
 

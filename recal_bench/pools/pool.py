@@ -25,7 +25,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import EndpointError, near_miss
 from recal_bench.pools.strategies import STRATEGIES, Strategy
 
 _PER_MILLION = 1e-6
@@ -119,17 +119,17 @@ class Endpoint(_Checked):
     timeout_s: Rate = 120.0
 
     def key(self) -> str | None:
-        """The key, from the environment. Raises RecalBenchError where the variable is not set."""
+        """The key, from the environment. Raises EndpointError where the variable is not set."""
         if self.api_key_env is None:
             return None
         key = os.environ.get(self.api_key_env, "").strip()
         if key and not re.fullmatch(r"[!-~]+", key):
-            raise RecalBenchError(
+            raise EndpointError(
                 f"the key in {self.api_key_env} holds a character that no request can carry (a line break, a blank, a "
                 "letter outside ASCII): copy it again"
             )
         if not key:
-            raise RecalBenchError(
+            raise EndpointError(
                 f"{self.base_url} needs a key: set the environment variable {self.api_key_env}, or say "
                 "`api_key_env: null` in the pool file if it needs none"
             )
@@ -228,21 +228,21 @@ class Pool(_Checked):
         return self.endpoints[self.models[model].endpoint]
 
     def select_models(self, names: tuple[str, ...]) -> dict[str, Model]:
-        """The named models, all without names. Raises RecalBenchError on one that the pool does not have."""
+        """The named models, all without names. Raises EndpointError on one that the pool does not have."""
         for name in names:
             if name not in self.models:
                 known = ", ".join(self.models)
-                raise RecalBenchError(
+                raise EndpointError(
                     f"pool {self.pool} has no model {name}{near_miss(name, self.models)}: it has {known}"
                 )
         return {name: self.models[name] for name in dict.fromkeys(names)} or self.models
 
     def select_strategies(self, names: tuple[str, ...]) -> dict[str, Strategy]:
-        """The named strategies, those of the package without names. Raises RecalBenchError on an unknown one."""
+        """The named strategies, those of the package without names. Raises EndpointError on an unknown one."""
         for name in names:
             if name not in self.strategies:
                 known = ", ".join(self.strategies)
-                raise RecalBenchError(
+                raise EndpointError(
                     f"no strategy is called {name}{near_miss(name, self.strategies)}: there are {known}; a pool file "
                     "may add others under `strategies`"
                 )

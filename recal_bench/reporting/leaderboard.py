@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RunError
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.compare import BASELINE, Comparison, Table, tables
 from recal_bench.reporting.figures.entries import same_data
@@ -42,7 +42,7 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     """Write README.md, leaderboard.csv, leaderboard.json and the pictures; return their paths.
 
     The same runs give the same bytes. Runs repeated with the same code, packages and device give the same README.md and
-    pictures, but not the same timings (CSV, JSON). Raises RecalBenchError where a row that every leaderboard needs is
+    pictures, but not the same timings (CSV, JSON). Raises RunError where a row that every leaderboard needs is
     missing, with the command that adds it.
     """
     replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
@@ -50,7 +50,7 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     for group in groups:
         _require_rows(group)
     if out.exists() and not out.is_dir():
-        raise RecalBenchError(f"{out} is a file: --out takes a folder")
+        raise RunError(f"{out} is a file: --out takes a folder")
     out.mkdir(parents=True, exist_ok=True)
     made, estimated = tables(replayed, baseline), logged_tables(logged, baseline)
     reports = stability(replayed) if any(map(has_log, replayed)) else []
@@ -104,7 +104,7 @@ def _require_rows(group: list[Run]) -> None:
     source = next((run for run in group if not run.record.reference), group[0])
     base = _ROUTER_WORDS.sub("", source.record.command)
     command = " ".join([base, *(f"--router {name}" for name in wanted), f"--runs {source.folder.parent}"])
-    raise RecalBenchError(
+    raise RunError(
         f"the leaderboard of {data.name} (alpha {data.alpha:g}) lacks {', '.join(absent)}: add them with `{command}`"
     )
 

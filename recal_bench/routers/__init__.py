@@ -1,5 +1,7 @@
 """The Router interface and its registry: all that the author of a router imports."""
 
+from recal_bench.plugins import load_folder
+from recal_bench.routers.flags import Flags, flags_of
 from recal_bench.routers.interface import (
     Calls,
     Context,
@@ -17,11 +19,11 @@ from recal_bench.routers.interface import (
     fit_seeds,
 )
 from recal_bench.routers.registry import (
+    ROUTERS,
     Spec,
     assign_settings,
     create,
     discover,
-    load_folder,
     require_parts,
     router,
     setting_names,
@@ -29,10 +31,12 @@ from recal_bench.routers.registry import (
 )
 
 __all__ = [
+    "ROUTERS",
     "Calls",
     "Context",
     "Decisions",
     "Feedback",
+    "Flags",
     "Outcome",
     "Predictions",
     "Predicts",
@@ -47,6 +51,7 @@ __all__ = [
     "decide",
     "discover",
     "fit_seeds",
+    "flags_of",
     "load_folder",
     "require_parts",
     "router",

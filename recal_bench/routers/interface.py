@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import PluginError
 from recal_bench.outcomes import Arm, Objective, Outcomes
+from recal_bench.routers.flags import flags_of
 
 
 class Queries(NamedTuple):
@@ -51,11 +52,11 @@ class Feedback:
         self.available_QA = outcomes.observed_QA
 
     def ask(self, row: int, arm: int) -> Outcome:
-        """The outcome of an arm on a query. Raises RecalBenchError on a second arm for the same query."""
+        """The outcome of an arm on a query. Raises PluginError on a second arm for the same query."""
         if self._asked_Q[row] not in (-1, arm):
-            raise RecalBenchError("a router with partial feedback asked two arms about one query: it may see one")
+            raise PluginError("a router with partial feedback asked two arms about one query: it may see one")
         if not self.available_QA[row, arm]:
-            raise RecalBenchError("a router asked an arm without an outcome: feedback.available_QA says which have one")
+            raise PluginError("a router asked an arm without an outcome: feedback.available_QA says which have one")
         self._asked_Q[row] = arm
         score, cost = self._outcomes.score_QA[row, arm], self._outcomes.cost_QA[row, arm]
         return Outcome(float(score), float(cost), float(self._objective.utility(score, cost)))
@@ -125,23 +126,21 @@ class Calls:
         self.called_QA = np.zeros_like(self.available_QA)
 
     def ask(self, row: int, arm: int) -> Reply:
-        """Call an arm on a query, and pay for it. Raises RecalBenchError where it has no outcome or nothing answers."""
+        """Call an arm on a query, and pay for it. Raises PluginError where it has no outcome or nothing answers."""
         if self.replies is None:
-            raise RecalBenchError("this router asks arms before it decides, and there is none here to answer")
+            raise PluginError("this router asks arms before it decides, and there is none here to answer")
         if not self.available_QA[row, arm]:
-            raise RecalBenchError(
-                f"a router asked {self.arms[arm]}, which has no outcome for a query: see available_QA"
-            )
+            raise PluginError(f"a router asked {self.arms[arm]}, which has no outcome for a query: see available_QA")
         self.called_QA[row, arm] = True
         return self.replies(row, arm)
 
     def advise(self, row: int, model: str, message: str) -> Reply:
         """What a model says to a message about a query; it is billed as the router's own cost of that query.
 
-        Raises RecalBenchError where there is nothing to answer: elsewhere than on the embedded pool.
+        Raises PluginError where there is nothing to answer: elsewhere than on the embedded pool.
         """
         if self.adviser is None:
-            raise RecalBenchError("this router asks a model for advice, and only the embedded pool has some to answer")
+            raise PluginError("this router asks a model for advice, and only the embedded pool has some to answer")
         reply = self.adviser(model, message)
         self.bill(row, reply.cost)
         return reply
@@ -161,17 +160,17 @@ class Calls:
     def choose(self, value_QA: FloatQA) -> Decisions:
         """The available arm of the highest value; equal values go to the arm that is cheaper on train, then by name.
 
-        Raises RecalBenchError on values of another shape, and where an available arm's is not finite: it would win or
+        Raises PluginError on values of another shape, and where an available arm's is not finite: it would win or
         lose by accident.
         """
         if value_QA.shape != self.available_QA.shape:
-            raise RecalBenchError(
+            raise PluginError(
                 f"a router gave values of shape {value_QA.shape}: "
                 f"one for each of {len(self.available_QA)} queries and {len(self.arms)} arms is needed"
             )
         unusable = int((self.available_QA & ~np.isfinite(value_QA)).sum())
         if unusable:
-            raise RecalBenchError(f"a router gave {unusable} available arms a value that is not a finite number")
+            raise PluginError(f"a router gave {unusable} available arms a value that is not a finite number")
         cost_A = np.where(np.isnan(self.mean_cost_A), np.inf, self.mean_cost_A)
         order_A = np.argsort(cost_A, kind="stable")
         value_QA = np.where(self.available_QA, value_QA, -np.inf)[:, order_A]
@@ -182,14 +181,10 @@ class Router(Protocol):
     """What every router has. Besides, it has `route` or `predict` (see `Routes` and `Predicts`).
 
     A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
-    `deterministic` routers give the same result for every seed and are run once. A class may have a class method
-    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`;
+    Its class attributes tell the harness how to treat it: see `Flags`. A class may have a class method
+    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and
     a method `adapt(arms, few)` that is called after `fit` with arms that train did not hold and their outcomes on a few
-    train queries (a `Train`), after which the router decides among its arms and then these, in that order; and
-    these attributes, where they are true: `sweeps` (`route` heeds `calls.objective.alpha`, whatever alpha it was fitted
-    at), `partial_feedback` (it learns from the outcome of one arm a query, see `Feedback`), `compares_arms` (it learns
-    nothing where no query has the outcomes of two arms: refused on a log of single choices), `reads_responses` (it is
-    shown `outcomes.response_QA`, and what `calls.ask` answers has its text).
+    train queries (a `Train`), after which the router decides among its arms and then these, in that order.
     """
 
     deterministic: ClassVar[bool]
@@ -214,18 +209,21 @@ class Predicts(Protocol):
 
 
 def fit_seeds(seeds: Sequence[Router], train: Train, validation: Train, contexts: Sequence[Context]) -> None:
-    """Fit routers of the same settings, one for each context: at once where their class can (`fit_seeds`)."""
+    """Fit routers of the same settings, one for each context: at once where their class can (`fit_seeds`).
+
+    Routers with partial feedback are fitted one by one: each asks for outcomes of its own.
+    """
     at_once = getattr(seeds[0], "fit_seeds", None)
-    if at_once is not None:
+    if at_once is not None and not flags_of(seeds[0]).partial_feedback:
         at_once(seeds, train, validation, contexts)
-    else:
-        for router, context in zip(seeds, contexts, strict=True):
-            router.fit(shown_to(router, train), shown_to(router, validation), context)
+        return
+    for router, context in zip(seeds, contexts, strict=True):
+        router.fit(shown_to(router, train), shown_to(router, validation), context)
 
 
 def shown_to(router: Router, split: Train) -> Train:
     """What a router may see of a split: all of it, or one outcome a query that it must ask for."""
-    if not getattr(router, "partial_feedback", False):
+    if not flags_of(router).partial_feedback:
         return split
     hidden = np.full_like(split.outcomes.score_QA, np.nan)
     outcomes = replace(split.outcomes, score_QA=hidden, cost_QA=hidden, response_QA=None)
@@ -233,25 +231,23 @@ def shown_to(router: Router, split: Train) -> Train:
 
 
 def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:
-    """Let a router decide. Raises RecalBenchError where it chooses an arm that is not on offer."""
+    """Let a router decide. Raises PluginError where it chooses an arm that is not on offer."""
     if isinstance(router, Routes):
         decisions = router.route(queries, calls)
     elif isinstance(router, Predicts):
         score_QA, cost_QA = router.predict(queries)
         decisions = calls.choose(calls.objective.utility(score_QA, cost_QA))
     else:
-        raise RecalBenchError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
+        raise PluginError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
     if not isinstance(decisions, Decisions):
-        raise RecalBenchError(f"router {type(router).__name__}: route() must return Decisions, as calls.choose() does")
+        raise PluginError(f"router {type(router).__name__}: route() must return Decisions, as calls.choose() does")
     arm_Q = np.asarray(decisions.arm_Q)
     in_range_Q = (arm_Q >= 0) & (arm_Q < len(calls.arms))
     if arm_Q.shape != (len(queries.prompt),) or not in_range_Q.all():
-        raise RecalBenchError(
-            f"router {type(router).__name__} must give one arm index in 0..{len(calls.arms) - 1} a query"
-        )
+        raise PluginError(f"router {type(router).__name__} must give one arm index in 0..{len(calls.arms) - 1} a query")
     allowed_Q = calls.available_QA[np.arange(len(arm_Q)), arm_Q]
     if not allowed_Q.all():
-        raise RecalBenchError(
+        raise PluginError(
             f"router {type(router).__name__} chose an arm without an outcome for {int((~allowed_Q).sum())} queries: "
             "choose with calls.choose(value_QA), which knows what is available"
         )

@@ -8,14 +8,14 @@ from recal_bench.simulation.embedded import (
     embedded_responses,
     questions_by_prompt,
 )
-from recal_bench.simulation.pool import Pool, Reply
+from recal_bench.simulation.pool import SimulatedPool, SimulatedReply
 from recal_bench.simulation.questions import Question
 from recal_bench.simulation.world import World
 
 __all__ = [
-    "Pool",
     "Question",
-    "Reply",
+    "SimulatedPool",
+    "SimulatedReply",
     "World",
     "embedded_frame",
     "embedded_outcomes",

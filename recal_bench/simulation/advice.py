@@ -17,11 +17,11 @@ from scipy.special import expit, logit, ndtri
 
 from recal_bench import routers
 from recal_bench.arrays import FloatA
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
 from recal_bench.simulation import models
 from recal_bench.simulation.embedded import questions_by_prompt
-from recal_bench.simulation.pool import Reply
+from recal_bench.simulation.pool import SimulatedReply
 from recal_bench.simulation.questions import TASKS, Question
 from recal_bench.simulation.responses import closing_line
 from recal_bench.simulation.streams import Keys, joined, key_of, uniform
@@ -60,16 +60,16 @@ def asked_about(message: str) -> str | None:
     return rest.partition("\n")[0] if found and _OPTION.search(head) else None
 
 
-def advise(world_seed: int, model: str, message: str) -> Reply:
+def advise(world_seed: int, model: str, message: str) -> SimulatedReply:
     """What a simulated model answers to a request for advice: the number of an option, or nothing that can be used.
 
-    The same message gets the same answer. Raises RecalBenchError where there is no such model or question.
+    The same message gets the same answer. Raises SettingsError where there is no such model or question.
     """
     if model not in models.MODELS:
-        raise RecalBenchError(f"the embedded pool has no model {model} to advise: it has {', '.join(models.MODELS)}")
+        raise SettingsError(f"the embedded pool has no model {model} to advise: it has {', '.join(models.MODELS)}")
     question = questions_by_prompt(world_seed).get(asked_about(message) or "")
     if question is None:
-        raise RecalBenchError("the simulated models give advice on the questions of the embedded pool only")
+        raise SettingsError("the simulated models give advice on the questions of the embedded pool only")
     key = np.array([key_of("advice", world_seed, model, question.prompt)], dtype=np.uint64)
     options = _read(message.partition(_QUESTION)[0])
     clumsiness = 1 - _skill(model)
@@ -87,7 +87,7 @@ def advise(world_seed: int, model: str, message: str) -> Reply:
     discipline = models.format_discipline()[models.ARMS.index(Arm(model, "direct"))]
     if uniform(key, _FORMAT)[0] >= discipline:
         text = _UNUSABLE
-    return Reply(text, len(message.split()), len(text.split()))
+    return SimulatedReply(text, len(message.split()), len(text.split()))
 
 
 def simulated_adviser(world_seed: int) -> Callable[[str, str], routers.Reply]:

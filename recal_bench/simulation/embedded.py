@@ -20,12 +20,12 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatQA, ObjectQA, StrQ
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.folders import cache_folder
 from recal_bench.outcomes import Outcomes
 from recal_bench.outcomes.dense import content_hash
 from recal_bench.simulation import models
-from recal_bench.simulation.pool import Pool, score_all
+from recal_bench.simulation.pool import SimulatedPool, score_all
 from recal_bench.simulation.questions import Question, all_questions
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def embedded_outcomes(
 ) -> Outcomes:
     """The outcomes of the embedded pool, from the cache or built (and then cached). Sizes are queries per task.
 
-    `progress` is told the share done, 0 to 1, while it builds. Raises RecalBenchError on sizes that the world does
+    `progress` is told the share done, 0 to 1, while it builds. Raises SettingsError on sizes that the world does
     not hold.
     """
     sizes = (train, validation, test)
@@ -94,7 +94,7 @@ def embedded_responses(
 ) -> ObjectQA:
     """What every arm answers to every query, in the order of `embedded_outcomes`. Built anew at each call."""
     questions = embedded_questions(world_seed, train, validation, test)
-    pool, arms = Pool(world_seed), range(len(models.ARMS))
+    pool, arms = SimulatedPool(world_seed), range(len(models.ARMS))
     rows: list[list[str]] = []
     for start in range(0, len(questions), _BLOCK):
         block = questions[start : start + _BLOCK]
@@ -113,7 +113,7 @@ def embedded_frame(
     import pandas as pd
 
     questions = embedded_questions(world_seed, train, validation, test)
-    pool, n_arms = Pool(world_seed), len(models.ARMS)
+    pool, n_arms = SimulatedPool(world_seed), len(models.ARMS)
     parts = []
     for start in range(0, len(questions), _BLOCK):
         block = questions[start : start + _BLOCK]
@@ -143,9 +143,9 @@ def embedded_frame(
 
 def _check(world_seed: int, sizes: tuple[int, int, int]) -> None:
     if world_seed < 0:
-        raise RecalBenchError(f"the world seed is {world_seed}: give a whole number >= 0")
+        raise SettingsError(f"the world seed is {world_seed}: give a whole number >= 0")
     if min(sizes) < 1:
-        raise RecalBenchError(f"the embedded pool was asked for {sizes} queries a task: give at least 1 for each split")
+        raise SettingsError(f"the embedded pool was asked for {sizes} queries a task: give at least 1 for each split")
 
 
 def _name(world_seed: int, sizes: tuple[int, int, int]) -> str:
@@ -172,7 +172,7 @@ def _build(world_seed: int, sizes: tuple[int, int, int], progress: Callable[[flo
     tell(0.0)
     questions = all_questions(world_seed, *sizes)
     tell(_SHARE_OF_WRITING)
-    pool = Pool(world_seed)
+    pool = SimulatedPool(world_seed)
     blocks: dict[str, list[FloatQA]] = {name: [] for name in _NUMBERS}
     for start in range(0, len(questions), _BLOCK):
         block = questions[start : start + _BLOCK]

@@ -76,7 +76,7 @@ _MODEL_OF_A = np.array([list(MODELS).index(arm.model) for arm in ARMS])
 
 
 @dataclass(frozen=True)
-class Parameters:
+class ModelParameters:
     """The fitted numbers. M models in the order of MODELS; logits for the first three, words for the next three.
 
     P(know a fact) = sigmoid(level + domain strength - slope * (tier - 1)); a hop of a multi-hop question holds with
@@ -94,19 +94,19 @@ class Parameters:
 
 
 @lru_cache(maxsize=1)
-def fitted_parameters() -> Parameters:
+def fitted_parameters() -> ModelParameters:
     """The committed parameters."""
     return parameters_of(json.loads(PARAMETERS.read_text(encoding="utf-8")))
 
 
-def parameters_of(values: dict[str, Any]) -> Parameters:
+def parameters_of(values: dict[str, Any]) -> ModelParameters:
     """From the form of parameters.json: `shared` and `models`, each model with its own numbers."""
     by_model = values["models"]
     columns: dict[str, Any] = {
         f"{name}_M": np.array([by_model[model][name] for model in MODELS])
         for name in ("level", "slope", "hop", "tokens", "tokens_open", "tokens_hop")
     }
-    return Parameters(**columns, **values["shared"])
+    return ModelParameters(**columns, **values["shared"])
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def features_of(questions: Sequence[Question]) -> Features:
     )
 
 
-def knowledge(parameters: Parameters, features: Features) -> NDArray[np.float64]:
+def knowledge(parameters: ModelParameters, features: Features) -> NDArray[np.float64]:
     """P(a model knows the fact of a hop), `[Q, H, M]`; 1 for an absent hop."""
     strength_MD = np.array([strengths for _, strengths in MODELS.values()])
     tier_T = np.arange(TIERS)
@@ -154,7 +154,7 @@ def knowledge(parameters: Parameters, features: Features) -> NDArray[np.float64]
     return np.asarray(know_DTM[features.domain_QH, features.tier_QH])
 
 
-def reliability(parameters: Parameters, features: Features) -> FloatQA:
+def reliability(parameters: ModelParameters, features: Features) -> FloatQA:
     """P(no hop slips), given that all facts are known."""
     hop_M = 1 / (1 + np.exp(-parameters.hop_M))
     repair_A, single_A = _by_arm(_REPAIR), _by_arm(_SINGLE_HOP)
@@ -168,7 +168,7 @@ def format_discipline() -> FloatA:
     return _by_arm(_FORMAT)
 
 
-def expected_score(parameters: Parameters, features: Features) -> FloatQA:
+def expected_score(parameters: ModelParameters, features: Features) -> FloatQA:
     """P(exact match) of every arm given the text: over knowledge, slips, guesses, wording and format."""
     known_QA = knowledge(parameters, features).prod(axis=1)[:, _MODEL_OF_A]
     right_QA = known_QA * reliability(parameters, features)
@@ -177,7 +177,7 @@ def expected_score(parameters: Parameters, features: Features) -> FloatQA:
     return np.asarray(right_QA * format_discipline() * as_gold_Q[:, None])
 
 
-def expected_tokens(parameters: Parameters, features: Features) -> FloatQA:
+def expected_tokens(parameters: ModelParameters, features: Features) -> FloatQA:
     """Mean completion tokens of every arm given the text."""
     open_Q = np.array([_OPENNESS.get(task, _OPENNESS_ELSEWHERE) for task in features.task_Q])
     direct_QM = (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from recal_bench.arrays import FloatQA
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
 from recal_bench.scoring import exact_match, extract_answer
 from recal_bench.simulation import models
@@ -28,7 +28,7 @@ _SLIP, _GUESS, _FORMAT, _WORDING, _PICK, _LENGTH, _ROUNDING, _START = range(8)
 """The numbered draws of a reply's stream."""
 
 
-class Reply(NamedTuple):
+class SimulatedReply(NamedTuple):
     """What one arm answers to one query. A token is a whitespace word of the text."""
 
     text: str
@@ -56,7 +56,7 @@ class Replies:
         return response(strategy, closing, int(self.completion_tokens_QA[row, arm]), float(self.start_QA[row, arm]))
 
 
-class Pool:
+class SimulatedPool:
     """The six simulated models under four strategies, in the world of a seed."""
 
     def __init__(self, world_seed: int = 0) -> None:
@@ -66,13 +66,13 @@ class Pool:
         self._model_key_M = np.array([key_of("model", model) for model in models.MODELS], dtype=np.uint64)
         self._seed_key = np.array([key_of("pool", world_seed)], dtype=np.uint64)
 
-    def answer(self, query: Question, arm: Arm) -> Reply:
-        """One arm's reply to one query. Raises RecalBenchError on an arm that the pool does not have."""
+    def answer(self, query: Question, arm: Arm) -> SimulatedReply:
+        """One arm's reply to one query. Raises SettingsError on an arm that the pool does not have."""
         if arm not in models.ARMS:
-            raise RecalBenchError(f"the embedded pool has no arm {arm}: it has {', '.join(map(str, models.ARMS))}")
+            raise SettingsError(f"the embedded pool has no arm {arm}: it has {', '.join(map(str, models.ARMS))}")
         index = models.ARMS.index(arm)
         replies = self.answer_all([query])
-        return Reply(
+        return SimulatedReply(
             replies.text(query, 0, index),
             int(replies.prompt_tokens_QA[0, index]),
             int(replies.completion_tokens_QA[0, index]),

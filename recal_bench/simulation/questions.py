@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.scoring import normalize
 from recal_bench.simulation.lexicon import DOMAINS, EPITHETS, KINDS, RELATIONS, Relation
 from recal_bench.simulation.streams import Draws, evenly, key_of, mix
@@ -93,7 +93,7 @@ def _paths(kind: str, hops: int) -> tuple[tuple[Relation, ...], ...]:
 def write(world: World, task: str, split: str, count: int) -> tuple[Question, ...]:
     """The first `count` questions of a task and split; a smaller count gives a beginning of a larger one.
 
-    Raises RecalBenchError where the world does not hold so many.
+    Raises SettingsError where the world does not hold so many.
     """
     found: dict[str, Question] = {}
     for question in _attempts(world, task, split, count * _ATTEMPTS_PER_QUESTION):
@@ -102,7 +102,7 @@ def write(world: World, task: str, split: str, count: int) -> tuple[Question, ..
         if question is not None:
             found.setdefault(question.prompt, question)
     if len(found) < count:
-        raise RecalBenchError(
+        raise SettingsError(
             f"the embedded world holds only about {len(found):,} questions of {task} in {split}: ask for fewer"
         )
     return tuple(found.values())

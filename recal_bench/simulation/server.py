@@ -21,14 +21,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RecalBenchError, SettingsError
 from recal_bench.simulation.server_faults import ERRORS, Attempts, parse_faults
 from recal_bench.simulation.server_replies import Order, Refused, models_listed, replies_of, written
 
 try:
     from aiohttp import web
 except ModuleNotFoundError as error:
-    raise RecalBenchError("the server needs aiohttp: pip install 'recal-bench[collect]'") from error
+    raise SettingsError("the server needs aiohttp: pip install 'recal-bench[collect]'") from error
 
 _METHODS = {"/v1/chat/completions": "POST", "/v1/models": "GET"}
 _JSON = {"Content-Type": "application/json"}
@@ -50,7 +50,7 @@ class PoolServer:
         latency_s: float = 0.0,
     ) -> None:
         if not 0 <= latency_s < math.inf:
-            raise RecalBenchError(f"the latency is {latency_s:g} s: give a number of at least 0")
+            raise SettingsError(f"the latency is {latency_s:g} s: give a number of at least 0")
         self._faults = parse_faults(faults)
         self._replies = replies_of(world_seed)
         self._key = None if key is None else key.encode()
@@ -188,13 +188,13 @@ async def _listen(
 
 def _cannot_listen(host: str, port: int, error: OSError) -> RecalBenchError:
     if error.errno == errno.EADDRINUSE:
-        return RecalBenchError(f"port {port} of {host} is in use: choose another with --port (0 takes a free one)")
+        return SettingsError(f"port {port} of {host} is in use: choose another with --port (0 takes a free one)")
     reason = error.strerror or str(error)
-    return RecalBenchError(f"cannot listen at {host}, port {port} ({reason}): check --host and --port")
+    return SettingsError(f"cannot listen at {host}, port {port} ({reason}): check --host and --port")
 
 
 def serve(server: PoolServer, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `ready` is told the base URL. Raises RecalBenchError where it cannot listen."""
+    """Serve until SIGINT or SIGTERM. `ready` is told the base URL. Raises SettingsError where it cannot listen."""
 
     def started(base_url: str, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         with suppress(NotImplementedError):  # Windows: Ctrl-C comes as KeyboardInterrupt there

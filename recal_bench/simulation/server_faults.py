@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from recal_bench.errors import RecalBenchError, near_miss
+from recal_bench.errors import SettingsError, near_miss
 from recal_bench.simulation.models import MODELS
 from recal_bench.simulation.streams import key_of
 
@@ -60,7 +60,7 @@ class Faults:
 def parse_faults(spec: str) -> Faults:
     """From `429=0.1,cut=0.02,all=0.1,seed=3,max-in-a-row=2,retry-after=0.05`; `all` is spread over every kind.
 
-    Raises RecalBenchError on an unknown word or a value out of range.
+    Raises SettingsError on an unknown word or a value out of range.
     """
     shares = dict.fromkeys(KINDS, 0.0)
     others: dict[str, float] = {"seed": 0, "max-in-a-row": 2, "retry-after": 1.0}
@@ -69,12 +69,12 @@ def parse_faults(spec: str) -> Faults:
         name, equals, value = (part.strip() for part in item.partition("="))
         known = [*KINDS, "all", *others]
         if name not in known:
-            raise RecalBenchError(
+            raise SettingsError(
                 f"--faults: there is no {name!r}{near_miss(name, known)}: the kinds are {', '.join(KINDS)} and all; "
                 "seed, max-in-a-row and retry-after may stand beside them"
             )
         if not equals or name in seen:
-            raise RecalBenchError(f"--faults: {item!r} must be {name}=VALUE, once")
+            raise SettingsError(f"--faults: {item!r} must be {name}=VALUE, once")
         seen.add(name)
         if name in others:
             others[name] = _number(item, value, whole=name != "retry-after", least=int(name == "max-in-a-row"))
@@ -83,7 +83,7 @@ def parse_faults(spec: str) -> Faults:
             for kind in KINDS if name == "all" else [name]:
                 shares[kind] += share / len(KINDS) if name == "all" else share
     if sum(shares.values()) > 1 + _TOLERANCE:
-        raise RecalBenchError(f"--faults: the shares add up to {sum(shares.values()):g}, which is more than 1")
+        raise SettingsError(f"--faults: the shares add up to {sum(shares.values()):g}, which is more than 1")
     present = {kind: share for kind, share in shares.items() if share > 0}
     return Faults(present, int(others["seed"]), int(others["max-in-a-row"]), others["retry-after"])
 
@@ -96,7 +96,7 @@ def _number(item: str, value: str, *, whole: bool = False, least: float = 0, mos
     if not (least <= number <= most and math.isfinite(number)):
         kind = "whole number" if whole else "number"
         bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"of at least {least:g}"
-        raise RecalBenchError(f"--faults: {item!r} takes a {kind} {bounds}")
+        raise SettingsError(f"--faults: {item!r} takes a {kind} {bounds}")
     return number
 
 

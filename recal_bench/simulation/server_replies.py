@@ -13,7 +13,7 @@ from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation.advice import advise, asked_about
 from recal_bench.simulation.embedded import embedded_questions
 from recal_bench.simulation.models import ARMS, MODELS
-from recal_bench.simulation.pool import Pool
+from recal_bench.simulation.pool import SimulatedPool
 from recal_bench.simulation.server_faults import distorted, garbled
 
 _STRATEGY_OF = {strategy.instruction: name for name, strategy in STRATEGIES.items()}
@@ -64,14 +64,14 @@ class Said(NamedTuple):
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-class Replies:
+class ServedReplies:
     """All replies of a world. Drawn once; a text is written when it is asked for."""
 
     def __init__(self, world_seed: int) -> None:
         self._world_seed = world_seed
         self._questions = embedded_questions(world_seed)
         self._row_of = {question.prompt: row for row, question in enumerate(self._questions)}
-        self._drawn = Pool(world_seed).answer_all(self._questions)
+        self._drawn = SimulatedPool(world_seed).answer_all(self._questions)
 
     def order(self, body: bytes) -> Order:
         """What a request asks for. Raises Refused where it is no request, or none for the simulated models."""
@@ -120,7 +120,7 @@ class Replies:
         return Said(text, "stop", prompt_tokens, tokens)
 
 
-replies_of = lru_cache(maxsize=2)(Replies)
+replies_of = lru_cache(maxsize=2)(ServedReplies)
 """The replies of a world seed, kept for the next server of it."""
 
 

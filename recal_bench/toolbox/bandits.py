@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.routers import Predictions, Train
 from recal_bench.toolbox.targets import NO_OUTCOME, name_order, predictions_of
 
@@ -26,7 +26,7 @@ class Asking:
     """The train queries one by one, in an order drawn by `rng`; of each, the outcome of one arm.
 
     Here the arms A stand in the order of their names, so that no draw depends on how they are listed. Values V are the
-    utility, the score and, where the objective has one, the cost in units of `cost_ref`. Raises RecalBenchError where
+    utility, the score and, where the objective has one, the cost in units of `cost_ref`. Raises OutcomesError where
     no arm has an outcome.
     """
 
@@ -40,7 +40,7 @@ class Asking:
         self.rows = [int(row) for row in rng.permutation(len(self.available_QA)) if self.available_QA[row].any()]
         self._asked_A = np.zeros(len(arms), dtype=bool)
         if not self.rows:
-            raise RecalBenchError(NO_OUTCOME)
+            raise OutcomesError(NO_OUTCOME)
 
     def highest(self, row: int, bound_A: np.ndarray) -> int:
         """The available arm of the highest value; one of them at random where several tie."""

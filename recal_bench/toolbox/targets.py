@@ -9,7 +9,7 @@ import numpy as np
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQA, IntQ
 from recal_bench.encoders import Encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import arm_effects
 from recal_bench.outcomes import Arm, Outcomes
@@ -73,12 +73,12 @@ def typical_values(
 
     With a `prior_count`, drawn towards the average arm as if that many outcomes of an arm were average. The average arm
     is made of each by how far it is followed itself: one with few outcomes is not drawn towards its own luck. An arm
-    without any outcome is taken to be as bad as the worst known one. Raises RecalBenchError where no arm has one.
+    without any outcome is taken to be as bad as the worst known one. Raises OutcomesError where no arm has one.
     """
     level_A = arm_effects(value_QA, outcomes.task_Q, outcomes.propensity_Q)
     known_A = ~np.isnan(level_A)
     if not known_A.any():
-        raise RecalBenchError(NO_OUTCOME)
+        raise OutcomesError(NO_OUTCOME)
     count_A = (~np.isnan(value_QA)).sum(axis=0)[known_A]
     share_A = count_A / (count_A + prior_count)
     # Equal shares give the plain mean, to the last digit.
@@ -88,9 +88,9 @@ def typical_values(
 
 
 def require_outcomes(train: Train) -> None:
-    """Raises RecalBenchError where no arm has an outcome."""
+    """Raises OutcomesError where no arm has an outcome."""
     if not train.outcomes.observed_QA.any():
-        raise RecalBenchError(NO_OUTCOME)
+        raise OutcomesError(NO_OUTCOME)
 
 
 def name_order(arms: Sequence[Arm]) -> IntQ:
@@ -101,12 +101,12 @@ def name_order(arms: Sequence[Arm]) -> IntQ:
 def chosen_utility(split: Train, value_QA: FloatQA) -> float:
     """Macro utility on a split of the arms of the highest value, among those with an outcome: to pick a step by.
 
-    Queries without any outcome do not count. Raises RecalBenchError where all are.
+    Queries without any outcome do not count. Raises OutcomesError where all are.
     """
     utility_QA = split.utility_QA
     known_Q = ~np.isnan(utility_QA).all(axis=1)
     if not known_Q.any():
-        raise RecalBenchError("no arm has any outcome on validation: this router picks a training step by them")
+        raise OutcomesError("no arm has any outcome on validation: this router picks a training step by them")
     value_QA = np.where(np.isnan(utility_QA), -np.inf, value_QA)[known_Q]
     chosen_Q = utility_QA[known_Q][np.arange(known_Q.sum()), value_QA.argmax(axis=1)]
     return float(macro_mean(chosen_Q, split.outcomes.task_Q[known_Q]))

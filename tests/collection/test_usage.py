@@ -28,7 +28,7 @@ from recal_bench.collection.usage import (
 from recal_bench.errors import RecalBenchError
 from recal_bench.pools.pool import Model, Price
 from recal_bench.pools.strategies import STRATEGIES
-from recal_bench.simulation import Pool, embedded_questions, models
+from recal_bench.simulation import SimulatedPool, embedded_questions, models
 
 LARGEST_IN_A_DATABASE = 2**63 - 1
 FIELDS = ["prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "cached_tokens"]
@@ -199,7 +199,7 @@ def test_a_reply_that_is_stuck_in_a_loop_of_one_character_is_believed(text, coun
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_words_of_the_embedded_pool_are_believed(strategy):
     questions = embedded_questions(0, 4, 2, 4)
-    pool = Pool(0)
+    pool = SimulatedPool(0)
     for question in questions:
         for arm in models.ARMS:
             if arm.strategy == strategy:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
-from recal_bench.outcomes.files import Report, check_file, read_outcomes
+from recal_bench.outcomes.files import FileReport, check_file, read_outcomes
 
 EXTENSIONS = ["parquet", "csv", "jsonl", "csv.gz", "jsonl.gz"]
 QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,7 +79,7 @@ def changed(row: int, **values):
     return records
 
 
-def assert_plain(report: Report) -> None:
+def assert_plain(report: FileReport) -> None:
     assert (report.outcomes is None) == bool(report.problems)
     for line in (*report.problems, *report.notes, *report.summary):
         assert line.isprintable()
@@ -467,9 +467,12 @@ def test_the_logs_of_real_models(data_folder):
     assert shapes == {
         "bamboogle_model_x_strategy": (125, 49),
         "llmrouter_default14": (6_108, 9),
+        "mmlu_pro": (12_002, 28),
+        "mot_gpt4_strategies": (6_479, 4),
         "routerdc_7llm": (20_600, 7),
         "routerr1_pool_nq500": (500, 6),
         "thoughtsource_model_x_strategy": (1_772, 71),
+        "zeroeval_crux_gsm_math": (2_840, 30),
     }
     (line,) = check_file(data_folder / "qa7_questions_gold.parquet").problems
     assert line.startswith("the file holds no outcomes: model, strategy and score are missing (it has task, query_id")

@@ -11,7 +11,7 @@ from small_log import small_log
 
 from recal_bench.cli import cli
 from recal_bench.simulation import embedded_outcomes, embedded_questions, embedded_responses
-from recal_bench.simulation.pool import Pool
+from recal_bench.simulation.pool import SimulatedPool
 
 CASCADE = """
 import json
@@ -163,7 +163,7 @@ def test_a_cascade_is_tuned_by_what_it_pays(tmp_path: Path, plugins: Path) -> No
 def test_the_embedded_pool_has_its_texts_in_the_order_of_its_outcomes() -> None:
     sizes = (6, 2, 3)
     response_QA = embedded_responses(0, *sizes)
-    questions, outcomes, pool = embedded_questions(0, *sizes), embedded_outcomes(0, *sizes), Pool(0)
+    questions, outcomes, pool = embedded_questions(0, *sizes), embedded_outcomes(0, *sizes), SimulatedPool(0)
     assert response_QA.shape == outcomes.score_QA.shape
     for row in (0, 11, len(questions) - 1):
         assert questions[row].query_id == outcomes.query_id_Q[row]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.routers import (
+    ROUTERS,
     Calls,
     Decisions,
     Predictions,
@@ -25,7 +26,6 @@ from recal_bench.routers import (
     decide,
     discover,
     load_folder,
-    registry,
     router,
     setting_names,
     settings_of,
@@ -60,8 +60,9 @@ class Sample:
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.discover()  # modules register themselves once: into the real registry, not into one that is thrown away
-    monkeypatch.setattr(registry, "_REGISTRY", {})
+    discover()  # modules are imported once, and register themselves in the real registry
+    for name in ("_entries", "_origins"):
+        monkeypatch.setattr(ROUTERS, name, dict(getattr(ROUTERS, name)))
     router("sample")(Sample)
     router("sample-warm", "A warm sample.", k=7, inner__warm=True)(Sample)
 
@@ -107,7 +108,7 @@ def test_an_include_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import no_such_module_anywhere\n")
-    with pytest.raises(RecalBenchError, match=r"broken\.py cannot be imported as a router: ModuleNotFoundError"):
+    with pytest.raises(RecalBenchError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
         load_folder(tmp_path)
 
 
@@ -122,11 +123,12 @@ def test_routers_of_installed_packages_are_found(monkeypatch: pytest.MonkeyPatch
 
     def entry_points(group: str) -> list[Any]:
         asked.append(group)
-        return [SimpleNamespace(load=lambda: router("packaged")(Sample))]
+        load = (lambda: router("packaged")(Sample)) if group == "recal_bench.routers" else (lambda: None)
+        return [SimpleNamespace(name="packaged", value="packaged.routers", load=load)]
 
     monkeypatch.setattr(metadata, "entry_points", entry_points)
     assert "packaged" in discover()
-    assert asked == ["recal_bench.routers"]
+    assert asked == [f"recal_bench.{kind}" for kind in ("routers", "estimators", "components", "encoders")]
 
 
 # Settings

@@ -11,7 +11,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
 from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.scoring import exact_match, extract_answer
-from recal_bench.simulation import Pool, embedded_questions, models
+from recal_bench.simulation import SimulatedPool, embedded_questions, models
 from recal_bench.simulation.pool import MALFORMED, score_all
 
 SIZES = (400, 60, 150)
@@ -24,7 +24,7 @@ def questions():
 
 @pytest.fixture(scope="module")
 def batch(questions):
-    replies = Pool(0).answer_all(questions)
+    replies = SimulatedPool(0).answer_all(questions)
     return replies, score_all(questions, replies)
 
 
@@ -41,7 +41,7 @@ def test_a_reply_alone_equals_the_reply_in_a_batch(questions, batch, data):
     replies, score_QA = batch
     row = data.draw(st.integers(0, len(questions) - 1))
     arm = data.draw(st.integers(0, 23))
-    reply = Pool(0).answer(questions[row], models.ARMS[arm])
+    reply = SimulatedPool(0).answer(questions[row], models.ARMS[arm])
     assert reply.text == replies.text(questions[row], row, arm)
     assert reply.prompt_tokens == replies.prompt_tokens_QA[row, arm]
     assert reply.completion_tokens == replies.completion_tokens_QA[row, arm]
@@ -77,18 +77,18 @@ def test_every_reply_has_room_for_its_answer(batch):
 
 def test_the_order_of_queries_does_not_matter(questions, batch):
     some = questions[5:400:7]
-    again = Pool(0).answer_all(some[::-1])
+    again = SimulatedPool(0).answer_all(some[::-1])
     assert np.array_equal(again.said_QA[::-1], batch[0].said_QA[5:400:7])
     assert np.array_equal(again.completion_tokens_QA[::-1], batch[0].completion_tokens_QA[5:400:7])
 
 
 def test_another_seed_draws_other_replies(questions, batch):
-    assert not np.array_equal(Pool(1).answer_all(questions).said_QA, batch[0].said_QA)
+    assert not np.array_equal(SimulatedPool(1).answer_all(questions).said_QA, batch[0].said_QA)
 
 
 def test_an_unknown_arm_is_refused(questions):
     with pytest.raises(RecalBenchError, match=r"no arm ovanta-7b\|pal: it has brelune-70b\|cod"):
-        Pool(0).answer(questions[0], Arm("ovanta-7b", "pal"))
+        SimulatedPool(0).answer(questions[0], Arm("ovanta-7b", "pal"))
 
 
 def test_expected_scores_are_the_mean_of_realised_ones(questions, batch):
@@ -116,7 +116,7 @@ def test_the_truth_is_exact_query_by_query():
     n = 800
     score_QA, length_QA = np.zeros(expected_QA.shape), np.zeros(expected_QA.shape)
     for seed in range(n):
-        replies = Pool(seed).answer_all(questions)
+        replies = SimulatedPool(seed).answer_all(questions)
         score_QA += score_all(questions, replies) / n
         length_QA += replies.completion_tokens_QA / n
     z_QA = (score_QA - expected_QA) / np.sqrt(expected_QA * (1 - expected_QA) / n)

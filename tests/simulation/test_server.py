@@ -26,14 +26,14 @@ from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
 from recal_bench.pools.strategies import STRATEGIES
-from recal_bench.simulation import Pool, embedded_frame, embedded_questions
+from recal_bench.simulation import SimulatedPool, embedded_frame, embedded_questions
 from recal_bench.simulation.models import ARMS, MODELS
 from recal_bench.simulation.server import PoolServer, running_server
 from recal_bench.simulation.server_faults import KINDS
 
 QUESTION = embedded_questions(0)[700]
 ARM = Arm("dunmarrow-27b", "self_ask")
-REPLY = Pool(0).answer(QUESTION, ARM)
+REPLY = SimulatedPool(0).answer(QUESTION, ARM)
 MESSAGES = [{"role": "user", "content": STRATEGIES[ARM.strategy].message(QUESTION.prompt)}]
 STATUSES = ("429", "500", "503")
 
@@ -125,7 +125,7 @@ def test_another_world_has_other_questions_and_replies(base_url):
     assert error_of(post(base_url, body))[:2] == (400, "unknown_question")
     with running_server(world_seed=1) as url:
         reply = json.loads(post(url, body)[2])
-    expected = Pool(1).answer(question, Arm("ovanta-7b", "cot"))
+    expected = SimulatedPool(1).answer(question, Arm("ovanta-7b", "cot"))
     assert reply["choices"][0]["message"]["content"] == expected.text
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from recal_bench.arrays import StrQ, known
-from recal_bench.errors import RecalBenchError
+from recal_bench.arrays import StrQ, finite_or_none
+from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
@@ -83,10 +83,10 @@ def tables(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean
     `baseline` is a router's name, or `router@settings_hash` where it has several rows.
 
     `aggregate` "iqm" adds interquartile means and ranks by them; every other figure stays a mean.
-    Raises RecalBenchError where a table lacks the baseline, or its runs decided on different queries.
+    Raises RunError where a table lacks the baseline, or its runs decided on different queries.
     """
     if aggregate not in AGGREGATES:
-        raise RecalBenchError(f"there is no aggregate {aggregate}: choose one of {', '.join(AGGREGATES)}")
+        raise RunError(f"there is no aggregate {aggregate}: choose one of {', '.join(AGGREGATES)}")
     return [_table(group, baseline, aggregate) for group in read_groups([run for run in runs if not run.logged])]
 
 
@@ -94,7 +94,7 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     data = group.data
     baseline = baseline_of(group, baseline_name)
     if TEST not in group.split_Q:
-        raise RecalBenchError(f"the runs on {data.name} decide on no test query: run them again with --fresh")
+        raise RunError(f"the runs on {data.name} decide on no test query: run them again with --fresh")
     by_split = {
         split: split_figures(group, split, baseline, aggregate == "iqm") for split in sorted(set(group.split_Q))
     }
@@ -109,11 +109,11 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
 
 
 def baseline_of(group: Group, name: str) -> Entry:
-    """The entry that others are held against. Raises RecalBenchError where there is none of that name."""
+    """The entry that others are held against. Raises RunError where there is none of that name."""
     baseline = group.find(name)
     if baseline is None:
         there = ", ".join(sorted({entry.router for entry in group.entries}))
-        raise RecalBenchError(
+        raise RunError(
             f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): choose one of {there}"
         )
     return baseline
@@ -177,7 +177,7 @@ def _per_task(group: Group, entry: Entry) -> dict[str, float | None]:
         mean_T = metrics.task_means(entry.score_SQ[:, rows_Q], group.task_Q[rows_Q]).mean(axis=0)
         for task, mean in zip(_tasks(group.task_Q[rows_Q]), mean_T, strict=True):
             clear = split == TEST or (task not in in_test and task not in accuracies)
-            accuracies[task if clear else f"{split}/{task}"] = known(float(mean))
+            accuracies[task if clear else f"{split}/{task}"] = finite_or_none(float(mean))
     return accuracies
 
 

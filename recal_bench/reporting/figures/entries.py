@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatQ, FloatSQ, StrQ
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RunError
 from recal_bench.experiments.records import Data, Run, RunRecord
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ class Group:
     def find(self, name: str) -> Entry | None:
         """The entry of a router, named by itself or as `router@settings_hash`; None where there is none.
 
-        Raises RecalBenchError where several settings of the router decide differently and none of them is named.
+        Raises RunError where several settings of the router decide differently and none of them is named.
         """
         found = [entry for entry in self.entries if name in (entry.router, f"{entry.router}@{entry.settings_hash}")]
         if any(not np.array_equal(entry.arm_SQ, found[0].arm_SQ) for entry in found[1:]):
             names = ", ".join(f"{entry.router}@{entry.settings_hash}" for entry in found)
-            raise RecalBenchError(
+            raise RunError(
                 f"{name} stands for {len(found)} rows on {self.data.name} that decide differently: "
                 f"name one of {names} as the baseline, or remove the runs you do not want"
             )
@@ -110,7 +110,7 @@ def same_data(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def read_groups(runs: Sequence[Run]) -> list[Group]:
-    """Read the decisions of all runs. Raises RecalBenchError where runs on the same data decide on other queries."""
+    """Read the decisions of all runs. Raises RunError where runs on the same data decide on other queries."""
     return [_read_group(each) for each in same_data(runs)]
 
 
@@ -164,10 +164,10 @@ class _Reader:
         keys = raw_keys.iloc[order].reset_index(drop=True)
         if self._raw_keys is None:
             if keys.duplicated().any():
-                raise RecalBenchError(f"{run.folder} decides twice on a query: run it again with --fresh")
+                raise RunError(f"{run.folder} decides twice on a query: run it again with --fresh")
             self._raw_keys, self._order, self.keys, self._first = raw_keys, order, keys, run
         elif not keys.equals(self.keys):
-            raise RecalBenchError(
+            raise RunError(
                 f"{run.folder} and {self._first.folder} decide on different queries of the same outcomes: "
                 "run both again with --fresh"
             )
@@ -182,13 +182,13 @@ def decisions_of(run: Run) -> pd.DataFrame:
     try:
         frame = run.decisions()
     except (OSError, ValueError) as error:
-        raise RecalBenchError(f"{run.folder} has no readable decisions.parquet: run it again with --fresh") from error
+        raise RunError(f"{run.folder} has no readable decisions.parquet: run it again with --fresh") from error
     logged = run.logged
     text_names = [*_KEYS, "arm", *(["logged_arm"] if logged else [])]
     number_names = [*_NUMBERS, *([*_LOGGED, _EXPECTED] if logged else [])]
     absent = [name for name in [*text_names, *number_names] if name not in frame]
     if absent:
-        raise RecalBenchError(
+        raise RunError(
             f"{run.folder}/decisions.parquet lacks the columns {', '.join(absent)}: run it again with --fresh"
         )
     texts = {name: frame[name].astype(str) for name in text_names}

@@ -81,7 +81,7 @@ class LoggedTable:
 
 
 def logged_tables(runs: Sequence[Run], baseline: str = BASELINE) -> list[LoggedTable]:
-    """One table for each log of single choices among the runs. Raises RecalBenchError where one lacks the baseline."""
+    """One table for each log of single choices among the runs. Raises RunError where one lacks the baseline."""
     return [_table(group, baseline) for group in read_groups([run for run in runs if run.logged])]
 
 

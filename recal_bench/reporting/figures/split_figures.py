@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from recal_bench.arrays import FloatSQ, known
+from recal_bench.arrays import FloatSQ, finite_or_none
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootstrap, iqm
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, mde, p_improvement
@@ -93,22 +93,22 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
         figures.append(
             Figures(
                 n_queries=int(rows_Q.sum()),
-                accuracy_macro=known(accuracy),
-                accuracy_micro=known(float(metrics.micro_mean(score_SQ).mean())),
-                cost_usd_per_1k=known(1000 * _macro(entry, "cost_SQ", rows_Q, task_Q)),
-                router_cost_usd_per_1k=known(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
+                accuracy_macro=finite_or_none(accuracy),
+                accuracy_micro=finite_or_none(float(metrics.micro_mean(score_SQ).mean())),
+                cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "cost_SQ", rows_Q, task_Q)),
+                router_cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
                 savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
-                utility=known(utility.estimate),
+                utility=finite_or_none(utility.estimate),
                 utility_ci=ci_of(utility),
                 vs_baseline=differences[0][index],
                 iqm=iqms[index],
                 accuracy_vs_baseline=differences[1][index],
                 gap_closed=metrics.gap_closed(utility.estimate, best_single, oracle) if gap_known else None,
-                regret=known(_macro(entry, "regret_SQ", rows_Q, task_Q)),
+                regret=finite_or_none(_macro(entry, "regret_SQ", rows_Q, task_Q)),
                 top_arm_share=float(np.mean([metrics.top_arm_share(arm_Q) for arm_Q in arm_SQ])),
                 routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
                 new_arm=float(np.isin(arm_SQ, group.data.held_out).mean()) if entry.record.adapted else None,
-                seed_sd=known(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
+                seed_sd=finite_or_none(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
                 **dict(frontier_figures(entry.runs, split)),
             )
         )
@@ -143,7 +143,7 @@ def _differences(
             continue
         means = (metrics.task_means(each_SQ, task_Q) for each_SQ in (_values(entry, metric, rows_Q), of_baseline_SQ))
         # Where no query differs from another there is nothing to tell it from; 0 would promise too much.
-        detectable = None if entry.record.reference else known(mde(part, task_Q)) or None
+        detectable = None if entry.record.reference else finite_or_none(mde(part, task_Q)) or None
         differences.append(
             Difference(
                 metric=metric,

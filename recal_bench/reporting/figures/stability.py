@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from recal_bench.arrays import known
-from recal_bench.errors import RecalBenchError
+from recal_bench.arrays import finite_or_none
+from recal_bench.errors import RecalBenchError, RunError
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation import stability as measure
-from recal_bench.evaluation.stability import Collapse, Curve, Estimate
+from recal_bench.evaluation.stability import Bounded, Collapse, Curve
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups, same_data
 from recal_bench.reporting.figures.training_logs import (
@@ -81,7 +81,7 @@ class StabilityRow(BaseModel):
 
 
 @dataclass(frozen=True)
-class Report:
+class StabilityReport:
     """The rows of one set of outcomes, by their final validation utility.
 
     `curves[r][s]` are the log's columns of row r's seed s. `target` is the utility that `steps_to_target` asks for.
@@ -111,7 +111,7 @@ class _Trained:
     def mean(self, name: str, figure: Callable[[Curve], float]) -> float | None:
         """Mean over the seeds of a figure of one column; None where it is unknown for one of them."""
         curves = self.all_of(name)
-        return known(float(np.mean([figure(curve) for curve in curves]))) if curves else None
+        return finite_or_none(float(np.mean([figure(curve) for curve in curves]))) if curves else None
 
     @property
     def area_S(self) -> NDArray[np.float64] | None:
@@ -123,27 +123,27 @@ class _Trained:
         return collapse_of(self.curves_S)
 
 
-def stability(runs: Sequence[Run], baseline: str | None = None, utility: float | None = None) -> list[Report]:
+def stability(runs: Sequence[Run], baseline: str | None = None, utility: float | None = None) -> list[StabilityReport]:
     """One report for each `Data`, those without any training log included (they have no rows).
 
     `baseline` is a router, or `router@settings_hash`; None takes grpo where it is there. `utility` is the target of
-    `steps_to_target`; None: where the baseline's mean validation curve ends. Raises RecalBenchError where no run keeps
+    `steps_to_target`; None: where the baseline's mean validation curve ends. Raises RunError where no run keeps
     a training log, or a named baseline has none.
     """
     logged = [run for run in runs if has_log(run)]
     if not logged:
-        raise RecalBenchError(
+        raise RunError(
             "no run here keeps a complete training log: run a router that learns, say `recal-bench run --router recal`"
         )
     return [_report(group, baseline, utility) for group in same_data(runs)]
 
 
-def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -> Report:
+def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -> StabilityReport:
     data = runs[0].record.configuration.data
     logged = [run for run in runs if has_log(run)]
     notes = _notes(runs, logged)
     if not logged:
-        return Report(data, None, utility, (), (), tuple(notes))
+        return StabilityReport(data, None, utility, (), (), tuple(notes))
     (group,) = read_groups(logged)
     baseline_entry = _baseline(group, baseline_name, notes)
     trained = [_Trained(entry, _final(group, entry), tuple(map(curves_of, entry.runs))) for entry in group.entries]
@@ -155,7 +155,9 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     rows.sort(key=lambda pair: (_last(pair[0]), pair[0].router, pair[0].settings_hash))
     if any(each.collapse is None for each in trained):
         notes.append(f"collapse is unknown where a log lacks {BEST_SINGLE} (written by an older version)")
-    return Report(data, name, target, tuple(row for row, _ in rows), tuple(curves for _, curves in rows), tuple(notes))
+    return StabilityReport(
+        data, name, target, tuple(row for row, _ in rows), tuple(curves for _, curves in rows), tuple(notes)
+    )
 
 
 def _last(row: StabilityRow) -> float:
@@ -181,7 +183,7 @@ def _baseline(group: Group, name: str | None, notes: list[str]) -> Entry | None:
         found = group.find(name)
         if found is None:
             there = ", ".join(sorted({entry.router for entry in group.entries}))
-            raise RecalBenchError(
+            raise RunError(
                 f"baseline {name} has no training log on {group.data.name} (alpha {group.data.alpha:g}): "
                 f"choose one of {there}"
             )
@@ -226,11 +228,11 @@ def _row(
         simulated=data.simulated,
         baseline=baseline_name,
         n_seeds=len(entry.seeds),
-        test_mean=known(float(trained.final_S.mean())) if len(trained.final_S) else None,
-        seed_sd=known(spread.value),
+        test_mean=finite_or_none(float(trained.final_S.mean())) if len(trained.final_S) else None,
+        seed_sd=finite_or_none(spread.value),
         seed_sd_ci=_bounds(spread),
         final_utility=trained.mean(UTILITY, lambda curve: float(curve.value_N[-1])),
-        area_under_curve=None if trained.area_S is None else known(float(trained.area_S.mean())),
+        area_under_curve=None if trained.area_S is None else finite_or_none(float(trained.area_S.mean())),
         detrended_iqr=trained.mean(UTILITY, measure.detrended_iqr),
         max_drawdown=trained.mean(UTILITY, measure.max_drawdown),
         target_utility=target,
@@ -252,7 +254,7 @@ def _row(
 def _versus(trained: _Trained, baseline: _Trained, utility: float | None) -> Versus:
     # Routers trained with the same seeds may share their luck (start, batches): then seeds are paired.
     paired = trained.entry.seeds == baseline.entry.seeds
-    found: dict[str, Estimate] = {"sd_ratio": measure.sd_ratio(trained.final_S, baseline.final_S)}
+    found: dict[str, Bounded] = {"sd_ratio": measure.sd_ratio(trained.final_S, baseline.final_S)}
     curves, of_baseline = trained.all_of(UTILITY), baseline.all_of(UTILITY)
     if curves and of_baseline:
         found["steps_ratio"] = measure.steps_ratio(curves, of_baseline, utility, paired)
@@ -262,10 +264,10 @@ def _versus(trained: _Trained, baseline: _Trained, utility: float | None) -> Ver
         found["collapse_difference"] = measure.collapse_difference(trained.collapse, baseline.collapse)
     values: dict[str, Any] = dict.fromkeys(Versus.model_fields)
     for name, estimate in found.items():
-        values |= {name: known(estimate.value), f"{name}_ci": _bounds(estimate)}
+        values |= {name: finite_or_none(estimate.value), f"{name}_ci": _bounds(estimate)}
     return Versus(**values)
 
 
-def _bounds(estimate: Estimate) -> Bounds | None:
+def _bounds(estimate: Bounded) -> Bounds | None:
     """Null where there is no interval; a null bound where that side is open."""
-    return None if np.isnan(estimate.low) else (known(estimate.low), known(estimate.high))
+    return None if np.isnan(estimate.low) else (finite_or_none(estimate.low), finite_or_none(estimate.high))

@@ -43,7 +43,7 @@ def has_log(run: Run) -> bool:
 
 
 def is_torn(run: Run) -> bool:
-    """Whether the log holds fewer lines than the run wrote."""
+    """Whether the log ends before the run's last step."""
     return _is_short(run, run.metrics())
 
 
@@ -61,7 +61,7 @@ def evaluations_of(run: Run) -> Curves:
         evaluated = [json.loads(line) for line in lines[1:-1] if f'"{UTILITY}"' in line]
     except json.JSONDecodeError:
         return {}
-    return {} if _is_short(run, [first, *lines[1:]]) else curves([first, *evaluated, last])
+    return {} if _is_short(run, [last]) else curves([first, *evaluated, last])
 
 
 def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
@@ -72,7 +72,5 @@ def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
     return collapse([columns[UTILITY] for columns in seeds], levels)
 
 
-def _is_short(run: Run, lines: Sequence[Any]) -> bool:
-    # The untrained policy's line, at step 0, comes on top of the steps; older logs lack it.
-    untrained = bool(lines) and isinstance(lines[0], dict) and lines[0].get("step") == 0
-    return len(lines) < (run.record.steps or 0) + untrained
+def _is_short(run: Run, lines: Sequence[Mapping[str, Any]]) -> bool:
+    return run.record.steps is not None and (not lines or lines[-1].get("step") != run.record.steps)

@@ -13,7 +13,7 @@ LATENCY = "us med/p95"
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """`rank`: the terminal leaves out the highest first, never 0. A column unknown in every row is never shown.
 
     `cell` is given the row, its figures on one split, and the digits of a utility.
@@ -96,39 +96,41 @@ def _latency(row: Comparison) -> str:
 
 
 UTILITY = (
-    Column("utility [95%]", 0, lambda row, f, digits: with_interval(f.utility, f.utility_ci, f".{digits}f")),
-    Column("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
-    Column("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
-    Column("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),
-    Column("P(utility > BASELINE)", 12, lambda row, f, digits: _improvement(f.vs_baseline)),
+    TableColumn("utility [95%]", 0, lambda row, f, digits: with_interval(f.utility, f.utility_ci, f".{digits}f")),
+    TableColumn("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
+    TableColumn("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
+    TableColumn("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),
+    TableColumn("P(utility > BASELINE)", 12, lambda row, f, digits: _improvement(f.vs_baseline)),
 )
 # Where no utility may be reported, accuracy is what is left to hold against the baseline.
 ACCURACY = (
-    Column("acc % vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.accuracy_vs_baseline, "+.2f", 100)),
-    Column("p", 1, lambda row, f, digits: _p(f.accuracy_vs_baseline)),
-    Column("MDE, points", 5, lambda row, f, digits: _mde(f.accuracy_vs_baseline, ".2f", 100)),
-    Column("P(accuracy > BASELINE)", 12, lambda row, f, digits: _improvement(f.accuracy_vs_baseline)),
+    TableColumn(
+        "acc % vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.accuracy_vs_baseline, "+.2f", 100)
+    ),
+    TableColumn("p", 1, lambda row, f, digits: _p(f.accuracy_vs_baseline)),
+    TableColumn("MDE, points", 5, lambda row, f, digits: _mde(f.accuracy_vs_baseline, ".2f", 100)),
+    TableColumn("P(accuracy > BASELINE)", 12, lambda row, f, digits: _improvement(f.accuracy_vs_baseline)),
 )
 IQM = (
-    Column("IQM of METRIC [95%]", 0, lambda row, f, digits: _iqm(f.iqm, digits)),
-    Column("IQM vs BASELINE [95%]", 0, _iqm_difference),
-    Column("p", 1, lambda row, f, digits: _p(f.iqm)),
-    Column("utility", 1, lambda row, f, digits: number(f.utility, f".{digits}f")),
+    TableColumn("IQM of METRIC [95%]", 0, lambda row, f, digits: _iqm(f.iqm, digits)),
+    TableColumn("IQM vs BASELINE [95%]", 0, _iqm_difference),
+    TableColumn("p", 1, lambda row, f, digits: _p(f.iqm)),
+    TableColumn("utility", 1, lambda row, f, digits: number(f.utility, f".{digits}f")),
 )
 OTHERS = (
-    Column("acc %", 1, lambda row, f, digits: number(f.accuracy_macro, ".2f", 100)),
-    Column("micro", 8, lambda row, f, digits: number(f.accuracy_micro, ".2f", 100)),
-    Column("USD/1k", 2, lambda row, f, digits: _usd(f)),
-    Column("savings", 4, lambda row, f, digits: number(f.savings, f".{digits - 3}f", 100, "%")),
-    Column("AIQ", 5, lambda row, f, digits: number(f.aiq, f".{digits}f")),
-    Column("QNC", 6, lambda row, f, digits: _qnc(f)),
-    Column("deferral AUC", 11, lambda row, f, digits: number(f.deferral_auc, f".{digits}f")),
-    Column("gap", 3, lambda row, f, digits: number(f.gap_closed, f".{digits - 3}f", 100, "%")),
-    Column("regret", 7, lambda row, f, digits: number(f.regret, f".{digits}f")),
-    Column("new arm", 2, lambda row, f, digits: number(f.new_arm, ".0f", 100, "%")),
-    Column("top arm", 10, lambda row, f, digits: number(f.top_arm_share, ".0f", 100, "%")),
-    Column("seed SD", 5, lambda row, f, digits: number(f.seed_sd, f".{digits + 1}f")),
-    Column(LATENCY, 9, lambda row, f, digits: _latency(row)),
-    Column("seeds", 6, lambda row, f, digits: str(row.n_seeds)),
-    Column("collapsed", 13, lambda row, f, digits: number(row.collapse_rate, ".0f", 100, "%")),
+    TableColumn("acc %", 1, lambda row, f, digits: number(f.accuracy_macro, ".2f", 100)),
+    TableColumn("micro", 8, lambda row, f, digits: number(f.accuracy_micro, ".2f", 100)),
+    TableColumn("USD/1k", 2, lambda row, f, digits: _usd(f)),
+    TableColumn("savings", 4, lambda row, f, digits: number(f.savings, f".{digits - 3}f", 100, "%")),
+    TableColumn("AIQ", 5, lambda row, f, digits: number(f.aiq, f".{digits}f")),
+    TableColumn("QNC", 6, lambda row, f, digits: _qnc(f)),
+    TableColumn("deferral AUC", 11, lambda row, f, digits: number(f.deferral_auc, f".{digits}f")),
+    TableColumn("gap", 3, lambda row, f, digits: number(f.gap_closed, f".{digits - 3}f", 100, "%")),
+    TableColumn("regret", 7, lambda row, f, digits: number(f.regret, f".{digits}f")),
+    TableColumn("new arm", 2, lambda row, f, digits: number(f.new_arm, ".0f", 100, "%")),
+    TableColumn("top arm", 10, lambda row, f, digits: number(f.top_arm_share, ".0f", 100, "%")),
+    TableColumn("seed SD", 5, lambda row, f, digits: number(f.seed_sd, f".{digits + 1}f")),
+    TableColumn(LATENCY, 9, lambda row, f, digits: _latency(row)),
+    TableColumn("seeds", 6, lambda row, f, digits: str(row.n_seeds)),
+    TableColumn("collapsed", 13, lambda row, f, digits: number(row.collapse_rate, ".0f", 100, "%")),
 )

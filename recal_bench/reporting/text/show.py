@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tabulate import tabulate
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.entries import decisions_of
@@ -50,13 +50,13 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
 def diagnose_run(run: Run) -> str:
     """The failure modes that a run's training shows, each with its numbers and what to change.
 
-    Raises RecalBenchError where the run keeps no training log, or a damaged one.
+    Raises RunError where the run keeps no training log, or a damaged one.
     """
     columns, configuration = curves_of(run), run.record.configuration
     if is_torn(run):
-        raise RecalBenchError(f"the training log of {run.folder} is damaged: run it again with --fresh")
+        raise RunError(f"the training log of {run.folder} is damaged: run it again with --fresh")
     if not columns:
-        raise RecalBenchError(
+        raise RunError(
             f"{run.folder} keeps no training log ({configuration.router}): diagnose a router that is trained, say recal"
         )
     found = diagnose(columns)

@@ -13,9 +13,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RunError
 from recal_bench.experiments.records import Data
-from recal_bench.reporting.figures.stability import Bounds, Report, StabilityRow
+from recal_bench.reporting.figures.stability import Bounds, StabilityReport, StabilityRow
 from recal_bench.reporting.pictures.training import training_curves
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.tables import WIDTH, labels
@@ -23,7 +23,7 @@ from recal_bench.reporting.text.tables import WIDTH, labels
 _Columns = dict[str, Callable[[StabilityRow], str]]
 
 
-def render_reports(reports: Sequence[Report], format: str) -> str:
+def render_reports(reports: Sequence[StabilityReport], format: str) -> str:
     """All reports as `table`, `markdown`, `csv` or `json`; the last two are one list of rows."""
     rows = [row for report in reports for row in report.rows]
     if format == "json":
@@ -33,7 +33,7 @@ def render_reports(reports: Sequence[Report], format: str) -> str:
     return "\n\n".join("\n\n".join(blocks(report, format == "markdown")) for report in reports)
 
 
-def blocks(report: Report, markdown: bool) -> list[str]:
+def blocks(report: StabilityReport, markdown: bool) -> list[str]:
     """Title, figures, figures against the baseline, notes."""
     parts = [("### " if markdown else "") + heading(report, markdown)]
     if report.rows:
@@ -45,7 +45,7 @@ def blocks(report: Report, markdown: bool) -> list[str]:
     return parts + (notes if markdown else [textwrap.fill(note, WIDTH) for note in notes])
 
 
-def heading(report: Report, markdown: bool = False) -> str:
+def heading(report: StabilityReport, markdown: bool = False) -> str:
     """Which outcomes a report is about, and that they are simulated where they are."""
     data = report.data
     simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
@@ -57,14 +57,14 @@ def names_of(rows: Sequence[StabilityRow]) -> list[str]:
     return labels(rows)  # type: ignore[arg-type]
 
 
-def write_stability(reports: Sequence[Report], out: Path, command: str) -> tuple[list[Path], dict[int, Path]]:
+def write_stability(reports: Sequence[StabilityReport], out: Path, command: str) -> tuple[list[Path], dict[int, Path]]:
     """Write stability.md, stability.json and each report's training curves; nothing where no report has rows.
 
     Returns all paths, and the SVG of each report that has one, by the report's index. The same runs give the same
-    bytes. Raises RecalBenchError where `out` is a file.
+    bytes. Raises RunError where `out` is a file.
     """
     if out.exists() and not out.is_dir():
-        raise RecalBenchError(f"{out} is a file: --out takes a folder")
+        raise RunError(f"{out} is a file: --out takes a folder")
     if not any(report.rows for report in reports):
         return [], {}
     out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def slugs(datas: Sequence[Data]) -> list[str]:
     return made
 
 
-def _results(report: Report) -> _Columns:
+def _results(report: StabilityReport) -> _Columns:
     target = "" if report.target is None else f"{report.target:.3f}"
     return {
         "seeds": lambda row: str(row.n_seeds),
@@ -177,7 +177,7 @@ def _steps(row: StabilityRow) -> str:
     return "never" if row.steps_to_target is None else f"{row.steps_to_target:.0f}"
 
 
-def _table(report: Report, columns: _Columns, markdown: bool) -> str:
+def _table(report: StabilityReport, columns: _Columns, markdown: bool) -> str:
     """The columns that are known for any row."""
     cells = {header: [cell(row) for row in report.rows] for header, cell in columns.items()}
     shown = {

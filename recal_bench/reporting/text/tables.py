@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import RunError
 from recal_bench.reporting.figures.compare import Identity, Table
 from recal_bench.reporting.figures.split_figures import Difference
 from recal_bench.reporting.text.columns import ACCURACY, IQM, OTHERS, UNKNOWN, UTILITY, number
@@ -32,7 +32,7 @@ def render_rows(rows: Sequence[Identity], format: str) -> str:
 def render(table: Table, format: str = "table") -> str:
     """One table in one of `FORMATS`. The terminal's has at most 120 columns and says which figures it leaves out."""
     if format not in FORMATS:
-        raise RecalBenchError(f"there is no format {format}: choose one of {', '.join(FORMATS)}")
+        raise RunError(f"there is no format {format}: choose one of {', '.join(FORMATS)}")
     if format in ("csv", "json"):
         return render_rows(table.rows, format)
     return "\n\n".join(blocks(table, format == "markdown"))
