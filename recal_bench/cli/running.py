@@ -40,7 +40,7 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -> Bench:
+def _load_bench(progress: Progress, data: DataOptions, settings: dict[str, dict[str, str]]) -> Bench:
     from recal_bench import routers
     from recal_bench.experiments.bench import load_bench
 
@@ -48,13 +48,15 @@ def _load_bench(progress: Progress, data: DataOptions, names: tuple[str, ...]) -
         raise SettingsError("--world-seed is for the embedded pool: leave it out beside --outcomes")
     what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
+    flags = [routers.flags_of(routers.create(name, chosen)) for name, chosen in settings.items()]
     bench = load_bench(
         data.outcomes,
         world_seed=data.world_seed,
         tasks=data.tasks,
         alpha=data.alpha,
         missing=data.missing,
-        responses=any(routers.flags_of(routers.create(name)).reads_responses for name in names),
+        responses=any(each.reads_responses for each in flags),
+        columns=sorted({name for each in flags for name in each.reads_columns}),
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
@@ -148,7 +150,7 @@ def run(
     words += ["--device", device] if device != "auto" else []
     words += [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
-        bench = _load_bench(progress, data, names)
+        bench = _load_bench(progress, data, settings)
         tuned = read_tuned(tuned_path, bench) if tuned_path else {}
         for name in names:
             if tuned_path and name not in tuned:
@@ -226,7 +228,7 @@ def tune(
     for name in names:
         routers.create(name, settings[name])
     with _progress() as progress:
-        bench = _load_bench(progress, data, names)
+        bench = _load_bench(progress, data, settings)
         if out.exists():
             read_tuned(out, bench)  # refuses a file of other outcomes before any work is done
         for name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,9 +110,12 @@ def load_bench(
     alpha: float = DEFAULT_ALPHA,
     missing: str = "error",
     responses: bool = False,
+    columns: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Bench:
-    """The outcomes of a file, or of the embedded pool where no path is given; with the arms' texts, where wanted.
+    """The outcomes of a file, or of the embedded pool where no path is given.
+
+    With the arms' texts, and with other numeric columns of the file, where wanted (see `Flags.reads_columns`).
 
     Raises OutcomesError where the file is not usable, with what is wrong and what to do.
     """
@@ -120,6 +123,11 @@ def load_bench(
     if path is None:
         from recal_bench.simulation import embedded_outcomes, embedded_responses, simulated_adviser
 
+        if columns:
+            raise OutcomesError(
+                f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
+                "has it with --outcomes"
+            )
         adviser = simulated_adviser(world_seed)
         outcomes = embedded_outcomes(world_seed, progress=progress)
         if responses:
@@ -127,7 +135,7 @@ def load_bench(
     else:
         from recal_bench.outcomes.files import read_outcomes
 
-        outcomes = read_outcomes(path, responses)
+        outcomes = read_outcomes(path, responses, columns)
     splits = prepare(outcomes, tasks, missing)
     train = splits.train
     objective = Objective.from_train(train.score_QA, train.cost_QA, alpha, train.propensity_Q)

@@ -46,7 +46,10 @@ class Data(BaseModel):
 
 
 class Configuration(BaseModel):
-    """What determines a result. Its hash names the run's folder."""
+    """What determines a result. Its hash names the run's folder.
+
+    `columns` are the other columns of the outcomes that the router learns from, with the hash of their train values.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,14 +60,15 @@ class Configuration(BaseModel):
     data: Data
     tuned: str | None = None
     source: str
+    columns: dict[str, str] = {}
 
     @property
     def key(self) -> str:
-        return _hash(self.model_dump(mode="json"))
+        return _hash(self.model_dump(mode="json", exclude_defaults=True))
 
     @property
     def settings_hash(self) -> str:
-        return _hash({"settings": self.settings, "device": self.device, "source": self.source})
+        return _hash({"settings": self.settings, "device": self.device, "source": self.source, **self.columns})
 
 
 class OperatingPoint(BaseModel):

@@ -24,6 +24,7 @@ from recal_bench.experiments.replay import bayes_arms, decision_frame, replay, t
 from recal_bench.experiments.sweep import sweep
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes import Outcomes
+from recal_bench.outcomes.dense import column_hash
 from recal_bench.routers import Context, Decisions
 from recal_bench.toolbox.targets import typical_values
 
@@ -100,7 +101,8 @@ def run_router(
     `on_step` sees the first of them. Raises RecalBenchError where the router refuses the data.
     """
     router = routers.create(request.router, request.settings)
-    device = provenance.resolve_device(request.device) if routers.flags_of(router).accelerated else "cpu"
+    flags = routers.flags_of(router)
+    device = provenance.resolve_device(request.device) if flags.accelerated else "cpu"
     configurations = [
         Configuration(
             router=request.router,
@@ -110,6 +112,7 @@ def run_router(
             data=bench.data,
             tuned=request.tuned,
             source=provenance.source_hash(type(router)),
+            columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns},
         )
         for seed in request.seeds
     ]

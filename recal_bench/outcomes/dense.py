@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ class Outcomes:
 
     `score_QA` is NaN where an arm has no outcome, `cost_QA` (USD) is NaN where the cost is unknown.
     `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
-    `response_QA` holds what the arms answered (None where an arm's text is not known); it is there on request alone.
+    `response_QA` holds what the arms answered (None where an arm's text is not known), `column_QA` other numeric columns
+    of the file by name (NaN where a value is unknown); both are there on request alone.
     `propensity_Q` is the probability with which the logged arm was chosen, of a log of single choices; None elsewhere.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
@@ -55,6 +57,7 @@ class Outcomes:
     response_QA: ObjectQA | None = None
     propensity_Q: FloatQ | None = None
     notes: tuple[str, ...] = ()
+    column_QA: Mapping[str, FloatQA] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.task_Q)
@@ -80,13 +83,14 @@ class Outcomes:
     def take(self, rows: np.ndarray) -> Outcomes:
         """The chosen rows (a boolean mask or indices), with all arms."""
         by_query = {name: getattr(self, name)[rows] for name in _BY_QUERY if getattr(self, name) is not None}
-        return replace(self, **by_query)
+        return replace(self, **by_query, column_QA={name: value[rows] for name, value in self.column_QA.items()})
 
     def take_arms(self, keep_A: np.ndarray) -> Outcomes:
         """All rows, with the chosen arms (a boolean mask or indices)."""
         kept = np.arange(len(self.arms))[keep_A]
         by_arm = {name: getattr(self, name)[:, kept] for name in _BY_ARM if getattr(self, name) is not None}
-        return replace(self, arms=tuple(self.arms[arm] for arm in kept), **by_arm)
+        column_QA = {name: value[:, kept] for name, value in self.column_QA.items()}
+        return replace(self, arms=tuple(self.arms[arm] for arm in kept), **by_arm, column_QA=column_QA)
 
     def of_split(self, split: str) -> Outcomes:
         return self.take(self.split_Q == split)
@@ -105,12 +109,21 @@ def standard_split(name: str) -> str:
     return plain if plain in ("train", "validation", "test") else name
 
 
+def column_hash(value_QA: FloatQA) -> str:
+    """16 hex digits that name the values of a column that is read besides those of `content_hash`."""
+    return hashlib.sha256(_bits(value_QA)).hexdigest()[:16]
+
+
+def _bits(value: FloatQ | FloatQA) -> bytes:
+    """One bit pattern for every NaN and for both zeros."""
+    return np.where(np.isnan(value), np.nan, value + 0.0).astype("<f8").tobytes()
+
+
 def content_hash(outcomes: Outcomes) -> str:
     """16 hex digits that name the content: texts, arms, scores, costs and propensities, whatever their file."""
     texts = [list(getattr(outcomes, name)) for name in _TEXTS]
     digest = hashlib.sha256(json.dumps([texts, outcomes.arms]).encode())
     logged = [] if outcomes.propensity_Q is None else [outcomes.propensity_Q]
     for value_QA in (outcomes.score_QA, outcomes.cost_QA, *logged):
-        # One bit pattern for every NaN and for both zeros.
-        digest.update(np.where(np.isnan(value_QA), np.nan, value_QA + 0.0).astype("<f8").tobytes())
+        digest.update(_bits(value_QA))
     return digest.hexdigest()[:16]

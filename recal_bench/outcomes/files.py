@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.columns import EXTENSIONS, read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
-from recal_bench.outcomes.rows import Rows, numbers, texts
+from recal_bench.outcomes.rows import Rows, numbers, other_numbers, texts
 from recal_bench.outcomes.writer import read_metadata
 from recal_bench.wording import counted, listed, share, show
 
@@ -34,12 +35,14 @@ class FileReport:
     outcomes: Outcomes | None
 
 
-def read_outcomes(path: Path, responses: bool = False) -> Outcomes:
-    """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows; with responses, where wanted.
+def read_outcomes(path: Path, responses: bool = False, others: Sequence[str] = ()) -> Outcomes:
+    """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows.
+
+    With responses, and with other numeric columns, where wanted.
 
     Raises OutcomesError with the first problem where the file is not usable.
     """
-    report = check_file(path, responses)
+    report = check_file(path, responses, others)
     if report.outcomes is None:
         more = len(report.problems) - 1
         rest = f" (and {more} more: `recal-bench validate {path}` lists all)" if more else ""
@@ -47,10 +50,10 @@ def read_outcomes(path: Path, responses: bool = False) -> Outcomes:
     return report.outcomes
 
 
-def check_file(path: Path, responses: bool = False) -> FileReport:
+def check_file(path: Path, responses: bool = False, others: Sequence[str] = ()) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
     wanted = (*_WANTED, "response") if responses else _WANTED
-    columns, problems = read_columns(path, wanted, numbers=("score", "cost_usd", "propensity"))
+    columns, problems = read_columns(path, (*wanted, *others), numbers=("score", "cost_usd", "propensity", *others))
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
     absent = [name for name in REQUIRED if name not in columns.names]
@@ -58,7 +61,8 @@ def check_file(path: Path, responses: bool = False) -> FileReport:
         problems.append(_absent(absent, columns.names))
     elif not len(columns.number_N):
         problems.append("the file holds no rows: one row is needed for each query and arm")
-    rows = Rows(columns, texts(columns, problems), *numbers(columns, problems))
+    found = other_numbers(others, columns, problems)
+    rows = Rows(columns, texts(columns, problems), *numbers(columns, problems), found)
     problems += rows.problems()
     summary = rows.summary()
     if problems:

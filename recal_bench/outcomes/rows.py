@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -40,6 +40,18 @@ def numbers(columns: Columns, problems: list[str]) -> tuple[FloatQ, FloatQ]:
         _numbers("score", columns, partial(_number_reason, most=1.0, needed=True), problems),
         _numbers("cost_usd", columns, partial(_number_reason, most=DEAREST_USD, needed=False), problems),
     )
+
+
+def other_numbers(names: Sequence[str], columns: Columns, problems: list[str]) -> dict[str, FloatQ]:
+    """Other columns that are asked for, as numbers (NaN where unknown); adds what is wrong in them to `problems`."""
+    for name in names:
+        if name not in columns.names:
+            problems.append(f"column {show(name)} is asked for and not there (it has {', '.join(columns.names)})")
+    return {name: _numbers(name, columns, _finite_reason, problems) for name in names}
+
+
+def _finite_reason(value: Any) -> str:
+    return _number_reason(value, least=-math.inf, most=math.inf, needed=False)
 
 
 def _propensity_reason(value: Any) -> str:
@@ -85,7 +97,7 @@ def _numbers(name: str, columns: Columns, reason_of: Callable[[Any], str], probl
     return value_N
 
 
-def _number_reason(value: Any, most: float, needed: bool) -> str:
+def _number_reason(value: Any, most: float, needed: bool, least: float = 0.0) -> str:
     if isinstance(value, (str, bytes, bool)):
         return "is not a number"
     try:
@@ -98,7 +110,7 @@ def _number_reason(value: Any, most: float, needed: bool) -> str:
         return "is missing" if needed else ""
     if math.isinf(number):
         return "is infinite"
-    return "" if 0 <= number <= most else f"is outside 0..{most:,.0f}"
+    return "" if least <= number <= most else f"is outside 0..{most:,.0f}"
 
 
 def _explain(name: str, columns: Columns, column: Column, reasons: list[str]) -> list[str]:
@@ -132,6 +144,7 @@ class Rows:
     texts: dict[str, Labels]
     score_N: FloatQ
     cost_N: FloatQ
+    other: Mapping[str, FloatQ]
 
     @cached_property
     def keyed(self) -> IntQ:
@@ -287,6 +300,7 @@ class Rows:
             data_hash="",
             response_QA=self._responses(),
             propensity_Q=self._propensities[0][self.keyed[first_Q]] if self.logged else None,
+            column_QA={name: self._mean(value_N) for name, value_N in self.other.items()},
         )
         return replace(outcomes, data_hash=content_hash(outcomes))
 
