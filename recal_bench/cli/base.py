@@ -140,7 +140,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 type=float,
                 default=DEFAULT_ALPHA,
                 show_default=True,
-                help="The price of cost: utility = score - alpha * cost / mean cost of the dearest arm.",
+                help="The price of cost: utility = score - alpha * cost / mean cost of the most expensive arm.",
             ),
             click.option(
                 "--missing",

@@ -60,7 +60,7 @@ recal-bench collect --pool embedded --tasks nq,popqa --limit 100 --out outcomes.
     default="",
     callback=_limits,
     metavar="N",
-    help="At most so many questions of each task and split, drawn evenly: 500, or train=1000,test=500.",
+    help="At most this many questions of each task and split, drawn evenly: 500, or train=1000,test=500.",
 )
 @click.option(
     "--questions",

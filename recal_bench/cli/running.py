@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A progress bar on stderr; nothing where that is no terminal."""
+    """A progress bar on stderr; nothing where that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -20,7 +20,7 @@ _NOTHING = 1e-12
 
 
 def upper_hull(points: Points) -> list[tuple[float, float]]:
-    """The non-decreasing upper hull of (cost, quality) points, from the cheapest, flat from the best to the dearest.
+    """The non-decreasing upper hull of (cost, quality) points, flat from the best to the most expensive.
 
     It is what the points reach alone or mixed at random, so it is concave. Empty for no points.
     """
@@ -35,8 +35,8 @@ def upper_hull(points: Points) -> list[tuple[float, float]]:
         hull.append(point)
         if point[1] == best:
             break
-    dearest = curve[-1][0]
-    return [*hull, (dearest, best)] if hull[-1][0] < dearest else hull
+    highest_cost = curve[-1][0]
+    return [*hull, (highest_cost, best)] if hull[-1][0] < highest_cost else hull
 
 
 def deferral_curve(points: Points) -> list[tuple[float, float]]:
@@ -48,7 +48,7 @@ def deferral_curve(points: Points) -> list[tuple[float, float]]:
 
 
 def aiq(points: Points, c_min: float, c_max: float) -> float | None:
-    """Mean height of the upper hull over the costs from `c_min` to `c_max`, those of the cheapest and dearest arm.
+    """Mean height of the upper hull from `c_min` to `c_max`, the costs of the cheapest and the most expensive arm.
 
     Left of its cheapest point a router is mixed with `NO_ANSWER`; right of its best point the hull is flat. None where
     the arms' costs do not differ or there is no point. Source: RouterBench (arXiv 2403.12031), "AIQ".
@@ -61,8 +61,8 @@ def aiq(points: Points, c_min: float, c_max: float) -> float | None:
 def deferral_auc(points: Points, c_max: float) -> float | None:
     """Mean height of the deferral curve over cost / `c_max` from 0 to 1: the points joined as they are, no hull.
 
-    From `NO_ANSWER` to the cheapest point it rises in a straight line; beyond the dearest point it is flat. None where
-    `c_max` is not positive or there is no point. Source: the area of UniRoute (arXiv 2502.08773).
+    From `NO_ANSWER` to the cheapest point it rises in a straight line; beyond the most expensive point it is flat. None
+    where `c_max` is not positive or there is no point. Source: the area of UniRoute (arXiv 2502.08773).
     """
     if not points or not c_max > 0:
         return None

@@ -32,7 +32,7 @@ def micro_mean(value_Q: NDArray[np.float64]) -> Any:
 
 
 def gap_closed(router: float, best_single: float, oracle: float) -> float | None:
-    """Share of the way from the best single arm to the oracle, in utility. None where there is no way to go.
+    """Share of the way from the best single arm to the oracle, in utility. None where the two are equal.
 
     1 is the oracle, 0 the best single arm; a router worse than that is negative.
     """

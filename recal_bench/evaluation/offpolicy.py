@@ -130,7 +130,7 @@ class Overlap(NamedTuple):
     """How much of a log speaks of a policy.
 
     `rows_T` counts the rows of each of the sorted `tasks`, `matched` is the share of rows with a weight above 0.
-    `ess_T` is Kish's effective sample size of each task, `sum(w)^2 / sum(w^2)`: so many rows of equal weight would
+    `ess_T` is Kish's effective sample size of each task, `sum(w)^2 / sum(w^2)`: that many rows of equal weight would
     leave the same variance. `ess` is that of the macro mean, `T^2 / sum(1 / ess_T)`, and `all_rows` what it would be if
     all weights were equal. `largest_share` is the largest share of its task's weight that one row has.
     `mean_weight`, a macro mean, is 1 but for chance where the propensities are right and every arm that the policy

@@ -87,7 +87,7 @@ def mde(
     if n_seeds is not None and n_seeds < 2:
         raise SettingsError(f"{n_seeds} seeds cannot tell the luck of training: ask for at least 2")
     if not queries_factor > 0:
-        raise SettingsError(f"{queries_factor:g} times the queries is no number of queries: give a factor above 0")
+        raise SettingsError(f"{queries_factor:g} times the queries is not a number of queries: give a factor above 0")
     error, df = _variances(parts, task_Q).error_and_df(n_seeds, queries_factor)
     if not error > 0:  # 0 or NaN
         return error

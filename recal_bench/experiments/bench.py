@@ -72,7 +72,7 @@ class Bench:
         if self.data.logged and flags_of(router).compares_arms:
             raise OutcomesError(
                 f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
-                "choices: take one that learns from one outcome a query, say ridge, mlp or linucb"
+                "choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb"
             )
 
     def of_train_arms(self, outcomes: Outcomes) -> Outcomes:

@@ -35,7 +35,7 @@ def replay(bench: Bench, router: Router) -> pd.DataFrame:
 def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
     """USD of all arms that were called for each query, the chosen one among them; NaN where one is unknown."""
     paid_QA = calls.paid_QA(decisions)
-    # Arms that are held out come last, and are not offered to who cannot adapt.
+    # Arms that are held out come last, and are not offered to routers that cannot adapt.
     cost_Q: FloatQ = np.where(paid_QA, outcomes.cost_QA[:, : paid_QA.shape[1]], 0.0).sum(axis=1)
     return cost_Q
 

@@ -18,9 +18,9 @@ from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, deci
 ALPHAS = (0.0, *(float(f"{10 ** (step / 8):.3g}") for step in range(-16, 17)), 10_000.0)
 """Prices of cost: 0; eight a decade from 0.01 to 100; 10,000.
 
-Below 0.01 the whole cost of the dearest arm weighs less than a point of accuracy, and only near ties are left to
-decide. Above 100 a tenth of accuracy buys less than a thousandth of `cost_ref`, which no area shows: one price stands
-for "always cheapest", at which even a hundred points of accuracy buy no more than a ten-thousandth.
+Below 0.01 the whole cost of the most expensive arm weighs less than a point of accuracy, and only near ties are left to
+decide. Above 100 a tenth of accuracy buys less than a thousandth of `cost_ref`, which no area shows: one more price
+means "always cheapest", at which even a hundred points of accuracy buy no more than a ten-thousandth.
 """
 
 

@@ -17,8 +17,8 @@ from recal_bench.outcomes import Arm, Outcomes, mean_over_observed
 def with_train_fraction(bench: Bench, fraction: float) -> Bench:
     """A share of train to learn from; the objective and what is evaluated stay.
 
-    Of each task so many queries are kept, at least one; a larger share holds the queries of a smaller one. Raises
-    RecalBenchError on a share that is none.
+    Of each task that share of the queries is kept, at least one; a larger share holds the queries of a smaller one.
+    Raises SettingsError on a share that is not above 0 and at most 1.
     """
     if not 0 < fraction <= 1:
         raise SettingsError(f"a train fraction of {fraction:g}: give a share above 0, at most 1")

@@ -35,8 +35,8 @@ class Outcomes:
 
     `score_QA` is NaN where an arm has no outcome, `cost_QA` (USD) is NaN where the cost is unknown.
     `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
-    `response_QA` holds what the arms answered (None where an arm's text is not known), `column_QA` other numeric columns
-    of the file by name (NaN where a value is unknown); both are there on request alone.
+    `response_QA` holds what the arms answered (None where an arm's text is not known), `column_QA` other numbers of the
+    file by the names of their columns (NaN where a value is unknown); both are there on request alone.
     `propensity_Q` is the probability with which the logged arm was chosen, of a log of single choices; None elsewhere.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.

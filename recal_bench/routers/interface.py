@@ -128,7 +128,7 @@ class Calls:
     def ask(self, row: int, arm: int) -> Reply:
         """Call an arm on a query, and pay for it. Raises PluginError where it has no outcome or nothing answers."""
         if self.replies is None:
-            raise PluginError("this router asks arms before it decides, and there is none here to answer")
+            raise PluginError("this router asks arms before it decides, and nothing here can answer it")
         if not self.available_QA[row, arm]:
             raise PluginError(f"a router asked {self.arms[arm]}, which has no outcome for a query: see available_QA")
         self.called_QA[row, arm] = True
@@ -152,7 +152,7 @@ class Calls:
         return paid_QA
 
     def bill(self, row: int, usd: float) -> None:
-        """Charge the router's own cost (say, a language model asked for advice) to a query."""
+        """Charge the router's own cost (e.g. of a language model that it asks for advice) to a query."""
         if not usd >= 0:
             raise ValueError(f"a router billed {usd} USD for row {row}: a cost is a number >= 0")
         self.router_cost_Q[row] += usd

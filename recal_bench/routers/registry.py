@@ -16,7 +16,7 @@ from recal_bench.routers.flags import check_class
 
 @dataclass(frozen=True)
 class Spec:
-    """One entry of the registry: a router class under a name, with the settings the name stands for."""
+    """One entry of the registry: a router class under a name, with the settings that the name implies."""
 
     name: str
     cls: type[Any]

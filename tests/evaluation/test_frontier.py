@@ -81,7 +81,7 @@ def test_areas_by_hand():
     assert aiq(BY_HAND, 1.0, 5.0) == pytest.approx((2 * 0.6 + 2 * 0.8) / 4)
     # The curve itself: 0 to 0.4, to 0.3, to 0.8, flat.
     assert deferral_auc(BY_HAND, 5.0) == pytest.approx((0.2 + 0.35 + 0.55 + 2 * 0.8) / 5)
-    # What is dearer than the dearest arm does not count.
+    # What costs more than the most expensive arm does not count.
     assert deferral_auc([*BY_HAND, (9.0, 1.0)], 3.0) == pytest.approx((0.2 + 0.35 + 0.55) / 3)
 
 
