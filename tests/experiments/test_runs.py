@@ -63,6 +63,19 @@ def test_a_run_leaves_a_complete_record(log, tmp_path):
     assert not list(runs.glob(".*-s?"))
 
 
+def test_steps_are_the_last_step_of_the_log_and_not_its_lines(tmp_path):
+    log, runs = write_small_log(tmp_path / "log.parquet"), tmp_path / "runs"
+    run(log, runs, router="linucb")
+    (chosen,) = [each for each in read_runs(runs) if each.record.configuration.router == "linucb"]
+    lines = chosen.metrics()
+    assert chosen.record.steps == lines[-1]["step"] == chosen.record.configuration.data.n_queries["train"]
+    assert len(lines) < chosen.record.steps
+    assert invoke("stability", runs).exit_code == 0
+    torn = (chosen.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (chosen.folder / "metrics.jsonl").write_text("".join(torn[:-1]))
+    assert "no run here keeps a complete training log" in invoke("stability", runs).output
+
+
 def test_the_same_configuration_is_found_again_and_fresh_recomputes(log, tmp_path):
     runs = tmp_path / "runs"
     run(log, runs)

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from small_log import small_log
 
+from recal_bench.errors import OutcomesError
 from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.outcomes.dense import content_hash, standard_split
+from recal_bench.outcomes.files import read_outcomes
 
 
 def outcomes(**changes: object) -> Outcomes:
@@ -72,3 +75,24 @@ def test_content_hash_names_the_content_alone():
 )
 def test_standard_split(name, meaning):
     assert standard_split(name) == meaning
+
+
+def test_another_numeric_column_is_read_where_it_is_asked_for(tmp_path):
+    frame = small_log(20).assign(latency_s=lambda rows: np.arange(len(rows), dtype=float), note="a text")
+    frame.loc[3, "latency_s"] = np.nan
+    path = tmp_path / "log.csv"
+    frame.sample(frac=1, random_state=0).to_csv(path, index=False)
+    plain, asked = read_outcomes(path), read_outcomes(path, others=["latency_s"])
+    assert plain.data_hash == asked.data_hash
+    assert not plain.column_QA
+    arm_A = {str(arm): number for number, arm in enumerate(asked.arms)}
+    row_Q = {query: number for number, query in enumerate(asked.query_id_Q)}
+    for each in frame.itertuples():
+        found = asked.column_QA["latency_s"][row_Q[each.query_id], arm_A[f"{each.model}|{each.strategy}"]]
+        assert found == each.latency_s or (np.isnan(found) and np.isnan(each.latency_s))
+    part = asked.of_split("train").take_arms(np.array([1]))
+    assert part.column_QA["latency_s"].shape == part.score_QA.shape
+    with pytest.raises(OutcomesError, match="column retries is asked for and not there"):
+        read_outcomes(path, others=["retries"])
+    with pytest.raises(OutcomesError, match="note is not a number in 60 of 60 rows"):
+        read_outcomes(path, others=["note"])
