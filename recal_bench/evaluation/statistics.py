@@ -20,6 +20,8 @@ from recal_bench.errors import SettingsError
 
 LEVEL = 0.95
 POWER = 0.8
+_LEAST_DF = 0.25
+"""With fewer degrees of freedom the critical t is beyond 20,000: that is no test, and scipy's search does not end."""
 
 
 class Interval(NamedTuple):
@@ -91,6 +93,8 @@ def mde(
     error, df = _variances(parts, task_Q).error_and_df(n_seeds, queries_factor)
     if not error > 0:  # 0 or NaN
         return error
+    if df < _LEAST_DF:
+        return np.nan
     # The noncentrality at which t exceeds its critical value with the wanted power; the other tail adds nearly nothing.
     return float(nctdtrinc(df, 1 - POWER, stdtrit(df, (1 + LEVEL) / 2))) * error
 

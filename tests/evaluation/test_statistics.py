@@ -177,6 +177,16 @@ def test_one_seed_has_nothing_that_more_seeds_would_tell():
     assert mde(alone, TASK_Q, queries_factor=4) == pytest.approx(mde(alone, TASK_Q) / 2, rel=0.05)
 
 
+def test_where_hardly_a_degree_of_freedom_is_left_nothing_is_detectable() -> None:
+    # Two seeds that differ on every query and hardly in their means: their interaction cancels nearly all variance.
+    rng = np.random.default_rng(0)
+    task_Q, sign_Q = np.repeat(["t", "u", "v"], 50), np.tile([1.0, -1.0], 75)
+    sign_Q[0] = -1.0
+    parts = [np.stack([sign_Q, -sign_Q]) + 0.1 * rng.normal(size=150), 0.05 * rng.normal(size=(1, 150))]
+    assert 0 < crossed_interval(parts, task_Q).df < 0.25
+    assert np.isnan(mde(parts, task_Q))
+
+
 @pytest.mark.parametrize(("seed_sd", "query_sd", "noise"), [(0.05, 0.3, 0.3), (0.0, 0.4, 0.1), (0.1, 0.05, 0.1)])
 def test_power_at_the_detectable_difference_is_80_percent(seed_sd, query_sd, noise):
     """A large pilot says what 5 seeds and a twentieth of the queries can tell. 600 trials: an error of 1.6 points."""
