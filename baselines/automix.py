@@ -25,29 +25,27 @@ alone. Chains of three models are left out. Outcomes without texts are refused: 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.outcomes import mean_over_observed
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.answers import Answers, crossed, folds_of
-from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, typical_values
+from recal_bench.toolbox.answers import Answers, crossed, folds_of, texts_of
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, task_weights, typical_values
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regression on answers, in queries."""
 ROWS_A_LEVEL = 10
 """Train queries of a level of confidence, at the least."""
-LEARNT = ("arms", "typical", "weight_EM", "alone_P", "beside_P", "edges", "calls_large_L", "utility_A")
 
 
 @router("automix")
 @dataclass
-class AutoMix:
+class AutoMix(Saved):
     """A small arm's answer is kept where a verifier is confident of it; else a large arm is called.
 
     `verifier` is what confidence comes from (the answer's text, or the small model's second opinion too), `policy` what
@@ -55,6 +53,17 @@ class AutoMix:
     in queries.
     """
 
+    LEARNT = (
+        "text_encoder",
+        "arms",
+        "typical",
+        "weight_EM",
+        "alone_P",
+        "beside_P",
+        "edges",
+        "calls_large_L",
+        "utility_A",
+    )
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     reads_responses: ClassVar[bool] = True
@@ -73,12 +82,9 @@ class AutoMix:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        if train.outcomes.response_QA is None:
-            raise RecalBenchError(
-                "router automix verifies answers, and the outcomes hold no texts: it needs the column response"
-            )
         train = in_fixed_order(train)
         outcomes, prompts, utility_QA = train.outcomes, train.queries.prompt, train.utility_QA
+        response_QA = texts_of(outcomes, "automix", "verifies")
         self.text_encoder = fit_encoder(self.encoder, prompts)
         fold_Q = folds_of(prompts)
         typical_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
@@ -86,7 +92,7 @@ class AutoMix:
         level_QA, weight_EA = crossed(linear_inputs(self.text_encoder, train.queries), excess_QA, fold_Q, self.penalty)
         answers, everywhere = Answers(level_QA), np.arange(len(prompts))
         same_model_AA = np.array([[one.model == other.model for other in outcomes.arms] for one in outcomes.arms])
-        for (row, arm), text in np.ndenumerate(outcomes.response_QA):
+        for (row, arm), text in np.ndenumerate(response_QA):
             answers.add(row, arm, text, beside=np.flatnonzero(same_model_AA[arm, :arm]))
 
         def verified(small: int, *opinion: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +108,8 @@ class AutoMix:
         # What differs in the last digits is a tie.
         utility_A = np.round(typical_values(utility_QA, outcomes, np.min, PRIOR_COUNT), 12)
         # Where no pair is better than the best arm alone, equal arms are chosen from by the common rule.
-        best_value, small, large, opinion = float(utility_A.max()) + 1e-9, 0, 0, ()
+        best_value, small, large = float(utility_A.max()) + 1e-9, 0, 0
+        opinion: tuple[int, ...] = ()
         self.edges, self.calls_large_L = np.zeros(0), np.zeros(0, dtype=bool)
         by_size = self._by_size(train, typical_A)
         for rank, arm in enumerate(by_size[:-1]):
@@ -129,7 +136,7 @@ class AutoMix:
         if train.objective.has_cost:
             cost_A = np.nan_to_num(mean_over_observed(train.outcomes.cost_QA), nan=np.inf)
         names = [str(arm) for arm in train.outcomes.arms]
-        return sorted(range(len(names)), key=lambda arm: (cost_A[arm], round(typical_A[arm], 12), names[arm]))
+        return sorted(range(len(names)), key=lambda arm: (cost_A[arm], round(float(typical_A[arm]), 12), names[arm]))
 
     def _best_large(
         self,
@@ -141,12 +148,12 @@ class AutoMix:
         larger: list[int],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What pairs of a small arm and larger ones are worth, the edges of levels, and where to call the large arm."""
-        utility_QA, task_Q = train.utility_QA, np.unique(train.outcomes.task_Q, return_inverse=True)[1]
+        utility_QA = train.utility_QA
         rows = np.flatnonzero(~np.isnan(utility_QA[:, [small, *opinion]]).any(axis=1))
         price_QA = -train.objective.utility(0.0 * utility_QA, train.outcomes.cost_QA)
         large_RJ, small_R1 = utility_QA[rows][:, larger], utility_QA[rows, small, None]
         known_RJ = ~np.isnan(large_RJ)
-        weight_RJ = known_RJ / np.bincount(task_Q)[task_Q[rows], None]
+        weight_RJ = known_RJ * task_weights(train.outcomes.task_Q)[rows, None]
         verifying_R1 = price_QA[rows][:, opinion].sum(axis=1, keepdims=True)
         gain_RJ = np.where(known_RJ, large_RJ - price_QA[rows, small, None] - small_R1, 0.0)
         levels = max(1, min(self.levels, len(rows) // ROWS_A_LEVEL))
@@ -186,13 +193,3 @@ class AutoMix:
         level_R = np.searchsorted(self.edges, self.typical + answers.level_QA[rows, 0] + change_R, "right")
         value_QA[rows, np.where(self.calls_large_L[level_R], large, small)] = self.utility_A.max() + 1
         return calls.choose(value_QA)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "automix.npz", **{name: getattr(self, name) for name in LEARNT})
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "automix.npz", allow_pickle=False) as arrays:
-            for name in LEARNT:
-                setattr(self, name, arrays[name])

@@ -15,15 +15,16 @@ decides), and fewer clusters where train is small, one for every twenty prompts.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
+from scipy.special import softmax
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.toolbox.clusters import clustered
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, typical_values
 
 PROMPTS_A_CLUSTER = 20
@@ -34,9 +35,10 @@ MEAN_COUNT = 1.0
 
 @router("avengers")
 @dataclass
-class Avengers:
+class Avengers(Saved):
     """The arm that ranks first by utility in the cluster of train prompts that is nearest to the query."""
 
+    LEARNT = ("text_encoder", "centre_KE", "rank_KA")
     deterministic: ClassVar[bool] = False
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "clusters": (8, 16, 32, 64, 128),
@@ -67,26 +69,16 @@ class Avengers:
         distance_QK = self._distances(self.text_encoder.encode(queries.prompt))
         near_QN = np.argsort(distance_QK, axis=1, kind="stable")[:, : self.nearest]
         near_distance_QN = np.take_along_axis(distance_QK, near_QN, axis=1)
-        weight_QN = np.exp(-self.beta * (near_distance_QN - near_distance_QN[:, :1]))
-        weight_QN /= weight_QN.sum(axis=1, keepdims=True)
+        weight_QN = softmax(-self.beta * near_distance_QN, axis=1)
         return calls.choose((weight_QN[:, :, None] / (self.rank_KA[near_QN] + 0.1)).sum(axis=1))
 
     def _distances(self, encoding_QE: np.ndarray) -> np.ndarray:
         """Half the squared distance to every centre: between vectors of unit length, 1 minus their cosine."""
         squared_Q, squared_K = (encoding_QE**2).sum(axis=1), (self.centre_KE**2).sum(axis=1)
-        return (squared_Q[:, None] + squared_K) / 2 - encoding_QE @ self.centre_KE.T
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "avengers.npz", centre_KE=self.centre_KE, rank_KA=self.rank_KA)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "avengers.npz", allow_pickle=False) as arrays:
-            self.centre_KE, self.rank_KA = arrays["centre_KE"], arrays["rank_KA"]
+        return np.asarray((squared_Q[:, None] + squared_K) / 2 - encoding_QE @ self.centre_KE.T)
 
 
 def ranks(value_KA: np.ndarray) -> np.ndarray:
     """How many arms are better, in each cluster. What differs in the last digits is a tie, and shares a rank."""
     value_KA = np.round(value_KA, 12)
-    return (value_KA[:, None, :] > value_KA[:, :, None]).sum(axis=2)
+    return np.asarray((value_KA[:, None, :] > value_KA[:, :, None]).sum(axis=2))

@@ -1,24 +1,24 @@
 """The one arm that is best over all tasks: what a router must beat to be worth its trouble."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import typical_values
 
 
 @router("best-single")
 @dataclass
-class BestSingle:
+class BestSingle(Saved):
     """The arm of the highest macro utility on train, or the next best one where that is not available.
 
     Where outcomes are missing, arms are compared by task-adjusted effects, never by means over different queries.
     """
 
+    LEARNT = ("utility_A",)
     deterministic: ClassVar[bool] = True
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
@@ -28,9 +28,3 @@ class BestSingle:
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         return calls.choose(np.tile(self.utility_A, (len(queries.prompt), 1)))
-
-    def save(self, folder: Path) -> None:
-        (folder / "best_single.json").write_text(json.dumps(self.utility_A.tolist()), encoding="utf-8")
-
-    def load(self, folder: Path) -> None:
-        self.utility_A = np.array(json.loads((folder / "best_single.json").read_text(encoding="utf-8")))

@@ -11,15 +11,14 @@ smallest saving would gain as much as a right answer. So savings of no more than
 dearest arm costs; that was chosen on validation of the embedded pool. `margin=0` is the original.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import PRIOR_COUNT, typical_values
 
 TIE = 1e-9
@@ -28,12 +27,13 @@ TIE = 1e-9
 
 @router("borda")
 @dataclass
-class Borda:
+class Borda(Saved):
     """Borda count over the train queries' rankings of the arms by utility; the arm of most points is chosen.
 
     Utilities tie that differ by no more than `margin` of what the dearest arm costs.
     """
 
+    LEARNT = ("points_A",)
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {"margin": (0.0, 0.25, 0.5, 1.0)}
@@ -51,12 +51,6 @@ class Borda:
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         return calls.choose(np.tile(self.points_A, (len(queries.prompt), 1)))
-
-    def save(self, folder: Path) -> None:
-        (folder / "borda.json").write_text(json.dumps(self.points_A.tolist()), encoding="utf-8")
-
-    def load(self, folder: Path) -> None:
-        self.points_A = np.array(json.loads((folder / "borda.json").read_text(encoding="utf-8")))
 
 
 def points(utility_QA: np.ndarray, tie: float) -> np.ndarray:

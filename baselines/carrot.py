@@ -14,30 +14,27 @@ predicts tokens, and multiplies by a price, where it knows them.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.sparse import csr_matrix
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
+from recal_bench.toolbox.neighbours import CHUNK, chunks, mean_excess, nearest, neighbour_weights
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
 
-PRIOR_COUNT = 1.0
-"""Neighbours that an arm's typical value counts for."""
 TUNED_ON = 2_000
 """Train queries that a number of neighbours is judged by."""
-CHUNK = 1024
-"""Queries whose similarities are held in memory at once."""
 
 
 @router("carrot")
 @dataclass
-class Carrot:
+class Carrot(Saved):
     """Nearest neighbours for the scores and, apart from them, for the costs; each number of neighbours is tuned."""
 
+    LEARNT = ("text_encoder", "memory_NE", "known_NC", "excess_NC", "typical_C", "is_cost_C", "neighbours", "cost_ref")
     deterministic: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "most_neighbours": (64, 128, 256, 512, 1024),
@@ -84,8 +81,7 @@ class Carrot:
     def predict(self, queries: Queries) -> Predictions:
         encoding_QE = self.text_encoder.encode(queries.prompt)
         value_QC = np.tile(self.typical_C, (len(encoding_QE), 1))
-        for start in range(0, len(encoding_QE), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for rows in chunks(len(encoding_QE)):
             nearest_QK, weight_QK = self._nearest(encoding_QE[rows] @ self.memory_NE.T, max(self.neighbours))
             for is_cost, k in enumerate(self.neighbours):
                 excess_QC = self._excess(nearest_QK[:, :k], weight_QK[:, :k])
@@ -94,40 +90,11 @@ class Carrot:
 
     def _nearest(self, similarity_QN: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar train queries, the most similar first, and their weights: 0 for those ruled out."""
-        nearest_QK = np.sort(np.argpartition(-similarity_QN, k - 1, axis=1)[:, :k], axis=1)
+        nearest_QK = nearest(similarity_QN, k)
         order_QK = np.argsort(-np.take_along_axis(similarity_QN, nearest_QK, axis=1), axis=1, kind="stable")
         nearest_QK = np.take_along_axis(nearest_QK, order_QK, axis=1)
         similarity_QK = np.take_along_axis(similarity_QN, nearest_QK, axis=1).astype(np.float64)
-        if self.weights == "similarity":
-            return nearest_QK, np.maximum(similarity_QK, 0.0)
-        return nearest_QK, (similarity_QK > -np.inf).astype(np.float64)
+        return nearest_QK, neighbour_weights(similarity_QK, self.weights)
 
     def _excess(self, nearest_QK: np.ndarray, weight_QK: np.ndarray) -> np.ndarray:
-        """The neighbours' mean excess over the typical values, in every column."""
-        starts = np.arange(len(nearest_QK) + 1) * nearest_QK.shape[1]
-        shape = len(nearest_QK), len(self.memory_NE)
-        weight_QN = csr_matrix((weight_QK.ravel(), nearest_QK.ravel(), starts), shape=shape)
-        return (weight_QN @ self.excess_NC) / (weight_QN @ self.known_NC + PRIOR_COUNT)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(
-            folder / "carrot.npz",
-            memory_NE=self.memory_NE,
-            known_NC=self.known_NC,
-            excess_NC=self.excess_NC,
-            typical_C=self.typical_C,
-            is_cost_C=self.is_cost_C,
-            neighbours=self.neighbours,
-            cost_ref=self.cost_ref,
-        )
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "carrot.npz", allow_pickle=False) as arrays:
-            self.memory_NE, self.known_NC, self.excess_NC = (
-                arrays[name] for name in ("memory_NE", "known_NC", "excess_NC")
-            )
-            self.typical_C, self.is_cost_C = arrays["typical_C"], arrays["is_cost_C"]
-            self.neighbours = arrays["neighbours"].tolist()
-            self.cost_ref = float(arrays["cost_ref"])
+        return mean_excess(nearest_QK, weight_QK, self.excess_NC, self.known_NC)

@@ -26,22 +26,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy.special import ndtr
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.toolbox.answers import Answers, crossed, folds_of
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import (
     PRIOR_COUNT,
     in_fixed_order,
     linear_inputs,
     name_order,
     targets_of,
+    task_weights,
     typical_values,
 )
 
@@ -55,13 +56,14 @@ NOTHING = 1e-6
 
 @router("cascade-routing")
 @dataclass
-class CascadeRouting:
+class CascadeRouting(Saved):
     """Calls one more arm as long as the best answer is expected to gain more by it than the call costs.
 
     `max_depth` bounds the calls for a query, `pool` the arms that are combined, and `penalty` is that of the ridge
     regression on the encoding, in queries.
     """
 
+    LEARNT = ("text_encoder", "typical_C", "weight_EC", "pool_K", "has_cost", "weight_SPK", "covariance_SCMM")
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     reads_responses: ClassVar[bool] = True
@@ -87,17 +89,19 @@ class CascadeRouting:
         input_QE = linear_inputs(self.text_encoder, train.queries)
         level_QC, self.weight_EC = crossed(input_QE, excess_QC, fold_Q, self.penalty)
         self.typical_C, self.has_cost = targets.typical_C, train.objective.has_cost
-        self.pool_K, self.weight_SPK, self.covariance_SCMM = complements(train, self.pool), {}, {}
+        self.pool_K = complements(train, self.pool)
+        self.weight_SPK: dict[int, np.ndarray] = {}
+        self.covariance_SCMM: dict[int, np.ndarray] = {}
         depth = min(self.max_depth, len(self.pool_K))
         if outcomes.response_QA is None or depth == 1:
             return
         excess_QK, level_QK = excess_QC[:, self.pool_K], level_QC[:, self.pool_K]
         answers, everywhere = Answers.of_all(level_QK, outcomes.response_QA[:, self.pool_K]), np.arange(len(prompts))
-        revised_QK = {(): level_QK.astype(np.float32)}
+        revised_QK: dict[tuple[int, ...], np.ndarray] = {(): level_QK.astype(np.float32)}
         for size in range(1, depth + 1):
             weights, covariances = [], []
             for arms in subsets(range(len(self.pool_K)), size):
-                known_Q = ~np.isnan(excess_QK[:, arms]).any(axis=1)
+                known_Q = np.asarray(~np.isnan(excess_QK[:, arms]).any(axis=1))
                 surprise_QK = np.where(known_Q[:, None], excess_QK - level_QK, np.nan)
                 change_QK, weight_PK = crossed(answers.seen(everywhere, arms), surprise_QK, fold_Q, ANSWER_PENALTY)
                 after_QK = level_QK + change_QK
@@ -169,31 +173,15 @@ class CascadeRouting:
             worth_R = np.where(better_R, worth_RN[rows, best_R], worth_R)
         return next_R
 
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        arrays = {name: getattr(self, name) for name in ("typical_C", "weight_EC", "pool_K", "has_cost")}
-        for size, weight_SPK in self.weight_SPK.items():
-            arrays |= {f"weight_{size}": weight_SPK, f"covariance_{size}": self.covariance_SCMM[size]}
-        np.savez(folder / "cascade_routing.npz", **arrays)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "cascade_routing.npz", allow_pickle=False) as arrays:
-            self.typical_C, self.weight_EC, self.pool_K = arrays["typical_C"], arrays["weight_EC"], arrays["pool_K"]
-            self.has_cost = bool(arrays["has_cost"])
-            sizes = [size for size in (1, 2, 3) if f"weight_{size}" in arrays]
-            self.weight_SPK = {size: arrays[f"weight_{size}"] for size in sizes}
-            self.covariance_SCMM = {size: arrays[f"covariance_{size}"] for size in sizes}
-
 
 def complements(train: Train, size: int) -> np.ndarray:
     """The arms whose best one has the highest macro utility in hindsight, found one by one; in the order of names."""
-    task_Q = np.unique(train.outcomes.task_Q, return_inverse=True)[1]
-    weight_Q = 1 / np.bincount(task_Q)[task_Q]
+    weight_Q = task_weights(train.outcomes.task_Q)
     level_A = typical_values(train.utility_QA, train.outcomes, np.min, PRIOR_COUNT)
     utility_QA = np.where(np.isnan(train.utility_QA), level_A, train.utility_QA)
     by_name = name_order(train.outcomes.arms)
-    best_Q, chosen = np.full(len(utility_QA), utility_QA.min()), []
+    best_Q = np.full(len(utility_QA), utility_QA.min())
+    chosen: list[int] = []
     while len(chosen) < min(size, len(by_name)):
         left = [arm for arm in by_name if arm not in chosen]
         value_A = np.round(weight_Q @ np.maximum(best_Q[:, None], utility_QA[:, left]), 9)
@@ -221,7 +209,7 @@ def expected_best(mean_RNM: np.ndarray, covariance_NMM: np.ndarray) -> np.ndarra
 
 def covariance(revision_QM: np.ndarray) -> np.ndarray:
     """Second moments of revisions; smaller where few queries tell of them."""
-    return revision_QM.T @ revision_QM / (len(revision_QM) + PRIOR_COUNT)
+    return np.asarray(revision_QM.T @ revision_QM / (len(revision_QM) + PRIOR_COUNT))
 
 
 @lru_cache(maxsize=1000)

@@ -13,28 +13,24 @@ utilities: with `weights=equal`, the original, costs leave no draws, and the sma
 answer. With every outcome known that gives the order of `borda` at `margin=0`; a draw is half a win for each.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.bradley_terry import strengths
-from recal_bench.toolbox.targets import PRIOR_COUNT, require_outcomes
-
-TIE = 1e-9
-"""Utilities that differ by less are equal: what is left is rounding."""
-CHUNK = 512
-"""Queries whose matches are held in memory at once."""
+from recal_bench.toolbox.bradley_terry import CHUNK, strengths, wins
+from recal_bench.toolbox.neighbours import chunks
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import PRIOR_COUNT, require_outcomes, task_weights
 
 
 @router("elo")
 @dataclass
-class Elo:
+class Elo(Saved):
     """Elo ratings of the arms from matches of their utilities, as a Bradley-Terry fit; the best rated arm is chosen."""
 
+    LEARNT = ("rating_A",)
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {"weights": ("stake", "equal")}
@@ -45,9 +41,9 @@ class Elo:
         observed_QA, arms = train.outcomes.observed_QA, len(train.outcomes.arms)
         require_outcomes(train)
         weight_Q = task_weights(train.outcomes.task_Q)
+        weight_Q /= weight_Q.mean()
         won_AA = np.zeros((arms, arms))
-        for start in range(0, len(weight_Q), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for rows in chunks(len(weight_Q), CHUNK):
             won_AA += np.tensordot(weight_Q[rows], wins(train.utility_QA[rows], self.weights), axes=1)
         played_an_outcome = 2 * won_AA.sum() / (weight_Q @ observed_QA.sum(axis=1))
         drawn = PRIOR_COUNT * played_an_outcome + 1e-9
@@ -60,26 +56,3 @@ class Elo:
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         return calls.choose(np.tile(self.rating_A, (len(queries.prompt), 1)))
-
-    def save(self, folder: Path) -> None:
-        (folder / "elo.json").write_text(json.dumps(self.rating_A.tolist()), encoding="utf-8")
-
-    def load(self, folder: Path) -> None:
-        self.rating_A = np.array(json.loads((folder / "elo.json").read_text(encoding="utf-8")))
-
-
-def task_weights(task_Q: np.ndarray) -> np.ndarray:
-    """Every task weighs the same, the average query 1."""
-    _, task_of_Q, count_T = np.unique(task_Q, return_inverse=True, return_counts=True)
-    return len(task_Q) / len(count_T) / count_T[task_of_Q]
-
-
-def wins(utility_QA: np.ndarray, weights: str) -> np.ndarray:
-    """What it weighs that the first arm beats the second, `[Q, A, A]`; 0 where it does not, or they did not meet."""
-    lead_QAA = utility_QA[:, :, None] - utility_QA[:, None, :]
-    if weights == "stake":
-        return np.where(lead_QAA > TIE, lead_QAA, 0.0)
-    drawn_QAA = np.abs(lead_QAA) <= TIE
-    diagonal = np.arange(utility_QA.shape[1])
-    drawn_QAA[:, diagonal, diagonal] = False
-    return (lead_QAA > TIE) + 0.5 * drawn_QAA

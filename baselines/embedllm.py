@@ -13,33 +13,31 @@ the least error on validation is kept.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
+from recal_bench.toolbox.log_odds import log_odds, score_of, score_range, share_of
 from recal_bench.toolbox.names import named_vectors
-from recal_bench.toolbox.targets import Targets, in_fixed_order, predictions_of, targets_of
-from recal_bench.toolbox.threads import one_thread
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best, trainable
+from recal_bench.toolbox.targets import in_fixed_order, predictions_of, require_validation, targets_of, utility_error
 
 BATCH_OUTCOMES = 2_048
 WEIGHT_DECAY = 1e-5
 LEAST_STEPS = 20
 """Steps of an epoch at least: small logs are cut into smaller batches."""
-LEAST_ODDS = 1e-3
-"""Typical scores are kept this far from 0 and 1, where log-odds have no end."""
-LAYERS = ("projection_EF", "bias_F", "arm_AF", "readout_KF")
 
 
 @router("embedllm")
 @dataclass
-class EmbedLlm:
+class EmbedLlm(Saved):
     """Matrix factorisation (EmbedLLM): a learnt vector for each arm meets the projected query."""
 
+    LEARNT = ("text_encoder", "layers", "typical_C", "trust_C", "range_2", "cost_ref")
     deterministic: ClassVar[bool] = False
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -56,18 +54,14 @@ class EmbedLlm:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
-        if not validation.outcomes.observed_QA.any():
-            raise RecalBenchError("router embedllm needs outcomes in the split validation: it keeps the epoch by them")
+        require_validation(validation, "embedllm", "keeps the epoch")
         targets = targets_of(train)
         self.typical_C, self.trust_C, self.cost_ref = targets.typical_C, targets.trust_C, targets.cost_ref
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
-        with one_thread():
-            self._train(train, targets, validation, context)
-
-    def _train(self, train: Train, targets: Targets, validation: Train, context: Context) -> None:
-        import torch
-        from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
         score_QA, arms = train.outcomes.score_QA, len(train.outcomes.arms)
         encoding_QE = torch.from_numpy(self.text_encoder.encode(train.queries.prompt))
@@ -75,9 +69,10 @@ class EmbedLlm:
         known_QC = torch.from_numpy(targets.known_QC).to(context.device)
         excess_QC = torch.from_numpy(targets.excess_QC.astype(np.float32)).to(context.device)
         # Scores are shares of their range, which is that of a probability unless the outcomes go beyond.
-        self.range_2 = np.array([min(0.0, np.nanmin(score_QA)), max(1.0, np.nanmax(score_QA))])
-        share_QA = torch.from_numpy(np.nan_to_num(self._share(score_QA)).astype(np.float32)).to(context.device)
-        offset_A = torch.from_numpy(log_odds(self._share(self.typical_C[:arms])).astype(np.float32)).to(context.device)
+        self.range_2 = score_range(score_QA)
+        known_share_QA = np.nan_to_num(share_of(score_QA, self.range_2)).astype(np.float32)
+        share_QA = torch.from_numpy(known_share_QA).to(context.device)
+        offset_A = torch.from_numpy(log_odds(self.typical_C[:arms], self.range_2).astype(np.float32)).to(context.device)
 
         generator = torch.Generator().manual_seed(context.seed)
         inputs, readouts = encoding_QE.shape[1], excess_QC.shape[1] // arms
@@ -88,39 +83,28 @@ class EmbedLlm:
             torch.from_numpy(named_vectors(train.outcomes.arms, self.factors, context.seed)),
             torch.zeros(readouts, self.factors),
         ]
-        layers = [layer.to(context.device).requires_grad_() for layer in start]
+        layers = trainable(start, context.device)
         optimizer = torch.optim.Adam(layers, self.learning_rate, weight_decay=WEIGHT_DECAY)
-        self.layers = best_layers = [layer.detach().cpu().numpy().copy() for layer in layers]
-        least_error = self._error(validation, validation_QE)
         # Where no outcome differs from what is typical there is nothing to learn, and rounding must not decide.
-        epochs = self.epochs if np.abs(targets.excess_QC).max() > 1e-9 else 0
+        count = self.epochs if np.abs(targets.excess_QC).max() > 1e-9 else 0
         batch = max(1, min(BATCH_OUTCOMES // arms, len(encoding_QE) // LEAST_STEPS))
-        for epoch in range(1, epochs + 1):
-            losses = []
-            for rows in torch.randperm(len(encoding_QE), generator=generator).split(batch):
-                noise_QE = self.noise * torch.randn(len(rows), inputs, generator=generator)
-                output_QA, *cost_output = outputs(layers, (encoding_QE[rows] + noise_QE).to(context.device))
-                rows = rows.to(context.device)
-                loss_QA = cross_entropy(offset_A + output_QA, share_QA[rows], reduction="none")
-                loss = loss_QA[known_QC[rows, :arms]].sum()
-                for cost_QA in cost_output:
-                    loss = loss + (cost_QA - excess_QC[rows, arms:])[known_QC[rows, arms:]].square().sum()
-                loss = loss / known_QC[rows, :arms].sum().clamp(min=1)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            self.layers = [layer.detach().cpu().numpy().copy() for layer in layers]
-            error = self._error(validation, validation_QE)
-            context.log({"step": epoch, "train_error": float(np.mean(losses)), "validation_error": error})
-            if error < least_error:
-                least_error, best_layers = error, self.layers
-        self.layers = best_layers
 
-    def _error(self, validation: Train, encoding_QE: np.ndarray) -> float:
-        """Mean squared error of the predicted utility on validation, in score units squared."""
-        predicted_QA = validation.objective.utility(*self._predictions(encoding_QE))
-        return float(np.nanmean((predicted_QA - validation.utility_QA) ** 2))
+        def loss_of(rows: torch.Tensor) -> torch.Tensor:
+            noise_QE = self.noise * torch.randn(len(rows), inputs, generator=generator)
+            output_QA, *cost_output = outputs(layers, (encoding_QE[rows] + noise_QE).to(context.device))
+            rows = rows.to(context.device)
+            loss_QA = cross_entropy(offset_A + output_QA, share_QA[rows], reduction="none")
+            loss = loss_QA[known_QC[rows, :arms]].sum()
+            for cost_QA in cost_output:
+                loss = loss + (cost_QA - excess_QC[rows, arms:])[known_QC[rows, arms:]].square().sum()
+            return loss / known_QC[rows, :arms].sum().clamp(min=1)
+
+        def look() -> tuple[list[np.ndarray], float]:
+            self.layers = copied(layers)
+            return self.layers, utility_error(validation, self._predictions(validation_QE))
+
+        rounds = epochs(len(encoding_QE), batch, count, generator)
+        self.layers = train_best(optimizer, rounds, loss_of, look, log_errors(context.log))
 
     def predict(self, queries: Queries) -> Predictions:
         return self._predictions(self.text_encoder.encode(queries.prompt))
@@ -129,26 +113,9 @@ class EmbedLlm:
         output = outputs(self.layers, encoding_QE)
         learnt_QC, arms = self.trust_C * np.hstack(output).astype(np.float64), output[0].shape[1]
         value_QC = self.typical_C + learnt_QC
-        odds_QA = log_odds(self._share(self.typical_C[:arms])) + learnt_QC[:, :arms]
-        value_QC[:, :arms] = self.range_2[0] + np.ptp(self.range_2) / (1 + np.exp(-odds_QA))
+        odds_QA = log_odds(self.typical_C[:arms], self.range_2) + learnt_QC[:, :arms]
+        value_QC[:, :arms] = score_of(odds_QA, self.range_2)
         return predictions_of(value_QC, self.cost_ref)
-
-    def _share(self, score: np.ndarray) -> np.ndarray:
-        """Where in the range of the train scores a score lies, 0 to 1."""
-        return (score - self.range_2[0]) / np.ptp(self.range_2)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        kept = dict(zip(LAYERS, self.layers, strict=True))
-        kept |= {"typical_C": self.typical_C, "trust_C": self.trust_C, "range_2": self.range_2}
-        np.savez(folder / "embedllm.npz", cost_ref=self.cost_ref, **kept)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "embedllm.npz", allow_pickle=False) as arrays:
-            self.layers = [arrays[name] for name in LAYERS]
-            self.typical_C, self.trust_C, self.range_2 = (arrays[name] for name in ("typical_C", "trust_C", "range_2"))
-            self.cost_ref = float(arrays["cost_ref"])
 
 
 def outputs(layers: list[Any], encoding_QE: Any) -> list[Any]:
@@ -156,8 +123,3 @@ def outputs(layers: list[Any], encoding_QE: Any) -> list[Any]:
     projection_EF, bias_F, arm_AF, readout_KF = layers
     factor_QF = encoding_QE @ projection_EF + bias_F
     return [(factor_QF * readout_F) @ arm_AF.T for readout_F in readout_KF]
-
-
-def log_odds(probability_A: np.ndarray) -> np.ndarray:
-    clipped_A = np.clip(probability_A, LEAST_ODDS, 1 - LEAST_ODDS)
-    return np.log(clipped_A / (1 - clipped_A))

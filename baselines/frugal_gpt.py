@@ -21,24 +21,29 @@ nothing of the method is left.
 
 from dataclasses import dataclass
 from itertools import permutations
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.answers import Answers, crossed, folds_of
-from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
+from recal_bench.toolbox.answers import Answers, crossed, folds_of, texts_of
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import (
+    PRIOR_COUNT,
+    in_fixed_order,
+    linear_inputs,
+    name_order,
+    task_weights,
+    typical_values,
+)
 
 ANSWER_PENALTY = 10.0
 """Penalty of the regression on answers, in queries."""
 ROWS_A_STEP = 10
 """Train queries between two steps of a threshold, at the least."""
-LEARNT = ("arms", "threshold_L", "typical_L", "weight_EL", "alone_LP", "beside_P", "utility_A")
 
 
 class Stakes(NamedTuple):
@@ -52,13 +57,14 @@ class Stakes(NamedTuple):
 
 @router("frugal-gpt")
 @dataclass
-class FrugalGpt:
+class FrugalGpt(Saved):
     """Asks the arms of a learnt list in turn, until an answer's predicted score reaches the arm's threshold.
 
     `list_length` bounds the list, `steps` is the number of steps of a threshold, and `penalty` is that of the ridge
     regression on the encoding, in queries.
     """
 
+    LEARNT = ("text_encoder", "arms", "threshold_L", "typical_L", "weight_EL", "alone_LP", "beside_P", "utility_A")
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     reads_responses: ClassVar[bool] = True
@@ -75,21 +81,18 @@ class FrugalGpt:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        if train.outcomes.response_QA is None:
-            raise RecalBenchError(
-                "router frugal-gpt judges answers, and the outcomes hold no texts: it needs the column response"
-            )
         train = in_fixed_order(train)
         # By name: the order of the arms decides nothing.
         by_name_A = name_order(train.outcomes.arms)
         train = train._replace(outcomes=train.outcomes.take_arms(by_name_A))
         outcomes, prompts = train.outcomes, train.queries.prompt
+        response_QA = texts_of(outcomes, "frugal-gpt", "judges")
         self.text_encoder = fit_encoder(self.encoder, prompts)
         fold_Q = folds_of(prompts)
         typical_A = typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT)
         excess_QA = outcomes.score_QA - typical_A
         level_QA, weight_EA = crossed(linear_inputs(self.text_encoder, train.queries), excess_QA, fold_Q, self.penalty)
-        answers, everywhere = Answers.of_all(level_QA, outcomes.response_QA), np.arange(len(prompts))
+        answers, everywhere = Answers.of_all(level_QA, response_QA), np.arange(len(prompts))
 
         def scorer(*asked: int) -> tuple[np.ndarray, np.ndarray]:
             """Scores of the last answer of one or two arms, and the weights that they come from."""
@@ -168,8 +171,8 @@ class FrugalGpt:
         taken_Q = len(self.arms) - 1 - np.argmax(offered_QL[:, ::-1], axis=1)
         for place, arm in enumerate(self.arms[:-1]):
             rows = np.flatnonzero(offered_QL[:, place] & (place < taken_Q))
-            for row in rows:
-                answers.add(row, place, calls.ask(int(row), int(arm)).text, beside=range(place))
+            for row in rows.tolist():
+                answers.add(row, place, calls.ask(row, int(arm)).text, beside=range(place))
             change_Q = answers.seen(rows, [place]) @ self.alone_LP[place]
             if place == 1:
                 change_Q = np.where(offered_QL[rows, 0], answers.seen(rows, [0, 1]) @ self.beside_P, change_Q)
@@ -179,24 +182,13 @@ class FrugalGpt:
         value_QA[rows, self.arms[taken_Q[rows]]] = self.utility_A.max() + 1
         return calls.choose(value_QA)
 
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "frugal_gpt.npz", **{name: getattr(self, name) for name in LEARNT})
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "frugal_gpt.npz", allow_pickle=False) as arrays:
-            for name in LEARNT:
-                setattr(self, name, arrays[name])
-
 
 def stakes_of(train: Train) -> Stakes:
     utility_QA, outcomes, objective = train.utility_QA, train.outcomes, train.objective
     price_QA = np.nan_to_num(-objective.utility(np.zeros_like(utility_QA), outcomes.cost_QA))
-    task_Q = np.unique(outcomes.task_Q, return_inverse=True)[1]
     # What differs in the last digits is a tie.
     utility_A = np.round(typical_values(utility_QA, outcomes, np.min, PRIOR_COUNT), 12)
-    return Stakes(utility_QA, price_QA, 1 / np.bincount(task_Q)[task_Q], utility_A)
+    return Stakes(utility_QA, price_QA, task_weights(outcomes.task_Q), utility_A)
 
 
 def below_step(value_TTA: np.ndarray, axis: int) -> np.ndarray:

@@ -15,20 +15,30 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
+from recal_bench.errors import RunError
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.targets import Targets, in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import (
+    Targets,
+    in_fixed_order,
+    predictions_of,
+    require_validation,
+    targets_of,
+    utility_error,
+)
 
+ENSEMBLES = "ensembles.skops"
 TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
 """The types of a saved ensemble that skops does not trust of itself."""
 
 
 @router("gradient-boosting")
 @dataclass
-class GradientBoosting:
+class GradientBoosting(Saved):
     """Boosted trees that predict every arm's score and cost from the encoding's first principal components."""
 
+    LEARNT = ("text_encoder", "mean_E", "axes_EF", "typical_C", "trust_C", "cost_ref")
     deterministic: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "components": (16, 32, 64),
@@ -43,8 +53,7 @@ class GradientBoosting:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        if not validation.outcomes.observed_QA.any():
-            raise RecalBenchError("router gradient-boosting needs outcomes in the split validation: it stops by them")
+        require_validation(validation, "gradient-boosting", "stops")
         train = in_fixed_order(train)
         targets = targets_of(train)
         self.typical_C, self.trust_C, self.cost_ref = targets.typical_C, targets.trust_C, targets.cost_ref
@@ -57,8 +66,7 @@ class GradientBoosting:
         self.ensembles = self._fit_columns(input_QF, targets, self.iterations)
         errors = []
         for excess_QC in self._stages(self._inputs(validation.queries)):
-            error_QA = validation.objective.utility(*self._predictions(excess_QC)) - validation.utility_QA
-            errors.append(float(np.nanmean(error_QA**2)))
+            errors.append(utility_error(validation, self._predictions(excess_QC)))
         self.ensembles = self._fit_columns(input_QF, targets, int(np.argmin(errors)) + 1)
 
     def _fit_columns(self, input_QF: np.ndarray, targets: Targets, trees: int) -> list[Any]:
@@ -96,33 +104,20 @@ class GradientBoosting:
 
     def _inputs(self, queries: Queries) -> np.ndarray:
         encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
-        return (encoding_QE - self.mean_E) @ self.axes_EF
+        return np.asarray((encoding_QE - self.mean_E) @ self.axes_EF)
 
     def save(self, folder: Path) -> None:
         from skops.io import dump
 
-        self.text_encoder.save(folder)
-        dump(self.ensembles, folder / "ensembles.skops", compression=zipfile.ZIP_DEFLATED)
-        np.savez(
-            folder / "gradient_boosting.npz",
-            mean_E=self.mean_E,
-            axes_EF=self.axes_EF,
-            typical_C=self.typical_C,
-            trust_C=self.trust_C,
-            cost_ref=self.cost_ref,
-        )
+        super().save(folder)
+        dump(self.ensembles, folder / ENSEMBLES, compression=zipfile.ZIP_DEFLATED)
 
     def load(self, folder: Path) -> None:
         from skops.io import get_untrusted_types, load
 
-        path = folder / "ensembles.skops"
+        path = folder / ENSEMBLES
         unknown = sorted(set(get_untrusted_types(file=path)) - set(TRUSTED))
         if unknown:
-            raise RecalBenchError(f"{path} holds types that no saved ensemble has ({', '.join(unknown)}): not loaded")
-        self.text_encoder = load_encoder(folder)
+            raise RunError(f"{path} holds types that no saved ensemble has ({', '.join(unknown)}): not loaded")
+        super().load(folder)
         self.ensembles = load(path, trusted=list(TRUSTED))
-        with np.load(folder / "gradient_boosting.npz", allow_pickle=False) as arrays:
-            self.mean_E, self.axes_EF, self.typical_C, self.trust_C = (
-                arrays[name] for name in ("mean_E", "axes_EF", "typical_C", "trust_C")
-            )
-            self.cost_ref = float(arrays["cost_ref"])

@@ -24,17 +24,17 @@ What differs:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.toolbox.inferred_tasks import fit_tasks, most_likely_task
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, steps, train_best
 from recal_bench.toolbox.targets import chosen_utility, in_fixed_order, name_order, predictions_of, targets_of
-from recal_bench.toolbox.threads import one_thread
 
 LAYERS = 2
 GRAPH = 4096
@@ -62,9 +62,10 @@ class Graph(NamedTuple):
 
 @router("graphrouter")
 @dataclass
-class GraphRouter:
+class GraphRouter(Saved):
     """GraphRouter: a graph neural network over tasks, queries and arms that predicts each edge's score and cost."""
 
+    LEARNT = ("text_encoder", "classifier_ET", "typical_C", "trust_C", "cost_ref", "state")
     deterministic: ClassVar[bool] = False
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -111,34 +112,28 @@ class GraphRouter:
         optimizer = torch.optim.AdamW(
             [weight.requires_grad_() for weight in weights.values()], self.learning_rate, weight_decay=1e-4
         )
-        best, best_state, losses = -np.inf, {}, []
-        with one_thread():
-            for step in range(self.steps + 1):
-                if step % LOOK_EVERY == 0 or step == self.steps:
-                    self._keep(weights, graph, place_A)
-                    predicted_QA = validation.objective.utility(*self.predict(validation.queries))
-                    utility = chosen_utility(validation, predicted_QA)
-                    if step:
-                        loss = float(np.mean(losses))
-                        context.log({"step": step, "train_error": loss, "validation_utility": utility})
-                    losses = []
-                    if utility > best:
-                        best, best_state = utility, self.state
-                rows = torch.randperm(len(encoding_QE), generator=generator)[:GRAPH]
-                hidden_Q = torch.rand(len(rows), generator=generator) < self.mask_rate
-                hidden_Q[0], hidden_Q[-1] = True, len(rows) == 1
-                rows, hidden_Q = rows.to(context.device), hidden_Q.to(context.device)
-                part = graph.of(rows)
-                query_QH, arm_AH, _ = pass_messages(weights, part, ~hidden_Q)
-                known_QA = part.known_QA[hidden_Q]
-                predicted_FQA = query_QH[hidden_Q] @ weights["output_FHH"] @ arm_AH.T / self.hidden
-                error_FQA = (predicted_FQA - part.excess_FQA[:, hidden_Q]) * known_QA
-                loss = error_FQA.square().sum() / known_QA.sum().clamp(min=1)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-        self.state = best_state
+
+        def loss_of(rows: torch.Tensor) -> Any:
+            hidden_Q = torch.rand(len(rows), generator=generator) < self.mask_rate
+            hidden_Q[0], hidden_Q[-1] = True, len(rows) == 1
+            rows, hidden_Q = rows.to(context.device), hidden_Q.to(context.device)
+            part = graph.of(rows)
+            query_QH, arm_AH, _ = pass_messages(weights, part, ~hidden_Q)
+            known_QA = part.known_QA[hidden_Q]
+            predicted_FQA = query_QH[hidden_Q] @ weights["output_FHH"] @ arm_AH.T / self.hidden
+            error_FQA = (predicted_FQA - part.excess_FQA[:, hidden_Q]) * known_QA
+            return error_FQA.square().sum() / known_QA.sum().clamp(min=1)
+
+        def look() -> tuple[dict[str, np.ndarray], float]:
+            self.state = self._kept(weights, graph, place_A)
+            predicted_QA = validation.objective.utility(*self.predict(validation.queries))
+            return self.state, -chosen_utility(validation, predicted_QA)
+
+        def log(step: int, train_error: float, error: float) -> None:
+            context.log({"step": step, "train_error": train_error, "validation_utility": -error})
+
+        rounds = steps(self.steps, LOOK_EVERY, lambda: torch.randperm(len(encoding_QE), generator=generator)[:GRAPH])
+        self.state = train_best(optimizer, rounds, loss_of, look, log)
 
     def _initial(self, graph: Graph, generator: Any) -> dict[str, Any]:
         """Every weight at the start. The output is zero: every arm at its typical values, and none ahead of another."""
@@ -164,7 +159,7 @@ class GraphRouter:
             weights[f"{name}_bias"] = torch.zeros(LAYERS, size)
         return weights
 
-    def _keep(self, weights: dict[str, Any], graph: Graph, place_A: np.ndarray) -> None:
+    def _kept(self, weights: dict[str, Any], graph: Graph, place_A: np.ndarray) -> dict[str, np.ndarray]:
         """What a new query needs: the weights it meets, the messages of the tasks, and the last states of the arms."""
         import torch
 
@@ -173,7 +168,7 @@ class GraphRouter:
             _, arm_AH, message_LTH = pass_messages(weights, graph, everything_Q)
             kept = {name: weights[name] for name in ("query_EH", "to_query", "to_query_bias")}
             kept |= {"message_LTH": message_LTH, "edge_FHA": weights["output_FHH"] @ arm_AH[place_A].T / self.hidden}
-            self.state = {name: tensor.detach().cpu().numpy().copy() for name, tensor in kept.items()}
+        return dict(zip(kept, copied(kept.values()), strict=True))
 
     def predict(self, queries: Queries) -> Predictions:
         encoding_QE = self.text_encoder.encode(queries.prompt)
@@ -186,18 +181,6 @@ class GraphRouter:
                 query_QH = np.maximum(query_QH, 0.0)
         excess_QC = np.concatenate(list(query_QH @ self.state["edge_FHA"]), axis=1)
         return predictions_of(self.typical_C + self.trust_C * excess_QC, self.cost_ref)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        fitted = {name: getattr(self, name) for name in ("classifier_ET", "typical_C", "trust_C", "cost_ref")}
-        np.savez(folder / "graphrouter.npz", **fitted, **self.state)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "graphrouter.npz", allow_pickle=False) as arrays:
-            self.state = {name: arrays[name] for name in arrays.files}
-        self.classifier_ET, self.cost_ref = self.state.pop("classifier_ET"), float(self.state.pop("cost_ref"))
-        self.typical_C, self.trust_C = self.state.pop("typical_C"), self.state.pop("trust_C")
 
 
 def pass_messages(weights: dict[str, Any], graph: Graph, seen_Q: Any) -> tuple[Any, Any, Any]:

@@ -25,29 +25,37 @@ the probabilistic router is the deterministic one. The mean difference of 0/1 la
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.outcomes import mean_over_observed
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, linear_inputs, name_order, typical_values
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import (
+    PRIOR_COUNT,
+    in_fixed_order,
+    linear_inputs,
+    name_order,
+    task_weights,
+    typical_values,
+)
 
 FOLDS = 5
 
 
 @router("hybrid-llm")
 @dataclass
-class HybridLlm:
+class HybridLlm(Saved):
     """The cheaper of two arms where it is predicted to be good enough, and the other one elsewhere.
 
     `label` is the paper's (t = 0, or the t that spreads the labels most), `pair` says how the two arms are chosen, and
     `penalty` is that of the logistic regression, in queries.
     """
 
+    LEARNT = ("text_encoder", "weight_E", "threshold", "arms", "utility_A", "stake")
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -110,13 +118,14 @@ class HybridLlm:
     def _classifier(self, input_QE: np.ndarray, label_Q: np.ndarray) -> np.ndarray:
         """The weights of a logistic regression; those of the encoding are penalised."""
         from scipy.optimize import minimize
+        from scipy.special import expit
 
         penalty_E = np.append(np.full(input_QE.shape[1] - 1, self.penalty), 1e-3) / max(len(label_Q), 1)
 
         def loss_and_gradient(weight_E: np.ndarray) -> tuple[float, np.ndarray]:
             logit_Q = input_QE @ weight_E
             loss_Q = np.logaddexp(0.0, logit_Q) - label_Q * logit_Q
-            slope_Q = (np.tanh(logit_Q / 2) + 1) / 2 - label_Q
+            slope_Q = expit(logit_Q) - label_Q
             gradient_E = input_QE.T @ slope_Q / max(len(label_Q), 1) + penalty_E * weight_E
             return float(loss_Q.sum() / max(len(label_Q), 1) + 0.5 * (penalty_E * weight_E**2).sum()), gradient_E
 
@@ -132,32 +141,13 @@ class HybridLlm:
         value_QA[np.arange(len(chosen_Q)), chosen_Q] += self.stake
         return calls.choose(value_QA)
 
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(
-            folder / "hybrid_llm.npz",
-            weight_E=self.weight_E,
-            threshold=self.threshold,
-            arms=self.arms,
-            utility_A=self.utility_A,
-            stake=self.stake,
-        )
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "hybrid_llm.npz", allow_pickle=False) as arrays:
-            self.weight_E, self.utility_A = arrays["weight_E"], arrays["utility_A"]
-            self.threshold, self.stake = float(arrays["threshold"]), float(arrays["stake"])
-            self.arms = tuple(arrays["arms"].tolist())
-
 
 def hindsight_values(utility_QA: np.ndarray, task_Q: np.ndarray, level_A: np.ndarray) -> np.ndarray:
     """Macro utility of the better arm of every pair, chosen query by query in hindsight; -inf for no pair.
 
     What hindsight adds to the pair's better arm is given less credit where few queries have outcomes of both.
     """
-    tasks_Q = np.unique(task_Q, return_inverse=True)[1]
-    weight_Q = 1 / np.bincount(tasks_Q)[tasks_Q]
+    weight_Q = task_weights(task_Q)
     known_QA = ~np.isnan(utility_QA)
     utility_QA = np.where(known_QA, utility_QA, 0.0)
     value_AA = np.full((len(level_A), len(level_A)), -np.inf)
@@ -188,8 +178,7 @@ def best_threshold(logit_Q: np.ndarray, utility_QP: np.ndarray, task_Q: np.ndarr
     """
     if not len(logit_Q):
         return np.inf
-    tasks, number_Q = np.unique(task_Q, return_inverse=True)
-    gain_Q = (utility_QP[:, 0] - utility_QP[:, 1]) / (np.bincount(number_Q)[number_Q] * len(tasks))
+    gain_Q = (utility_QP[:, 0] - utility_QP[:, 1]) * task_weights(task_Q) / len(np.unique(task_Q))
     order_Q = np.argsort(-logit_Q, kind="stable")
     gain_N, logit_N = np.append(0.0, np.cumsum(gain_Q[order_Q])), logit_Q[order_Q]
     # Queries of one logit go together: between them there is no threshold.

@@ -15,34 +15,31 @@ the one with the least error on validation is kept. The neural variant, NIRT-Rou
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
-from recal_bench.toolbox.threads import one_thread
+from recal_bench.toolbox.log_odds import log_odds, score_of, score_range, share_of
+from recal_bench.toolbox.neighbours import chunks, nearest
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best, trainable
+from recal_bench.toolbox.targets import in_fixed_order, predictions_of, require_validation, targets_of
 
 BATCH_OUTCOMES = 512
 NEIGHBOURS = 10
-CHUNK = 1_024
-"""Queries whose similarities are held in memory at once."""
 LEAST_STEPS = 20
 """Steps of an epoch at least: small logs are cut into smaller batches."""
-LEAST_ODDS = 1e-3
-"""Typical scores are kept this far from 0 and 1, where log-odds have no end."""
-LAYERS = ("ability_AD", "discrimination_ED", "discrimination_bias_D", "difficulty_E", "difficulty_bias")
 
 
 @router("irt")
 @dataclass
-class Irt:
+class Irt(Saved):
     """Item response theory (IRT-Router): abilities of arms against discrimination and difficulty of the query."""
 
+    LEARNT = ("text_encoder", "layers", "memory_NE", "typical_C", "trust_C", "range_2", "cost_ref")
     deterministic: ClassVar[bool] = False
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -59,29 +56,25 @@ class Irt:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        train, validation = in_fixed_order(train), in_fixed_order(validation)
-        if not validation.outcomes.observed_QA.any():
-            raise RecalBenchError("router irt needs outcomes in the split validation: it keeps the epoch by them")
-        targets = targets_of(train)
-        self.typical_C, self.trust_C, self.cost_ref = targets.typical_C, targets.trust_C, targets.cost_ref
-        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
-        self.memory_NE = self.text_encoder.encode(train.queries.prompt)
-        with one_thread():
-            self._train(train, validation, context)
-
-    def _train(self, train: Train, validation: Train, context: Context) -> None:
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
         from torch.nn.functional import softplus
 
+        train, validation = in_fixed_order(train), in_fixed_order(validation)
+        require_validation(validation, "irt", "keeps the epoch")
+        targets = targets_of(train)
+        self.typical_C, self.trust_C, self.cost_ref = targets.typical_C, targets.trust_C, targets.cost_ref
+        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
+        self.memory_NE = self.text_encoder.encode(train.queries.prompt)
         score_QA, arms = train.outcomes.score_QA, len(train.outcomes.arms)
         encoding_QE = torch.from_numpy(scaled(self.memory_NE)).to(context.device)
         validation_QE = self._warmed_up(self.text_encoder.encode(validation.queries.prompt))
         known_QA = torch.from_numpy(train.outcomes.observed_QA).to(context.device)
         # Scores are shares of their range, which is that of a probability unless the outcomes go beyond.
-        self.range_2 = np.array([min(0.0, np.nanmin(score_QA)), max(1.0, np.nanmax(score_QA))])
-        share_QA = torch.from_numpy(np.nan_to_num(self._share(score_QA)).astype(np.float32)).to(context.device)
-        offset_A = torch.from_numpy(log_odds(self._share(self.typical_C[:arms])).astype(np.float32)).to(context.device)
+        self.range_2 = score_range(score_QA)
+        known_share_QA = np.nan_to_num(share_of(score_QA, self.range_2)).astype(np.float32)
+        share_QA = torch.from_numpy(known_share_QA).to(context.device)
+        offset_A = torch.from_numpy(log_odds(self.typical_C[:arms], self.range_2).astype(np.float32)).to(context.device)
 
         generator = torch.Generator().manual_seed(context.seed)
         inputs = encoding_QE.shape[1]
@@ -93,30 +86,24 @@ class Irt:
             torch.zeros(inputs),
             torch.zeros(()),
         ]
-        layers = [layer.to(context.device).requires_grad_() for layer in start]
+        layers = trainable(start, context.device)
         optimizer = torch.optim.Adam(layers, self.learning_rate)
-        self.layers = best_layers = [layer.detach().cpu().numpy().copy() for layer in layers]
-        least_error = self._error(validation, validation_QE)
         # Where no score differs from what is typical there is nothing to learn, and rounding must not decide.
-        epochs = self.epochs if np.nanmax(np.abs(score_QA - self.typical_C[:arms])) > 1e-9 else 0
+        count = self.epochs if np.nanmax(np.abs(score_QA - self.typical_C[:arms])) > 1e-9 else 0
         batch = max(1, min(BATCH_OUTCOMES // arms, len(encoding_QE) // LEAST_STEPS))
-        for epoch in range(1, epochs + 1):
-            losses = []
-            for rows in torch.randperm(len(encoding_QE), generator=generator).split(batch):
-                rows = rows.to(context.device)
-                specific_QA, difficulty_Q1 = responses(layers, encoding_QE[rows], softplus)
-                loss_QA = cross_entropy(offset_A + specific_QA - difficulty_Q1, share_QA[rows], reduction="none")
-                loss = loss_QA[known_QA[rows]].sum() / known_QA[rows].sum().clamp(min=1)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            self.layers = [layer.detach().cpu().numpy().copy() for layer in layers]
-            error = self._error(validation, validation_QE)
-            context.log({"step": epoch, "train_error": float(np.mean(losses)), "validation_error": error})
-            if error < least_error:
-                least_error, best_layers = error, self.layers
-        self.layers = best_layers
+
+        def loss_of(rows: torch.Tensor) -> torch.Tensor:
+            rows = rows.to(context.device)
+            specific_QA, difficulty_Q1 = responses(layers, encoding_QE[rows], softplus)
+            loss_QA = cross_entropy(offset_A + specific_QA - difficulty_Q1, share_QA[rows], reduction="none")
+            return loss_QA[known_QA[rows]].sum() / known_QA[rows].sum().clamp(min=1)
+
+        def look() -> tuple[list[np.ndarray], float]:
+            self.layers = copied(layers)
+            return self.layers, self._error(validation, validation_QE)
+
+        rounds = epochs(len(encoding_QE), batch, count, generator)
+        self.layers = train_best(optimizer, rounds, loss_of, look, log_errors(context.log))
 
     def _error(self, validation: Train, input_QE: np.ndarray) -> float:
         """Mean squared error of the predicted score on validation: the costs are fixed."""
@@ -128,41 +115,19 @@ class Irt:
 
     def _warmed_up(self, encoding_QE: np.ndarray) -> np.ndarray:
         """The encodings drawn towards the mean of their nearest train queries, and scaled."""
-        k = min(NEIGHBOURS, len(self.memory_NE))
         drawn = [np.zeros_like(encoding_QE[:0])]
-        for start in range(0, len(encoding_QE), CHUNK):
-            chunk_QE = encoding_QE[start : start + CHUNK]
-            nearest_QK = np.argpartition(-(chunk_QE @ self.memory_NE.T), k - 1, axis=1)[:, :k]
-            # Summed in the order of the memory, whatever order the search leaves.
-            mean_QE = self.memory_NE[np.sort(nearest_QK, axis=1)].mean(axis=1)
-            drawn.append((1 - self.warm_up) * chunk_QE + self.warm_up * mean_QE)
+        for rows in chunks(len(encoding_QE)):
+            mean_QE = self.memory_NE[nearest(encoding_QE[rows] @ self.memory_NE.T, NEIGHBOURS)].mean(axis=1)
+            drawn.append((1 - self.warm_up) * encoding_QE[rows] + self.warm_up * mean_QE)
         return scaled(np.concatenate(drawn))
 
     def _predictions(self, input_QE: np.ndarray) -> Predictions:
         specific_QA, difficulty_Q1 = responses(self.layers, input_QE, lambda value: np.logaddexp(value, 0.0))
         arms = specific_QA.shape[1]
-        odds_QA = log_odds(self._share(self.typical_C[:arms])) + self.trust_C[:arms] * specific_QA - difficulty_Q1
+        odds_QA = log_odds(self.typical_C[:arms], self.range_2) + self.trust_C[:arms] * specific_QA - difficulty_Q1
         value_QC = np.tile(self.typical_C, (len(input_QE), 1))
-        value_QC[:, :arms] = self.range_2[0] + np.ptp(self.range_2) / (1 + np.exp(-odds_QA))
+        value_QC[:, :arms] = score_of(odds_QA, self.range_2)
         return predictions_of(value_QC, self.cost_ref)
-
-    def _share(self, score: np.ndarray) -> np.ndarray:
-        """Where in the range of the train scores a score lies, 0 to 1."""
-        return (score - self.range_2[0]) / np.ptp(self.range_2)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        kept = dict(zip(LAYERS, self.layers, strict=True))
-        kept |= {"typical_C": self.typical_C, "trust_C": self.trust_C, "range_2": self.range_2}
-        np.savez(folder / "irt.npz", memory_NE=self.memory_NE, cost_ref=self.cost_ref, **kept)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "irt.npz", allow_pickle=False) as arrays:
-            self.layers = [arrays[name] for name in LAYERS]
-            self.memory_NE, self.range_2 = arrays["memory_NE"], arrays["range_2"]
-            self.typical_C, self.trust_C = arrays["typical_C"], arrays["trust_C"]
-            self.cost_ref = float(arrays["cost_ref"])
 
 
 def responses(layers: list[Any], input_QE: Any, softplus: Any) -> tuple[Any, Any]:
@@ -174,9 +139,4 @@ def responses(layers: list[Any], input_QE: Any, softplus: Any) -> tuple[Any, Any
 
 def scaled(encoding_QE: np.ndarray) -> np.ndarray:
     """Rows of unit length become rows whose coordinates have a mean square of one."""
-    return encoding_QE * np.float32(encoding_QE.shape[1] ** 0.5)
-
-
-def log_odds(probability_A: np.ndarray) -> np.ndarray:
-    clipped_A = np.clip(probability_A, LEAST_ODDS, 1 - LEAST_ODDS)
-    return np.log(clipped_A / (1 - clipped_A))
+    return np.asarray(encoding_QE * np.float32(encoding_QE.shape[1] ** 0.5))

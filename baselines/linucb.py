@@ -16,23 +16,24 @@ same inputs, and the utility is their difference. An arm never seen counts as ba
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.bandits import NOTHING, Asking, Beliefs, Regressions, Space, Summary
+from recal_bench.toolbox.bandits import Asking, Beliefs, Regressions, Space, Summary, ask_in_turn
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order
 
 
 @router("linucb")
 @dataclass
-class LinUcb:
+class LinUcb(Saved):
     """A linear bandit (LinUCB): of each train query it sees one outcome, of the arm with the highest upper bound."""
 
+    LEARNT = ("text_encoder", "learnt")
     deterministic: ClassVar[bool] = False
     partial_feedback: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -54,24 +55,13 @@ class LinUcb:
         space = Space.of_principal_components(encoding_QE, self.dimensions)
         input_QF = space.inputs(encoding_QE)
         asking = Asking(train, np.random.default_rng(context.seed))
-        beliefs = Beliefs(asking.n_arms, input_QF.shape[1], asking.n_values, self.penalty)
-        summary = Summary(context.log, len(asking.rows))
-        for row in asking.rows:
-            expected_A, width_A = beliefs.of(input_QF[row])
-            arm = asking.highest(row, expected_A + self.exploration * beliefs.spread * width_A)
-            value_V = asking.ask(row, arm)
-            beliefs.learn(arm, input_QF[row], value_V)
-            best = expected_A[asking.available_QA[row]].max()
-            summary.add(value_V[0], explored=expected_A[arm] < best - NOTHING)
+        beliefs = Beliefs(np.zeros((asking.n_arms, input_QF.shape[1], asking.n_values)), self.penalty)
+
+        def choose(row: int, expected_A: np.ndarray, width_A: np.ndarray) -> int:
+            return asking.highest(row, expected_A + self.exploration * beliefs.spread * width_A)
+
+        ask_in_turn(asking, asking.rows, input_QF, beliefs, choose, Summary(context.log, len(asking.rows)))
         self.learnt = asking.learnt(space, beliefs.weight_AFV, beliefs.mean_V)
 
     def predict(self, queries: Queries) -> Predictions:
-        return self.learnt.predict(self.text_encoder.encode(queries.prompt))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        self.learnt.save(folder / "linucb.npz")
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        self.learnt = Regressions.load(folder / "linucb.npz")
+        return Regressions(*self.learnt).predict(self.text_encoder.encode(queries.prompt))

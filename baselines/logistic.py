@@ -7,26 +7,27 @@ probable arm is the one of the highest expected utility. Arms that tie share ali
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.targets import in_fixed_order, linear_inputs, require_outcomes
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import in_fixed_order, linear_inputs, require_outcomes, unseen_last
 
 
 @router("logistic")
 @dataclass
-class Logistic:
+class Logistic(Saved):
     """Softmax over the arms, linear in the encoding, fitted to labels that share out each query's utility.
 
     Where outcomes are missing, the probabilities are those among the observed arms. `penalty` is in queries of average
     weight: the fewer queries there are, the closer the arms stay to equal.
     """
 
+    LEARNT = ("text_encoder", "weight_EA", "seen_A")
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -67,21 +68,11 @@ class Logistic:
         if used_Q.any():
             found = minimize(loss_and_gradient, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B")
             self.weight_EA = found.x.reshape(shape)
-        self.seen_A = ~np.isnan(train.utility_QA).all(axis=0)
+        self.seen_A = np.asarray(~np.isnan(train.utility_QA).all(axis=0))
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         logit_QA = linear_inputs(self.text_encoder, queries) @ self.weight_EA
-        # Nothing is known of an arm without any outcome on train: it comes last.
-        return calls.choose(np.where(self.seen_A, logit_QA, logit_QA.min(initial=0.0) - 1.0))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "logistic.npz", weight_EA=self.weight_EA, seen_A=self.seen_A)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "logistic.npz", allow_pickle=False) as arrays:
-            self.weight_EA, self.seen_A = arrays["weight_EA"], arrays["seen_A"]
+        return calls.choose(unseen_last(logit_QA, self.seen_A))
 
 
 def shares(utility_QA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

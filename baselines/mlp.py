@@ -5,16 +5,16 @@ epoch that is kept is the one of the least squared error of the predicted utilit
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best, trainable
+from recal_bench.toolbox.targets import in_fixed_order, predictions_of, require_validation, targets_of, utility_error
 
 BATCH = 128
 PATIENCE = 6
@@ -23,9 +23,10 @@ PATIENCE = 6
 
 @router("mlp")
 @dataclass
-class Mlp:
+class Mlp(Saved):
     """A neural network that predicts every arm's score and cost, stopped early on validation."""
 
+    LEARNT = ("text_encoder", "layers", "typical_C", "trust_C", "cost_ref")
     deterministic: ClassVar[bool] = False
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "hidden": (64, 256),
@@ -44,8 +45,7 @@ class Mlp:
         import torch
 
         train, validation = in_fixed_order(train), in_fixed_order(validation)
-        if not validation.outcomes.observed_QA.any():
-            raise RecalBenchError("router mlp needs outcomes in the split validation: it stops by them")
+        require_validation(validation, "mlp", "stops")
         targets = targets_of(train)
         self.typical_C, self.trust_C, self.cost_ref = targets.typical_C, targets.trust_C, targets.cost_ref
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
@@ -56,54 +56,28 @@ class Mlp:
         generator = torch.Generator().manual_seed(context.seed)
         inputs = encoding_QE.shape[1]
         # The output layer starts at zero: every arm at its typical values, and no arm ahead by its place in the list.
-        layers = [
+        start = [
             torch.randn(inputs, self.hidden, generator=generator) * (2 / inputs) ** 0.5,
             torch.zeros(self.hidden),
             torch.zeros(self.hidden, excess_QC.shape[1]),
             torch.zeros(excess_QC.shape[1]),
         ]
-        optimizer = torch.optim.AdamW(
-            [layer.requires_grad_() for layer in layers], self.learning_rate, weight_decay=self.weight_decay
-        )
-        self.layers = best_layers = [layer.detach().numpy().copy() for layer in layers]
-        least_error, best_epoch = self._validation_error(validation), 0
-        for epoch in range(1, self.epochs + 1):
-            losses = []
-            for rows in torch.randperm(len(encoding_QE), generator=generator).split(BATCH):
-                output_QC = torch.relu(encoding_QE[rows] @ layers[0] + layers[1]) @ layers[2] + layers[3]
-                error_QC = torch.where(known_QC[rows], output_QC - excess_QC[rows], 0.0)
-                loss = error_QC.square().sum() / known_QC[rows].sum().clamp(min=1)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            self.layers = [layer.detach().numpy().copy() for layer in layers]
-            error = self._validation_error(validation)
-            context.log({"step": epoch, "train_error": float(np.mean(losses)), "validation_error": error})
-            if error < least_error:
-                least_error, best_epoch, best_layers = error, epoch, self.layers
-            elif epoch - best_epoch >= PATIENCE:
-                break
-        self.layers = best_layers
+        layers = trainable(start, "cpu")
+        optimizer = torch.optim.AdamW(layers, self.learning_rate, weight_decay=self.weight_decay)
 
-    def _validation_error(self, validation: Train) -> float:
-        """Mean squared error of the predicted utility, in score units squared."""
-        predicted_QA = validation.objective.utility(*self.predict(validation.queries))
-        return float(np.nanmean((predicted_QA - validation.utility_QA) ** 2))
+        def loss_of(rows: torch.Tensor) -> torch.Tensor:
+            output_QC = torch.relu(encoding_QE[rows] @ layers[0] + layers[1]) @ layers[2] + layers[3]
+            error_QC = torch.where(known_QC[rows], output_QC - excess_QC[rows], 0.0)
+            return error_QC.square().sum() / known_QC[rows].sum().clamp(min=1)
+
+        def look() -> tuple[list[np.ndarray], float]:
+            self.layers = copied(layers)
+            return self.layers, utility_error(validation, self.predict(validation.queries))
+
+        rounds = epochs(len(encoding_QE), BATCH, self.epochs, generator)
+        self.layers = train_best(optimizer, rounds, loss_of, look, log_errors(context.log), patience=PATIENCE)
 
     def predict(self, queries: Queries) -> Predictions:
         hidden_QH = self.text_encoder.encode(queries.prompt) @ self.layers[0] + self.layers[1]
         excess_QC = np.maximum(hidden_QH, 0.0) @ self.layers[2] + self.layers[3]
         return predictions_of(self.typical_C + self.trust_C * excess_QC, self.cost_ref)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        layers = {f"layer_{number}": layer for number, layer in enumerate(self.layers)}
-        np.savez(folder / "mlp.npz", typical_C=self.typical_C, trust_C=self.trust_C, cost_ref=self.cost_ref, **layers)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "mlp.npz", allow_pickle=False) as arrays:
-            self.layers = [arrays[f"layer_{number}"] for number in range(4)]
-            self.typical_C, self.trust_C = arrays["typical_C"], arrays["trust_C"]
-            self.cost_ref = float(arrays["cost_ref"])

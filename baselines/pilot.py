@@ -21,58 +21,36 @@ the worst of the others.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.bandits import NOTHING, Asking, Regressions, Space, Summary, with_another
+from recal_bench.toolbox.bandits import Asking, Beliefs, Regressions, Space, Summary, ask_in_turn, spread_of
+from recal_bench.toolbox.ridge import ridge_weights
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order
 
 PROJECTION_PENALTY, ARM_PENALTY = 100.0, 10.0
 """Of the two regressions behind the prior, in queries: on the whole encoding, and within its projection."""
 
 
-class Beliefs:
-    """A ridge regression for every arm, kept up to date from a prior on. Values V are utility, score and maybe cost."""
-
-    def __init__(self, prior_AFV: np.ndarray, prior_weight: float) -> None:
-        self.inverse_AFF = np.tile(np.eye(prior_AFV.shape[1]) / prior_weight, (len(prior_AFV), 1, 1))
-        self.moment_AFV = prior_weight * prior_AFV
-
-    def of(self, input_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each arm's expected utility, less the mean of the prior's share, and the square root of x' A^-1 x."""
-        gain_AF = self.inverse_AFF @ input_F
-        return (gain_AF * self.moment_AFV[:, :, 0]).sum(axis=1), np.sqrt((gain_AF * input_F).sum(axis=1))
-
-    def learn(self, arm: int, input_F: np.ndarray, excess_V: np.ndarray) -> None:
-        self.inverse_AFF[arm] = with_another(self.inverse_AFF[arm], input_F)
-        self.moment_AFV[arm] += np.outer(input_F, excess_V)
-
-    @property
-    def weight_AFV(self) -> np.ndarray:
-        """The posterior means of the weights."""
-        return self.inverse_AFF @ self.moment_AFV
-
-
 def regress(input_NF: np.ndarray, arm_N: np.ndarray, excess_NV: np.ndarray, n_arms: int, penalty: float) -> np.ndarray:
     """A ridge regression for every arm, on the rows that asked it: weights `[A, F, V]`, 0 for an arm without any."""
     weight_AFV = np.zeros((n_arms, input_NF.shape[1], excess_NV.shape[1]))
     for arm in np.unique(arm_N):
-        own_NF = input_NF[arm_N == arm]
-        gram_FF = own_NF.T @ own_NF + penalty * np.eye(own_NF.shape[1])
-        weight_AFV[arm] = np.linalg.solve(gram_FF, own_NF.T @ excess_NV[arm_N == arm])
+        weight_AFV[arm] = ridge_weights(input_NF[arm_N == arm], excess_NV[arm_N == arm], penalty)
     return weight_AFV
 
 
 @router("pilot")
 @dataclass
-class Pilot:
+class Pilot(Saved):
     """LinUCB with a prior: a share of the train queries, put to random arms, teaches what the others start from."""
 
+    LEARNT = ("text_encoder", "learnt")
     deterministic: ClassVar[bool] = False
     partial_feedback: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -99,20 +77,18 @@ class Pilot:
         first, rest = asking.rows[:n_prior], asking.rows[n_prior:]
         arm_N = np.array([rng.choice(np.flatnonzero(asking.available_QA[row])) for row in first])
         value_NV = np.array([asking.ask(row, arm) for row, arm in zip(first, arm_N, strict=True)])
-        mean_V, spread = value_NV.mean(axis=0), float(value_NV[:, 0].std())
-        spread = spread if spread > NOTHING else 1.0
+        mean_V, spread = value_NV.mean(axis=0), spread_of(value_NV[:, 0].std())
         context.log({"step": n_prior, "train_utility": float(mean_V[0]), "explored": 1.0})
         space = self._space(encoding_QE, first, arm_N, value_NV[:, :1] - mean_V[:1], asking.n_arms)
         input_QF = space.inputs(encoding_QE)
         prior_AFV = regress(input_QF[first], arm_N, value_NV - mean_V, asking.n_arms, ARM_PENALTY)
-        beliefs, summary = Beliefs(prior_AFV, self.prior_weight), Summary(context.log, len(rest), before=n_prior)
-        for row in rest:
-            expected_A, width_A = beliefs.of(input_QF[row])
-            arm = asking.highest(row, expected_A + self.exploration * spread * width_A)
-            value_V = asking.ask(row, arm)
-            beliefs.learn(arm, input_QF[row], value_V - mean_V)
-            best = expected_A[asking.available_QA[row]].max()
-            summary.add(value_V[0], explored=expected_A[arm] < best - NOTHING)
+        beliefs = Beliefs(prior_AFV, self.prior_weight, mean_V)
+
+        def choose(row: int, expected_A: np.ndarray, width_A: np.ndarray) -> int:
+            return asking.highest(row, expected_A + self.exploration * spread * width_A)
+
+        summary = Summary(context.log, len(rest), before=n_prior)
+        ask_in_turn(asking, rest, input_QF, beliefs, choose, summary)
         self.learnt = asking.learnt(space, beliefs.weight_AFV, mean_V)
 
     def _space(
@@ -126,12 +102,4 @@ class Pilot:
         return Space.along(direction_KE[: self.dimensions].T, encoding_QE)
 
     def predict(self, queries: Queries) -> Predictions:
-        return self.learnt.predict(self.text_encoder.encode(queries.prompt))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        self.learnt.save(folder / "pilot.npz")
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        self.learnt = Regressions.load(folder / "pilot.npz")
+        return Regressions(*self.learnt).predict(self.text_encoder.encode(queries.prompt))

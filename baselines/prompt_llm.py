@@ -30,6 +30,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.routers import Calls, Context, Decisions, Queries, Reply, Train, router
 from recal_bench.scoring import extract_answer
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, typical_values
 
 SIMULATED = "brelune-8b"
@@ -41,7 +42,7 @@ THOUGHTS = re.compile(r"^.*</think>", re.DOTALL)
 
 @router("prompt-llm")
 @dataclass
-class PromptLlm:
+class PromptLlm(Saved):
     """A language model reads what each arm scores and costs, and the query, and names an arm; its own cost is billed.
 
     `pool` (a pool file) and `adviser` (a model of it) say who is asked; without a pool, a simulated model of the
@@ -51,6 +52,7 @@ class PromptLlm:
     `router/advice.json`.
     """
 
+    LEARNT = ("names", "descriptions", "utility_A")
     deterministic: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "adviser": (None, "dunmarrow-27b"),
@@ -65,7 +67,9 @@ class PromptLlm:
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         self._asked_for_real()  # A wrong name or a missing key is told before anything is done.
-        self.names, self.descriptions, self.utility_A = [], [], np.zeros(0)
+        self.names: list[str] = []
+        self.descriptions: list[str] = []
+        self.utility_A = np.zeros(0)
         self._add(train)
 
     def adapt(self, arms: Sequence[Arm], few: Train) -> None:
@@ -151,17 +155,15 @@ class PromptLlm:
         return getattr(self, "_endpoint", None)
 
     def save(self, folder: Path) -> None:
-        learnt = {"names": self.names, "descriptions": self.descriptions, "utility": self.utility_A.tolist()}
-        (folder / "prompt_llm.json").write_text(json.dumps(learnt), encoding="utf-8")
+        super().save(folder)
         counts = Counter(self.what_came_of.values())
         unusable = (counts.total() - counts["followed"]) / max(counts.total(), 1)
         told = {"queries": counts.total(), "unusable": unusable, **dict(sorted(counts.items()))}
         (folder / "advice.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        learnt = json.loads((folder / "prompt_llm.json").read_text(encoding="utf-8"))
-        self.names, self.descriptions = learnt["names"], learnt["descriptions"]
-        self.utility_A, self.what_came_of = np.array(learnt["utility"]), {}
+        super().load(folder)
+        self.what_came_of = {}
 
 
 def named(text: str, names: list[str]) -> int | None:

@@ -3,19 +3,20 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
+from recal_bench.toolbox.saving import Saved
 
 
 @router("random")
 @dataclass
-class RandomChoice:
+class RandomChoice(Saved):
     """Any available arm, with equal probability."""
 
+    LEARNT = ("seed",)
     deterministic: ClassVar[bool] = False
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
@@ -32,9 +33,3 @@ class RandomChoice:
         """A whole number that depends on the seed and the query alone, not on the row it stands in."""
         text = json.dumps([self.seed, query_id, prompt])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-    def save(self, folder: Path) -> None:
-        (folder / "random.json").write_text(json.dumps({"seed": self.seed}), encoding="utf-8")
-
-    def load(self, folder: Path) -> None:
-        self.seed = json.loads((folder / "random.json").read_text(encoding="utf-8"))["seed"]

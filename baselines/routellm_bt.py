@@ -15,33 +15,31 @@ chosen on validation.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.bradley_terry import strengths
-from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
+from recal_bench.toolbox.bradley_terry import CHUNK, drawn_to_average, strengths, wins
+from recal_bench.toolbox.neighbours import chunks
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, require_outcomes, unseen_last
 
-TIE = 1e-9
-"""Utilities that differ by less are equal: what is left is rounding."""
 DRAWN_SHARE = 0.01
 """How much each arm draws against the average arm, as a share of what the average arm played."""
-CHUNK = 512
-"""Queries, new or of train, whose similarities or preferences are held in memory at once."""
 
 
 @router("routellm-bt")
 @dataclass
-class RouteLlmBt:
+class RouteLlmBt(Saved):
     """Similarity-weighted Bradley-Terry ranking (RouteLLM): the arm that wins most on queries like this one.
 
     `gamma` is the weight of the most similar query over that of one with nothing in common.
     """
 
+    LEARNT = ("text_encoder", "memory_NE", "utility_NA")
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -66,17 +64,13 @@ class RouteLlmBt:
         count_A = (~np.isnan(self.utility_NA)).sum(axis=0)
         trust_A = count_A / (count_A + PRIOR_COUNT)
         strength = [np.zeros((0, len(trust_A)))]
-        for start in range(0, len(encoding_QE), CHUNK):
-            won_QAA = self._won(encoding_QE[start : start + CHUNK])
+        for rows in chunks(len(encoding_QE), CHUNK):
+            won_QAA = self._won(encoding_QE[rows])
             drawn_Q = DRAWN_SHARE * (won_QAA + won_QAA.swapaxes(1, 2)).sum(axis=2).mean(axis=1) + 1e-9
             strength.append(strengths(won_QAA, drawn_Q))
-        strength_QA = np.concatenate(strength)
-        # Few outcomes move an arm little away from the average arm, which is all that preferences compare with.
-        average_Q = strength_QA @ trust_A / max(trust_A.sum(), 1e-12)
         # What differs by rounding (wins are summed in single precision) is a tie, and a tie goes to the cheaper arm.
-        value_QA = np.round(trust_A * (strength_QA - average_Q[:, None]), 5)
-        # Nothing is known of an arm without any outcome on train: it comes last.
-        return calls.choose(np.where(trust_A > 0, value_QA, value_QA.min(initial=0.0) - 1.0))
+        value_QA = np.round(drawn_to_average(np.concatenate(strength), trust_A), 5)
+        return calls.choose(unseen_last(value_QA, trust_A > 0))
 
     def _won(self, encoding_QE: np.ndarray) -> np.ndarray:
         """The weight of all wins of the first arm over the second, `[Q, A, A]`, as each query sees them."""
@@ -86,29 +80,9 @@ class RouteLlmBt:
         nearest_Q1 = np.maximum(similarity_QN.max(axis=1, keepdims=True), 1e-6)
         relative_QN = np.clip(similarity_QN / nearest_Q1, -1, 1)
         won_QP = np.zeros((len(encoding_QE), arms * arms), dtype=np.float32)
-        for start in range(0, len(self.memory_NE), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for rows in chunks(len(self.memory_NE), CHUNK):
             # Over gamma^2: what all weights have in common does not matter.
             weight_QN = np.float32(self.gamma) ** (relative_QN[:, rows] - 1)
-            won_QP += weight_QN @ wins(self.utility_NA[rows], self.weights).reshape(-1, arms * arms)
-        won_QAA = won_QP.reshape(-1, arms, arms).astype(np.float64)
-        # An arm's tie with itself is no match.
-        won_QAA[:, range(arms), range(arms)] = 0.0
-        return won_QAA
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "routellm_bt.npz", memory_NE=self.memory_NE, utility_NA=self.utility_NA)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "routellm_bt.npz", allow_pickle=False) as arrays:
-            self.memory_NE, self.utility_NA = arrays["memory_NE"], arrays["utility_NA"]
-
-
-def wins(utility_NA: np.ndarray, weights: str) -> np.ndarray:
-    """What it weighs that the first arm beats the second, `[N, A, A]`; 0 where it does not, or either is unknown."""
-    lead_NAA = utility_NA[:, :, None] - utility_NA[:, None, :]
-    if weights == "stake":
-        return np.where(lead_NAA > TIE, lead_NAA, 0.0).astype(np.float32)
-    return (lead_NAA > TIE) + np.float32(0.5) * (np.abs(lead_NAA) <= TIE)
+            won_NAA = wins(self.utility_NA[rows], self.weights).astype(np.float32)
+            won_QP += weight_QN @ won_NAA.reshape(-1, arms * arms)
+        return won_QP.reshape(-1, arms, arms).astype(np.float64)

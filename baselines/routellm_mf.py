@@ -16,18 +16,18 @@ projection has a bias, as in the paper's formula; the release has none.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
+from recal_bench.toolbox.bradley_terry import TIE, drawn_to_average
 from recal_bench.toolbox.names import named_vectors
-from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, require_outcomes
-from recal_bench.toolbox.threads import one_thread
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, epochs, train_best, trainable
+from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, require_outcomes, require_validation, unseen_last
 
 BATCH = 64
 LEAST_STEPS = 20
@@ -35,16 +35,14 @@ LEAST_STEPS = 20
 PATIENCE = 10
 """Epochs without a smaller validation loss after which training stops."""
 WEIGHT_DECAY = 1e-5
-TIE = 1e-9
-"""Utilities that differ by less are equal: what is left is rounding."""
-LAYERS = ("projection_EF", "bias_F", "arm_AF", "readout_F")
 
 
 @router("routellm-mf")
 @dataclass
-class RouteLlmMf:
+class RouteLlmMf(Saved):
     """Matrix factorisation of preferences (RouteLLM): the arm that is likeliest to win on the query."""
 
+    LEARNT = ("text_encoder", "layers", "trust_A")
     deterministic: ClassVar[bool] = False
     compares_arms: ClassVar[bool] = True
     accelerated: ClassVar[bool] = True
@@ -63,25 +61,21 @@ class RouteLlmMf:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
+        import torch
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_outcomes(train)
-        if not validation.outcomes.observed_QA.any():
-            raise RecalBenchError("router routellm-mf needs outcomes in the split validation: it stops by them")
+        require_validation(validation, "routellm-mf", "stops")
         count_A = train.outcomes.observed_QA.sum(axis=0)
         self.trust_A = count_A / (count_A + PRIOR_COUNT)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
-        with one_thread():
-            self._train(train, validation, context)
-
-    def _train(self, train: Train, validation: Train, context: Context) -> None:
-        import torch
-
         encoding_QE = torch.from_numpy(self.text_encoder.encode(train.queries.prompt))
         validation_QE = torch.from_numpy(self.text_encoder.encode(validation.queries.prompt)).to(context.device)
         utility_QA = torch.from_numpy(train.utility_QA).to(context.device)
         validation_utility_QA = torch.from_numpy(validation.utility_QA).to(context.device)
         # Only queries that prefer an arm to another have anything to say.
-        telling_Q = torch.cat([self._won(chunk_QA).sum(dim=(1, 2)) > 0 for chunk_QA in utility_QA.split(1_024)]).cpu()
+        telling = [self._won(chunk_QA).sum(dim=(1, 2)) > 0 for chunk_QA in torch.split(utility_QA, 1_024)]
+        telling_Q = torch.cat(telling).cpu()
         encoding_QE, utility_QA = encoding_QE[telling_Q], utility_QA[telling_Q.to(context.device)]
 
         generator = torch.Generator().manual_seed(context.seed)
@@ -93,30 +87,25 @@ class RouteLlmMf:
             torch.from_numpy(named_vectors(train.outcomes.arms, self.factors, context.seed)),
             torch.zeros(self.factors),
         ]
-        layers = [layer.to(context.device).requires_grad_() for layer in start]
+        layers = trainable(start, context.device)
         optimizer = torch.optim.Adam(layers, self.learning_rate, weight_decay=WEIGHT_DECAY)
-        self.layers = best_layers = [layer.detach().cpu().numpy().copy() for layer in layers]
-        least_loss, best_epoch = float("inf"), 0
         batch = max(1, min(BATCH, len(encoding_QE) // LEAST_STEPS))
-        for epoch in range(1, self.epochs + 1 if len(encoding_QE) else 1):
-            losses = []
-            for rows in torch.randperm(len(encoding_QE), generator=generator).split(batch):
-                noisy_QE = encoding_QE[rows] + self.noise * torch.randn(len(rows), inputs, generator=generator)
-                strength_QA = strengths(layers, noisy_QE.to(context.device))
-                loss = self._loss(strength_QA, utility_QA[rows.to(context.device)])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
+
+        def loss_of(rows: torch.Tensor) -> Any:
+            noisy_QE = encoding_QE[rows] + self.noise * torch.randn(len(rows), inputs, generator=generator)
+            strength_QA = strengths(layers, noisy_QE.to(context.device))
+            return self._loss(strength_QA, utility_QA[rows.to(context.device)])
+
+        def look() -> tuple[list[np.ndarray], float]:
             with torch.no_grad():
-                validation_loss = self._loss(strengths(layers, validation_QE), validation_utility_QA).item()
-            context.log({"step": epoch, "train_loss": float(np.mean(losses)), "validation_loss": validation_loss})
-            if validation_loss < least_loss:
-                least_loss, best_epoch = validation_loss, epoch
-                best_layers = [layer.detach().cpu().numpy().copy() for layer in layers]
-            elif epoch - best_epoch >= PATIENCE:
-                break
-        self.layers = best_layers
+                loss = self._loss(strengths(layers, validation_QE), validation_utility_QA)
+            return copied(layers), loss.item()
+
+        def log(step: int, train_loss: float, validation_loss: float) -> None:
+            context.log({"step": step, "train_loss": train_loss, "validation_loss": validation_loss})
+
+        rounds = epochs(len(encoding_QE), batch, self.epochs, generator)
+        self.layers = train_best(optimizer, rounds, loss_of, look, log, patience=PATIENCE, start_counts=False)
 
     def _won(self, utility_QA: Any) -> Any:
         """What it weighs that the first arm beats the second, `[Q, A, A]`; 0 where it does not or one is unknown."""
@@ -134,20 +123,7 @@ class RouteLlmMf:
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         strength_QA = strengths(self.layers, self.text_encoder.encode(queries.prompt)).astype(np.float64)
-        # Few outcomes move an arm little away from the average arm, which is all that preferences compare with.
-        average_Q = strength_QA @ self.trust_A / max(self.trust_A.sum(), 1e-12)
-        value_QA = self.trust_A * (strength_QA - average_Q[:, None])
-        # Nothing is known of an arm without any outcome on train: it comes last.
-        return calls.choose(np.where(self.trust_A > 0, value_QA, value_QA.min(initial=0.0) - 1.0))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "routellm_mf.npz", trust_A=self.trust_A, **dict(zip(LAYERS, self.layers, strict=True)))
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "routellm_mf.npz", allow_pickle=False) as arrays:
-            self.layers, self.trust_A = [arrays[name] for name in LAYERS], arrays["trust_A"]
+        return calls.choose(unseen_last(drawn_to_average(strength_QA, self.trust_A), self.trust_A > 0))
 
 
 def strengths(layers: list[Any], encoding_QE: Any) -> Any:

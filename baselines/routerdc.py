@@ -26,17 +26,17 @@ What differs:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.toolbox.clusters import clustered
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, steps, train_best, trainable
 from recal_bench.toolbox.targets import PRIOR_COUNT, chosen_utility, in_fixed_order, name_order, require_outcomes
-from recal_bench.toolbox.threads import one_thread
 
 BATCH = 64
 LOOK_EVERY = 50
@@ -46,12 +46,13 @@ EMBEDDING_SD = 0.78
 
 @router("routerdc")
 @dataclass
-class RouterDc:
+class RouterDc(Saved):
     """RouterDC: the arm whose learnt embedding is nearest to the query's, trained by two contrastive losses.
 
     `share` gives K+ and K-, of a query's known arms; `sample_weight` is the paper's lambda, `others` its H.
     """
 
+    LEARNT = ("text_encoder", "layers", "arm_AH", "trust_A")
     deterministic: ClassVar[bool] = False
     compares_arms: ClassVar[bool] = True
     accelerated: ClassVar[bool] = True
@@ -81,7 +82,7 @@ class RouterDc:
         # Whatever order the arms come in, they are computed with, and draw their start, in the order of their names.
         order_A = name_order(train.outcomes.arms)
         utility_QA = train.utility_QA[:, order_A]
-        positive_QA, negative_QA = places(utility_QA, self.share), places(-utility_QA, self.share)
+        best_and_worst = places(utility_QA, self.share), places(-utility_QA, self.share)
         self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
         cluster_Q = torch.from_numpy(clustered(encoding_QE, self.clusters, 1, context.seed).labels_.astype(np.int64))
@@ -91,52 +92,47 @@ class RouterDc:
 
         generator = torch.Generator().manual_seed(context.seed)
         inputs, device = encoding_QE.shape[1], context.device
-        layers = [
+        start = [
             torch.randn(inputs, self.hidden, generator=generator) * (2 / inputs) ** 0.5,
             torch.zeros(self.hidden),
             torch.randn(self.hidden, self.hidden, generator=generator) * (2 / self.hidden) ** 0.5,
             torch.zeros(self.hidden),
             torch.randn(utility_QA.shape[1], self.hidden, generator=generator) * EMBEDDING_SD,
         ]
-        layers = [layer.to(device).requires_grad_() for layer in layers]
+        layers = trainable(start, device)
         optimizer = torch.optim.AdamW(layers, self.learning_rate, weight_decay=0.01)
-        on_device = [torch.from_numpy(array).float().to(device) for array in (encoding_QE, positive_QA, negative_QA)]
-        encoding_QE, positive_QA, negative_QA = on_device
-        utility_QA = torch.from_numpy(np.nan_to_num(utility_QA)).float().to(device)
+        input_QE, positive_QA, negative_QA, known_utility_QA = (
+            torch.from_numpy(array).float().to(device)
+            for array in (encoding_QE, *best_and_worst, np.nan_to_num(utility_QA))
+        )
 
-        def keep() -> None:
-            *self.layers, arm_AH = (layer.detach().cpu().numpy().copy() for layer in layers)
+        def loss_of(rows: torch.Tensor) -> Any:
+            partner_BH, has_partner_B = self._partners(cluster_Q[rows], generator)
+            rows = rows.to(device)
+            query_BH = torch.relu(input_QE[rows] @ layers[0] + layers[1]) @ layers[2] + layers[3]
+            query_BH = torch.nn.functional.normalize(query_BH, dim=1)
+            similarity_BA = query_BH @ torch.nn.functional.normalize(layers[4], dim=1).T / self.temperature
+            loss = sample_llm_loss(similarity_BA, known_utility_QA[rows], positive_QA[rows], negative_QA[rows])
+            if self.sample_weight and has_partner_B.any():
+                similarity_BB = query_BH @ query_BH.T
+                near_BH = torch.gather(similarity_BB[has_partner_B.to(device)], 1, partner_BH.to(device))
+                loss = loss - self.sample_weight * torch.log_softmax(near_BH, dim=1)[:, 0].mean()
+            return loss
+
+        def look() -> tuple[tuple[list[np.ndarray], np.ndarray], float]:
+            *self.layers, arm_AH = copied(layers)
             self.arm_AH = arm_AH[np.argsort(order_A)]
+            return (self.layers, self.arm_AH), -chosen_utility(validation, self._values(validation.queries))
 
-        keep()
-        best, best_layers = chosen_utility(validation, self._values(validation.queries)), (self.layers, self.arm_AH)
-        losses = []
-        with one_thread():
-            for step in range(1, self.steps + 1):
-                rows = torch.multinomial(chance_Q, BATCH, replacement=True, generator=generator)
-                partner_BH, has_partner_B = self._partners(cluster_Q[rows], generator)
-                rows = rows.to(device)
-                query_BH = torch.relu(encoding_QE[rows] @ layers[0] + layers[1]) @ layers[2] + layers[3]
-                query_BH = torch.nn.functional.normalize(query_BH, dim=1)
-                similarity_BA = query_BH @ torch.nn.functional.normalize(layers[4], dim=1).T / self.temperature
-                loss = sample_llm_loss(similarity_BA, utility_QA[rows], positive_QA[rows], negative_QA[rows])
-                if self.sample_weight and has_partner_B.any():
-                    similarity_BB = query_BH @ query_BH.T
-                    near_BH = torch.gather(similarity_BB[has_partner_B.to(device)], 1, partner_BH.to(device))
-                    loss = loss - self.sample_weight * torch.log_softmax(near_BH, dim=1)[:, 0].mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-                if step % LOOK_EVERY and step < self.steps:
-                    continue
-                keep()
-                utility = chosen_utility(validation, self._values(validation.queries))
-                context.log({"step": step, "train_loss": float(np.mean(losses)), "validation_utility": utility})
-                losses = []
-                if utility > best:
-                    best, best_layers = utility, (self.layers, self.arm_AH)
-        self.layers, self.arm_AH = best_layers
+        def log(step: int, train_loss: float, error: float) -> None:
+            context.log({"step": step, "train_loss": train_loss, "validation_utility": -error})
+
+        rounds = steps(
+            self.steps,
+            LOOK_EVERY,
+            lambda: torch.multinomial(chance_Q, BATCH, replacement=True, generator=generator),
+        )
+        self.layers, self.arm_AH = train_best(optimizer, rounds, loss_of, look, log)
 
     def _partners(self, cluster_B: Any, generator: Any) -> tuple[Any, Any]:
         """For each query of a batch that has them: another one of its cluster, then `others` of other clusters."""
@@ -158,21 +154,11 @@ class RouterDc:
         hidden_QH = self.text_encoder.encode(queries.prompt) @ self.layers[0] + self.layers[1]
         query_QH = np.maximum(hidden_QH, 0.0) @ self.layers[2] + self.layers[3]
         norm_Q, norm_A = np.linalg.norm(query_QH, axis=1, keepdims=True), np.linalg.norm(self.arm_AH, axis=1)
-        return self.trust_A * (1 + query_QH @ self.arm_AH.T / np.maximum(norm_Q * norm_A, 1e-12)) - 1
+        cosine_QA = query_QH @ self.arm_AH.T / np.maximum(norm_Q * norm_A, 1e-12)
+        return np.asarray(self.trust_A * (1 + cosine_QA) - 1)
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         return calls.choose(self._values(queries))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        layers = {f"layer_{number}": layer for number, layer in enumerate(self.layers)}
-        np.savez(folder / "routerdc.npz", arm_AH=self.arm_AH, trust_A=self.trust_A, **layers)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "routerdc.npz", allow_pickle=False) as arrays:
-            self.layers = [arrays[f"layer_{number}"] for number in range(4)]
-            self.arm_AH, self.trust_A = arrays["arm_AH"], arrays["trust_A"]
 
 
 def places(value_QA: np.ndarray, share: float) -> np.ndarray:
@@ -194,7 +180,7 @@ def trust(utility_QA: np.ndarray) -> np.ndarray:
     """How far to follow an arm's similarity: 0 for an arm that never differed from another one, near 1 for hundreds."""
     spread_Q = np.nan_to_num(utility_QA, nan=-np.inf).max(axis=1) - np.nan_to_num(utility_QA, nan=np.inf).min(axis=1)
     compared_A = (~np.isnan(utility_QA) & (spread_Q > 1e-9)[:, None]).sum(axis=0)
-    return compared_A / (compared_A + PRIOR_COUNT)
+    return np.asarray(compared_A / (compared_A + PRIOR_COUNT))
 
 
 def sample_llm_loss(similarity_BA: Any, utility_BA: Any, positive_BA: Any, negative_BA: Any) -> Any:

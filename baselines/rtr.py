@@ -21,17 +21,25 @@ start alike: what is unlike from the start is not shared.
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
-from recal_bench.errors import RecalBenchError
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, name_order, predictions_of, targets_of
-from recal_bench.toolbox.threads import one_thread
+from recal_bench.toolbox.neighbours import chunks
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best
+from recal_bench.toolbox.targets import (
+    PRIOR_COUNT,
+    in_fixed_order,
+    name_order,
+    predictions_of,
+    require_validation,
+    targets_of,
+    utility_error,
+)
 
 BATCH = 32
 """Queries in a batch, each with all its arms."""
@@ -43,9 +51,10 @@ CHUNK = 256
 
 @router("rtr")
 @dataclass
-class RouteToReason:
+class RouteToReason(Saved):
     """Networks that predict an arm's score and cost from embeddings of the query, the model and the strategy."""
 
+    LEARNT = ("text_encoder", "model_A", "strategy_A", "place_A", "level_HA", "trust_A", "cost_ref", "networks")
     deterministic: ClassVar[bool] = False
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -62,8 +71,7 @@ class RouteToReason:
     encoder: str = "tfidf"
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
-        if not validation.outcomes.observed_QA.any():
-            raise RecalBenchError("router rtr needs outcomes in the split validation: it stops by them")
+        require_validation(validation, "rtr", "stops")
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         # Arms in the order of their names, so that no sum depends on the order in which they are given.
         order_A = name_order(train.outcomes.arms)
@@ -80,8 +88,7 @@ class RouteToReason:
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
         self.networks = [self._untrained(models, strategies, encoding_QE.shape[1], context.seed, head) for head in "sc"]
         self.networks = self.networks[: len(value_HQA)]
-        with one_thread():
-            self._train(encoding_QE, value_HQA - self.level_HA[:, None], validation, context)
+        self._train(encoding_QE, value_HQA - self.level_HA[:, None], validation, context)
 
     def _set_levels(self, typical_HA: np.ndarray, count_A: np.ndarray) -> None:
         """What an arm is worth on average, and how far to follow what the networks add to that."""
@@ -132,38 +139,23 @@ class RouteToReason:
         optimizer = torch.optim.AdamW(parameters, self.learning_rate, weight_decay=self.weight_decay)
         generator = torch.Generator().manual_seed(context.seed)
         held_out_QE = self.text_encoder.encode(validation.queries.prompt)
-        best, least_error, best_epoch = self.networks, self._error(held_out_QE, validation), 0
-        for epoch in range(1, self.epochs + 1):
-            losses = []
-            for rows in torch.randperm(len(inputs), generator=generator).split(BATCH):
-                rows = rows.to(device)
-                loss = torch.zeros((), device=device)
-                for network, excess_QA in zip(networks, excess, strict=True):
-                    arm_AH = network["model_MH"][model_A] + network["strategy_SH"][strategy_A]
-                    hidden_QAH = torch.relu((inputs[rows] @ network["query_EH"])[:, None] + arm_AH)
-                    error_QA = hidden_QAH @ network["last_H"] + network["bias"] - excess_QA[rows]
-                    loss = loss + torch.where(known_QA[rows], error_QA, 0.0).square().sum()
-                loss = loss / known_QA[rows].sum().clamp(min=1)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            self.networks = [
-                {name: parameter.detach().cpu().numpy().copy() for name, parameter in network.items()}
-                for network in networks
-            ]
-            error = self._error(held_out_QE, validation)
-            context.log({"step": epoch, "train_error": float(np.mean(losses)), "validation_error": error})
-            if error < least_error:
-                best, least_error, best_epoch = self.networks, error, epoch
-            elif epoch - best_epoch >= PATIENCE:
-                break
-        self.networks = best
 
-    def _error(self, encoding_QE: np.ndarray, split: Train) -> float:
-        """Mean squared error of the predicted utility, in score units squared."""
-        predicted_QA = split.objective.utility(*self._predictions(encoding_QE))
-        return float(np.nanmean((predicted_QA - split.utility_QA) ** 2))
+        def loss_of(rows: torch.Tensor) -> torch.Tensor:
+            rows = rows.to(device)
+            loss = torch.zeros((), device=device)
+            for network, excess_QA in zip(networks, excess, strict=True):
+                arm_AH = network["model_MH"][model_A] + network["strategy_SH"][strategy_A]
+                hidden_QAH = torch.relu((inputs[rows] @ network["query_EH"])[:, None] + arm_AH)
+                error_QA = hidden_QAH @ network["last_H"] + network["bias"] - excess_QA[rows]
+                loss = loss + torch.where(known_QA[rows], error_QA, 0.0).square().sum()
+            return loss / known_QA[rows].sum().clamp(min=1)
+
+        def look() -> tuple[list[dict[str, np.ndarray]], float]:
+            self.networks = [dict(zip(network, copied(network.values()), strict=True)) for network in networks]
+            return self.networks, utility_error(validation, self._predictions(held_out_QE))
+
+        rounds = epochs(len(inputs), BATCH, self.epochs, generator)
+        self.networks = train_best(optimizer, rounds, loss_of, look, log_errors(context.log), patience=PATIENCE)
 
     def predict(self, queries: Queries) -> Predictions:
         return self._predictions(self.text_encoder.encode(queries.prompt))
@@ -172,25 +164,7 @@ class RouteToReason:
         value_HQA = np.tile(self.level_HA[:, None], (1, len(encoding_QE), 1))
         for value_QA, network in zip(value_HQA, self.networks, strict=True):
             arm_AH = network["model_MH"][self.model_A] + network["strategy_SH"][self.strategy_A]
-            for start in range(0, len(encoding_QE), CHUNK):
-                rows = slice(start, start + CHUNK)
+            for rows in chunks(len(encoding_QE), CHUNK):
                 hidden_QAH = np.maximum((encoding_QE[rows] @ network["query_EH"])[:, None] + arm_AH, 0.0)
                 value_QA[rows] += self.trust_A * (hidden_QAH @ network["last_H"] + network["bias"])
         return predictions_of(np.hstack(list(value_HQA[:, :, self.place_A])), self.cost_ref)
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        arrays = {f"{name}_{head}": array for head, each in enumerate(self.networks) for name, array in each.items()}
-        arrays |= {"model_A": self.model_A, "strategy_A": self.strategy_A, "place_A": self.place_A}
-        np.savez(folder / "rtr.npz", level_HA=self.level_HA, trust_A=self.trust_A, cost_ref=self.cost_ref, **arrays)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "rtr.npz", allow_pickle=False) as arrays:
-            self.model_A, self.strategy_A, self.place_A = (
-                arrays[name] for name in ("model_A", "strategy_A", "place_A")
-            )
-            self.level_HA, self.trust_A = arrays["level_HA"], arrays["trust_A"]
-            self.cost_ref = float(arrays["cost_ref"])
-            names = ("query_EH", "model_MH", "strategy_SH", "last_H", "bias")
-            self.networks = [{name: arrays[f"{name}_{head}"] for name in names} for head in range(len(self.level_HA))]

@@ -6,25 +6,26 @@ linear kernel (others, over thousands of queries and two dozen arms, take minute
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
-from recal_bench.toolbox.targets import in_fixed_order, require_outcomes
+from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.targets import in_fixed_order, require_outcomes, unseen_last
 
 
 @router("svm")
 @dataclass
-class Svm:
+class Svm(Saved):
     """One linear support vector machine an arm, weighted by what is at stake; the arm of the widest margin wins.
 
     `c` is the usual inverse penalty. An arm with few outcomes stays near margin 0, that of an average arm.
     """
 
+    LEARNT = ("text_encoder", "weight_EA", "seen_A")
     deterministic: ClassVar[bool] = True
     compares_arms: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -62,26 +63,16 @@ class Svm:
             sample_weight=np.append(np.abs(advantage_Q) / stake, [1.0, 1.0]),
         )
         # A margin is an expected advantage over its mean size: times that size, the arms' margins compare.
-        return stake * np.append(machine.coef_[0], machine.intercept_)
+        return np.asarray(stake * np.append(machine.coef_[0], machine.intercept_))
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
         margin_QA = encoding_QE @ self.weight_EA[:-1] + self.weight_EA[-1]
-        # Nothing is known of an arm without any outcome on train: it comes last.
-        return calls.choose(np.where(self.seen_A, margin_QA, margin_QA.min(initial=0.0) - 1.0))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(folder / "svm.npz", weight_EA=self.weight_EA, seen_A=self.seen_A)
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "svm.npz", allow_pickle=False) as arrays:
-            self.weight_EA, self.seen_A = arrays["weight_EA"], arrays["seen_A"]
+        return calls.choose(unseen_last(margin_QA, self.seen_A))
 
 
 def advantages(utility_QA: np.ndarray) -> np.ndarray:
     """By how much each arm is better than the mean of the arms observed on the query; NaN where it was not."""
     known_QA = ~np.isnan(utility_QA)
     count_Q = np.maximum(known_QA.sum(axis=1, keepdims=True), 1)
-    return utility_QA - np.where(known_QA, utility_QA, 0.0).sum(axis=1, keepdims=True) / count_Q
+    return np.asarray(utility_QA - np.where(known_QA, utility_QA, 0.0).sum(axis=1, keepdims=True) / count_Q)

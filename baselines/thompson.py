@@ -18,23 +18,24 @@ inputs, and the utility is their difference. An arm never seen counts as bad, an
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.bandits import NOTHING, Asking, Beliefs, Regressions, Space, Summary
+from recal_bench.toolbox.bandits import Asking, Beliefs, Regressions, Space, Summary, ask_in_turn
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order
 
 
 @router("thompson")
 @dataclass
-class Thompson:
+class Thompson(Saved):
     """A linear bandit (Thompson sampling): of each train query it sees one outcome, of the arm best in a draw."""
 
+    LEARNT = ("text_encoder", "learnt")
     deterministic: ClassVar[bool] = False
     partial_feedback: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -57,25 +58,14 @@ class Thompson:
         input_QF = space.inputs(encoding_QE)
         rng = np.random.default_rng(context.seed)
         asking = Asking(train, rng)
-        beliefs = Beliefs(asking.n_arms, input_QF.shape[1], asking.n_values, self.penalty)
-        summary = Summary(context.log, len(asking.rows))
-        for row in asking.rows:
-            expected_A, width_A = beliefs.of(input_QF[row])
+        beliefs = Beliefs(np.zeros((asking.n_arms, input_QF.shape[1], asking.n_values)), self.penalty)
+
+        def choose(row: int, expected_A: np.ndarray, width_A: np.ndarray) -> int:
             drawn_A = expected_A + self.spread * beliefs.spread * width_A * rng.standard_normal(asking.n_arms)
-            arm = int(np.argmax(np.where(asking.available_QA[row], drawn_A, -np.inf)))
-            value_V = asking.ask(row, arm)
-            beliefs.learn(arm, input_QF[row], value_V)
-            best = expected_A[asking.available_QA[row]].max()
-            summary.add(value_V[0], explored=expected_A[arm] < best - NOTHING)
+            return int(np.argmax(np.where(asking.available_QA[row], drawn_A, -np.inf)))
+
+        ask_in_turn(asking, asking.rows, input_QF, beliefs, choose, Summary(context.log, len(asking.rows)))
         self.learnt = asking.learnt(space, beliefs.weight_AFV, beliefs.mean_V)
 
     def predict(self, queries: Queries) -> Predictions:
-        return self.learnt.predict(self.text_encoder.encode(queries.prompt))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        self.learnt.save(folder / "thompson.npz")
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        self.learnt = Regressions.load(folder / "thompson.npz")
+        return Regressions(*self.learnt).predict(self.text_encoder.encode(queries.prompt))

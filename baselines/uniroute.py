@@ -16,17 +16,17 @@ paper chooses K for every data set, by how well held-out prompts are routed amon
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from recal_bench.encoders import fit_encoder, installed_encoders, load_encoder
+from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Predictions, Queries, Train, router
 from recal_bench.toolbox.clusters import clustered
+from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, targets_of
 
 PROMPTS_A_CLUSTER = 10
@@ -38,12 +38,24 @@ so a few tell most of it."""
 
 @router("uniroute")
 @dataclass
-class UniRoute:
+class UniRoute(Saved):
     """Expected score and cost of every arm by cluster of prompts; new arms need a few labelled queries (`adapt`).
 
     `shrinkage` is the number of outcomes in a cluster that what is expected without them counts for.
     """
 
+    LEARNT = (
+        "text_encoder",
+        "arms",
+        "centre_KE",
+        "score_A",
+        "score_KA",
+        "cost_A",
+        "cost_KA",
+        "difficulty_K",
+        "dearness_K",
+        "cost_ref",
+    )
     deterministic: ClassVar[bool] = False
     sweeps: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -114,7 +126,7 @@ class UniRoute:
         in_cluster_KQ = (np.arange(len(expected_KA))[:, None] == cluster_Q).astype(np.float64)
         known_QA = ~np.isnan(value_QA)
         above_KA = in_cluster_KQ @ np.where(known_QA, value_QA - expected_KA[cluster_Q], 0.0)
-        return expected_KA + above_KA / (in_cluster_KQ @ known_QA + self.shrinkage)
+        return np.asarray(expected_KA + above_KA / (in_cluster_KQ @ known_QA + self.shrinkage))
 
     def _cluster_means(self, excess_QA: np.ndarray, cluster_Q: np.ndarray) -> np.ndarray:
         """By how much a query of a cluster exceeds its arms' levels on average, drawn towards 0."""
@@ -124,11 +136,11 @@ class UniRoute:
         total_K, count_K = (
             np.bincount(cluster_Q, weights, len(self.centre_KE)) for weights in (excess_Q, (count_Q > 0).astype(float))
         )
-        return total_K / (count_K + self.shrinkage)
+        return np.asarray(total_K / (count_K + self.shrinkage))
 
     def _clusters_of(self, queries: Queries) -> np.ndarray:
         encoding_QE = self.text_encoder.encode(queries.prompt)
-        return np.argmax(encoding_QE @ self.centre_KE.T - (self.centre_KE**2).sum(axis=1) / 2, axis=1)
+        return np.asarray(np.argmax(encoding_QE @ self.centre_KE.T - (self.centre_KE**2).sum(axis=1) / 2, axis=1))
 
     def predict(self, queries: Queries) -> Predictions:
         cluster_Q = self._clusters_of(queries)
@@ -141,29 +153,3 @@ class UniRoute:
         columns = [self.arms.index(arm) for arm in calls.arms]
         score_QA, cost_QA = self.predict(queries)
         return calls.choose(calls.objective.utility(score_QA[:, columns], cost_QA[:, columns]))
-
-    def save(self, folder: Path) -> None:
-        self.text_encoder.save(folder)
-        np.savez(
-            folder / "uniroute.npz",
-            arms=np.array(self.arms, dtype=np.str_),
-            centre_KE=self.centre_KE,
-            score_A=self.score_A,
-            score_KA=self.score_KA,
-            cost_A=self.cost_A,
-            cost_KA=self.cost_KA,
-            difficulty_K=self.difficulty_K,
-            dearness_K=self.dearness_K,
-            cost_ref=self.cost_ref,
-        )
-
-    def load(self, folder: Path) -> None:
-        self.text_encoder = load_encoder(folder)
-        with np.load(folder / "uniroute.npz", allow_pickle=False) as arrays:
-            self.arms = tuple(Arm(model, strategy) for model, strategy in arrays["arms"].tolist())
-            self.score_A, self.score_KA, self.cost_A, self.cost_KA = (
-                arrays[name] for name in ("score_A", "score_KA", "cost_A", "cost_KA")
-            )
-            self.centre_KE = arrays["centre_KE"]
-            self.difficulty_K, self.dearness_K = arrays["difficulty_K"], arrays["dearness_K"]
-            self.cost_ref = float(arrays["cost_ref"])

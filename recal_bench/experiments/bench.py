@@ -57,15 +57,13 @@ class Bench:
     def expected_utility(self) -> dict[str, FloatQA]:
         """The utility of every arm on each split that routers are not fitted to, as a model expects it from train.
 
-        The model is the router `ridge` at its defaults; doubly robust estimates start from it.
+        The model is the ridge regression of the toolbox at its defaults; doubly robust estimates start from it.
         """
-        from recal_bench.routers import Context, Predicts, create
+        from recal_bench.toolbox.ridge import fit_ridge, predict_ridge
 
-        ridge = create("ridge")
-        ridge.fit(self.train, self.validation, Context(0, "cpu", Path(), lambda line: None))
-        assert isinstance(ridge, Predicts)
+        fit = fit_ridge(self.train)
         parts = {name: part for name, part in self.splits.parts.items() if name != "train"}
-        return {name: self.objective.utility(*ridge.predict(queries_of(part))) for name, part in parts.items()}
+        return {name: self.objective.utility(*predict_ridge(fit, queries_of(part))) for name, part in parts.items()}
 
     def require_fit_for(self, name: str, router: Router) -> None:
         """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""

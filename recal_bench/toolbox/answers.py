@@ -10,6 +10,9 @@ from itertools import combinations
 
 import numpy as np
 
+from recal_bench.arrays import ObjectQA
+from recal_bench.errors import OutcomesError
+from recal_bench.outcomes import Outcomes
 from recal_bench.scoring import extract_answer, normalize
 
 FOLDS = 5
@@ -55,6 +58,15 @@ class Answers:
             agree_R1 = self.agree_QAA[rows, arms[one], arms[other], None]
             parts += [agree_R1, agree_R1 * level_RM[:, [one, other]]]
         return np.hstack(parts)
+
+
+def texts_of(outcomes: Outcomes, router: str, does: str) -> ObjectQA:
+    """What the arms answered. Raises OutcomesError where the outcomes hold no texts, naming the router."""
+    if outcomes.response_QA is None:
+        raise OutcomesError(
+            f"router {router} {does} answers, and the outcomes hold no texts: it needs the column response"
+        )
+    return outcomes.response_QA
 
 
 def agree(one: str, other: str) -> bool:

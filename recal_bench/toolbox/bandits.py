@@ -5,10 +5,9 @@ A bandit sees the outcome of one arm a query (`Train.feedback`). Which arm it as
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,19 +81,45 @@ class Summary:
             self._seen = []
 
 
-class Beliefs:
-    """A ridge regression for every arm, kept up to date. Values V are those of `Asking`, less the mean of all seen."""
+def ask_in_turn(
+    asking: Asking,
+    rows: Sequence[int],
+    input_QF: np.ndarray,
+    beliefs: Beliefs,
+    choose: Callable[[int, np.ndarray, np.ndarray], int],
+    summary: Summary,
+) -> None:
+    """Ask about one query after another, and learn from each outcome.
 
-    def __init__(self, n_arms: int, n_inputs: int, n_values: int, penalty: float) -> None:
+    `choose` names the arm, from the row, every arm's expected utility and how little is known of it (`Beliefs.of`).
+    """
+    for row in rows:
+        expected_A, width_A = beliefs.of(input_QF[row])
+        arm = choose(row, expected_A, width_A)
+        value_V = asking.ask(row, arm)
+        beliefs.learn(arm, input_QF[row], value_V)
+        best = expected_A[asking.available_QA[row]].max()
+        summary.add(value_V[0], explored=bool(expected_A[arm] < best - NOTHING))
+
+
+class Beliefs:
+    """A ridge regression for every arm, kept up to date. Values V are those of `Asking`, measured from their mean.
+
+    That is the mean of all that was seen; or one that is given with a `prior_AFV`, the weights that are believed in
+    before anything is seen, as firmly as `penalty` outcomes would tell.
+    """
+
+    def __init__(self, prior_AFV: np.ndarray, penalty: float, mean_V: np.ndarray | None = None) -> None:
+        n_arms, n_inputs, n_values = prior_AFV.shape
+        self._mean_moves, self.mean_V = mean_V is None, np.zeros(n_values) if mean_V is None else mean_V
         self.inverse_AFF = np.tile(np.eye(n_inputs) / penalty, (n_arms, 1, 1))
-        self.input_AF, self.moment_AFV = np.zeros((n_arms, n_inputs)), np.zeros((n_arms, n_inputs, n_values))
-        self.count, self.mean_V, self.squares = 0, np.zeros(n_values), 0.0
+        self.input_AF, self.moment_AFV = np.zeros((n_arms, n_inputs)), penalty * prior_AFV
+        self.count, self.squares = 0, 0.0
 
     @property
     def spread(self) -> float:
         """The standard deviation of the utilities seen so far; 1 where they do not differ."""
-        spread = float(np.sqrt(self.squares / max(self.count, 1)))
-        return spread if spread > NOTHING else 1.0
+        return spread_of(np.sqrt(self.squares / max(self.count, 1)))
 
     def of(self, input_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Each arm's expected utility, and the square root of x' A^-1 x: how little is known of it there."""
@@ -104,6 +129,9 @@ class Beliefs:
 
     def learn(self, arm: int, input_F: np.ndarray, value_V: np.ndarray) -> None:
         self.inverse_AFF[arm] = with_another(self.inverse_AFF[arm], input_F)
+        if not self._mean_moves:
+            self.moment_AFV[arm] += np.outer(input_F, value_V - self.mean_V)
+            return
         self.moment_AFV[arm] += np.outer(input_F, value_V)
         self.input_AF[arm] += input_F
         self.count += 1
@@ -115,6 +143,11 @@ class Beliefs:
     def weight_AFV(self) -> np.ndarray:
         """The posterior means of the weights."""
         return self.inverse_AFF @ (self.moment_AFV - self.input_AF[:, :, None] * self.mean_V)
+
+
+def spread_of(deviation: float) -> float:
+    """A standard deviation as a unit: 1 where values do not differ."""
+    return float(deviation) if deviation > NOTHING else 1.0
 
 
 def with_another(inverse_FF: np.ndarray, input_F: np.ndarray) -> np.ndarray:
@@ -149,8 +182,7 @@ class Space:
         return np.hstack([(encoding_QE - self.centre_E) @ self.projection_EP, np.ones((len(encoding_QE), 1))])
 
 
-@dataclass(frozen=True)
-class Regressions:
+class Regressions(NamedTuple):
     """What a bandit keeps: linear predictions of every arm's score and cost. V is the score and, if known, the cost.
 
     An arm that was never asked counts as bad, and dear, as the worst of the others.
@@ -171,11 +203,3 @@ class Regressions:
         for value_QA, worst in zip(value_VQA, (np.min, np.max), strict=False):
             value_QA[:, ~self.seen_A] = worst(value_QA[:, self.seen_A], axis=1, keepdims=True)
         return predictions_of(np.hstack(list(value_VQA)), self.cost_ref)
-
-    def save(self, path: Path) -> None:
-        np.savez(path, **asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Regressions:
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{**arrays, "cost_ref": float(arrays["cost_ref"])})

@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
+
+from recal_bench.arrays import FloatA, FloatQA
+
+TIE = 1e-9
+"""Utilities that differ by less are equal: what is left is rounding."""
+CHUNK = 512
+"""Queries whose matches are held in memory at once."""
+
+
+def wins(utility_QA: FloatQA, weights: str) -> np.ndarray:
+    """What it weighs that the first arm beats the second, `[Q, A, A]`; 0 where it does not, or they did not meet.
+
+    With `weights` = `stake` a win weighs what the utilities differ by, with `equal` 1, and a tie 1/2 for either.
+    """
+    lead_QAA = utility_QA[:, :, None] - utility_QA[:, None, :]
+    if weights == "stake":
+        return np.where(lead_QAA > TIE, lead_QAA, 0.0)
+    drawn_QAA = np.abs(lead_QAA) <= TIE
+    diagonal = np.arange(utility_QA.shape[1])
+    drawn_QAA[:, diagonal, diagonal] = False
+    return np.asarray((lead_QAA > TIE) + 0.5 * drawn_QAA)
 
 
 def strengths(won_QAA: np.ndarray, drawn_Q: np.ndarray) -> np.ndarray:
@@ -20,8 +42,8 @@ def strengths(won_QAA: np.ndarray, drawn_Q: np.ndarray) -> np.ndarray:
     gained_QA = won_QAA.sum(axis=2) + drawn_Q1 / 2
     strength_QA = np.zeros(won_QAA.shape[:2])
     for _ in range(100):
-        chance_QAA = 1 / (1 + np.exp(strength_QA[:, None, :] - strength_QA[:, :, None]))
-        chance_QA = 1 / (1 + np.exp(-strength_QA))
+        chance_QAA = expit(strength_QA[:, :, None] - strength_QA[:, None, :])
+        chance_QA = expit(strength_QA)
         slope_QA = gained_QA - (played_QAA * chance_QAA).sum(axis=2) - drawn_Q1 * chance_QA
         bend_QAA = -played_QAA * chance_QAA * (1 - chance_QAA)
         bend_QAA[:, diagonal, diagonal] = drawn_Q1 * chance_QA * (1 - chance_QA) - bend_QAA.sum(axis=2)
@@ -31,3 +53,12 @@ def strengths(won_QAA: np.ndarray, drawn_Q: np.ndarray) -> np.ndarray:
         if reach_Q1.max(initial=0.0) < 1e-9:
             break
     return strength_QA
+
+
+def drawn_to_average(strength_QA: FloatQA, trust_A: FloatA) -> FloatQA:
+    """Strengths above the average arm's, which is all that preferences compare with; less where an arm is trusted less.
+
+    `trust_A` is 0 for an arm without an outcome, and near 1 for one with hundreds.
+    """
+    average_Q = strength_QA @ trust_A / max(trust_A.sum(), 1e-12)
+    return np.asarray(trust_A * (strength_QA - average_Q[:, None]))

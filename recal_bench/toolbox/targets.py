@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recal_bench.arrays import BoolQA, FloatA, FloatQA, IntQ
+from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ, StrQ
 from recal_bench.encoders import Encoder
 from recal_bench.errors import OutcomesError
 from recal_bench.evaluation.metrics import macro_mean
@@ -93,6 +94,12 @@ def require_outcomes(train: Train) -> None:
         raise OutcomesError(NO_OUTCOME)
 
 
+def require_validation(validation: Train, router: str, what_for: str) -> None:
+    """Raises OutcomesError where no arm has an outcome on validation, naming the router and what it needs them for."""
+    if not validation.outcomes.observed_QA.any():
+        raise OutcomesError(f"router {router} needs outcomes in the split validation: it {what_for} by them")
+
+
 def name_order(arms: Sequence[Arm]) -> IntQ:
     """The arms' places in the order of their names, for what must not depend on how they are listed. `[A]`."""
     return np.argsort([str(arm) for arm in arms], kind="stable")
@@ -110,6 +117,22 @@ def chosen_utility(split: Train, value_QA: FloatQA) -> float:
     value_QA = np.where(np.isnan(utility_QA), -np.inf, value_QA)[known_Q]
     chosen_Q = utility_QA[known_Q][np.arange(known_Q.sum()), value_QA.argmax(axis=1)]
     return float(macro_mean(chosen_Q, split.outcomes.task_Q[known_Q]))
+
+
+def utility_error(split: Train, predicted: Predictions) -> float:
+    """Mean squared error of the predicted utility where it is known, in score units squared."""
+    return float(np.nanmean((split.objective.utility(*predicted) - split.utility_QA) ** 2))
+
+
+def task_weights(task_Q: StrQ) -> FloatQ:
+    """A weight for each query, 1 in sum over every task: all tasks alike, however many queries they have."""
+    task_of_Q, count_T = np.unique(task_Q, return_inverse=True, return_counts=True)[1:]
+    return 1 / count_T[task_of_Q]
+
+
+def unseen_last(value_QA: FloatQA, seen_A: NDArray[np.bool_]) -> FloatQA:
+    """The same values, but those of arms without any outcome on train below all others: nothing is known of them."""
+    return np.where(seen_A, value_QA, value_QA.min(initial=0.0) - 1.0)
 
 
 def linear_inputs(encoder: Encoder, queries: Queries) -> FloatQA:

@@ -143,7 +143,7 @@ def test_more_exploration_asks_more_often_what_is_not_thought_best(name: str, se
 def test_beliefs_are_ridge_regressions_on_what_was_seen() -> None:
     rng = np.random.default_rng(0)
     input_NF, value_NV, arm_N = rng.normal(size=(40, 3)), rng.normal(2.0, 1.0, (40, 2)), rng.integers(2, size=40)
-    beliefs = Beliefs(3, 3, 2, penalty=2.0)
+    beliefs = Beliefs(np.zeros((3, 3, 2)), penalty=2.0)
     for row in range(40):
         beliefs.learn(arm_N[row], input_NF[row], value_NV[row])
     assert beliefs.spread == pytest.approx(value_NV[:, 0].std())

@@ -83,16 +83,6 @@ def test_ten_wins_to_one_are_400_points() -> None:
         assert np.ptp(rating_A) == pytest.approx(400, abs=3)  # the draws that every arm starts with take off a little
 
 
-def test_a_match_weighs_what_is_at_stake_and_a_draw_is_half_a_win() -> None:
-    utility_QA = np.array([[0.9, 0.4, np.nan, 0.4]])
-    expected_AA = np.zeros((4, 4))
-    expected_AA[0, [1, 3]] = 0.5
-    np.testing.assert_allclose(module("elo").wins(utility_QA, "stake")[0], expected_AA)
-    expected_AA *= 2
-    expected_AA[1, 3] = expected_AA[3, 1] = 0.5
-    np.testing.assert_allclose(module("elo").wins(utility_QA, "equal")[0], expected_AA)
-
-
 def test_ratings_reach_across_arms_that_never_met() -> None:
     # The first beats the second, the second the third; the first and the third never meet.
     outcomes = scored([[1, 0, np.nan]] * 30 + [[0, 1, np.nan]] * 10 + [[np.nan, 1, 0]] * 30 + [[np.nan, 0, 1]] * 10)

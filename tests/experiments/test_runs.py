@@ -312,7 +312,7 @@ def test_a_router_is_never_shown_the_simulated_truth(tmp_path):
 def test_a_damaged_router_is_refused_in_one_line(log, tmp_path, content):
     run(log, tmp_path / "runs")
     (folder,) = (tmp_path / "runs").glob("knn-*")
-    (folder / "router" / "knn.npz").write_bytes(content)
+    (folder / "router" / "learnt.npz").write_bytes(content)
     done = subprocess.run(
         [*COMMAND, "route", "--run", folder, "which river?"], capture_output=True, text=True, check=False
     )

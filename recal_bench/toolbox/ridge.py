@@ -1,0 +1,56 @@
+"""Ridge regression of every arm's score and cost on the encoding of a query."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recal_bench.arrays import FloatA, FloatQA
+from recal_bench.encoders import Encoder, fit_encoder
+from recal_bench.routers import Predictions, Queries, Train
+from recal_bench.toolbox.targets import in_fixed_order, linear_inputs, predictions_of, targets_of
+
+ENCODER = "tfidf"
+PENALTY = 30.0
+"""In queries."""
+
+
+class RidgeFit(NamedTuple):
+    """The encoder, weights `[E + 1, C]` of what lies above the typical values of the columns (see `Targets`)."""
+
+    text_encoder: Encoder
+    weight_EC: NDArray[np.float64]
+    typical_C: FloatA
+    cost_ref: float
+
+
+def fit_ridge(train: Train, encoder: str = ENCODER, penalty: float = PENALTY) -> RidgeFit:
+    """Raises OutcomesError where no arm has an outcome."""
+    train = in_fixed_order(train)
+    targets = targets_of(train)
+    text_encoder = fit_encoder(encoder, train.queries.prompt)
+    input_QE = linear_inputs(text_encoder, train.queries)
+    weight_EC = np.zeros((input_QE.shape[1], len(targets.typical_C)))
+    # Arms observed on the same queries share one solve: all of them, where nothing is missing.
+    patterns, pattern_C = np.unique(targets.known_QC, axis=1, return_inverse=True)
+    for number, known_Q in enumerate(patterns.T):
+        columns = np.flatnonzero(pattern_C == number)
+        weight_EC[:, columns] = ridge_weights(input_QE[known_Q], targets.excess_QC[np.ix_(known_Q, columns)], penalty)
+    return RidgeFit(text_encoder, weight_EC, targets.typical_C, targets.cost_ref)
+
+
+def predict_ridge(fit: RidgeFit, queries: Queries) -> Predictions:
+    """The expected score and cost (USD) of every arm."""
+    excess_QC = linear_inputs(fit.text_encoder, queries) @ fit.weight_EC
+    return predictions_of(fit.typical_C + excess_QC, fit.cost_ref)
+
+
+def ridge_weights(input_QE: FloatQA, target_QC: FloatQA, penalty: float) -> NDArray[Any]:
+    """The weights `[E, C]` of least squared error plus `penalty` times their squares.
+
+    All weights are penalised, that of a constant too: few outcomes move an arm's level little.
+    """
+    gram_EE = input_QE.T @ input_QE + penalty * np.eye(input_QE.shape[1])
+    return np.asarray(np.linalg.solve(gram_EE, input_QE.T @ target_QC))
