@@ -8,8 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recal_bench.calibration import Drawn
 from recal_bench.calibration.rewards import (
-    Reward,
+    Components,
+    RouterR1,
+    Terms,
     component_names,
     component_rewards,
     component_weights,
@@ -37,8 +40,8 @@ def test_the_sum_of_a_well_formed_action_is_its_utility_and_one(score: float, co
 
 
 def test_without_cost_in_the_data_there_is_no_cost_component() -> None:
-    reward = Reward("components", alpha=0.2, has_cost=False, gate_cost=False)
-    components, _ = reward(np.array([[True]]), np.array([[0.5]]), None, np.zeros(0))
+    reward = Components(Terms(alpha=0.2, has_cost=False))
+    components, _ = reward(Drawn(np.array([[True]]), np.array([[0.5]]), np.zeros((1, 1)), {}), [np.zeros(0)])
     assert components.shape == (1, 1, 2)
     assert reward.names == component_names(False) == ("format", "outcome")
     assert reward.weights == (1.0, 1.0)
@@ -85,9 +88,9 @@ def test_quantile_is_numpys(values: list[float], level: float) -> None:
 
 
 def test_router_r1_is_one_component() -> None:
-    reward = Reward("router-r1", alpha=0.2, has_cost=True, gate_cost=False)
+    reward = RouterR1(Terms(alpha=0.2, has_cost=True))
     one = np.ones((4, 2, 3))
-    reward_SQGK, buffers = reward(one > 0, one, one, [np.zeros(0)] * 4)
+    reward_SQGK, buffers = reward(Drawn(one > 0, one, one, {}), [np.zeros(0)] * 4)
     assert reward_SQGK.shape == (4, 2, 3, 1)
     assert [len(buffer_N) for buffer_N in buffers] == [6] * 4
     assert (reward.names, reward.weights, reward.outcome) == (("router-r1",), (1.0,), 0)

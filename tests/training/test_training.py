@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recal_bench.calibration import ESTIMATORS, Calibration
-from recal_bench.calibration.rewards import Reward
+from recal_bench.calibration.rewards import REWARDS, Terms
 from recal_bench.outcomes import Arm
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
@@ -58,6 +58,7 @@ def bandit(rows: int = 240, seed: int = 0, has_cost: bool = True) -> Examples:
         available_QA=torch.tensor(available_QA),
         score_QA=tensor(score_QA),
         cost_QA=tensor(cost_QA if has_cost else np.zeros_like(cost_QA)),
+        column_QAC=torch.zeros(rows, 4, 0),
         dataset_Q=torch.tensor(cluster_Q % 2),
     )
 
@@ -75,8 +76,8 @@ def learner(
     return Learner(
         policy=EncoderPolicy(ARMS, 8 + (price == "conditioned"), 16, 0.2, generators),
         generators=generators,
-        reward=Reward(kind, 0.05, has_cost, False),
-        estimator=estimator,
+        reward=REWARDS[kind](Terms(0.05, has_cost)),
+        estimator=ESTIMATORS[estimator],
         calibration=Calibration(),
         settings=settings,
         price=price,
@@ -116,7 +117,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 # Learning
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", list(ESTIMATORS))
 def test_the_right_arm_of_every_cluster_is_learnt(tmp_path: Path, estimator: str) -> None:
     kept, validation = fit(tmp_path, estimator=estimator, steps=150), bandit(80, 1)
     policy = learner().policy
