@@ -147,7 +147,7 @@ class RecalRouter(Optimisation):
         for each in seeds:
             each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
         embedding_QE = first._embed(train.queries)
-        if first.prior.kind == "knn":
+        if first.prior.kind != "none":
             value_QX = np.concatenate([outcomes.score_QA, cost_units(train)], axis=1)
             memory = Memory(embedding_QE, torch.tensor(value_QX, dtype=torch.float32))
             for each in seeds:

@@ -84,17 +84,16 @@ def _firm(state: Any) -> Any:
         return Running(*(_FIRM * part for part in state))
     if isinstance(state, dict):
         return {name: _firm(part) for name, part in state.items()}
-    if not isinstance(state, list | tuple):
-        return state
-    parts = [_firm(part) for part in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    if isinstance(state, list | tuple):
+        parts = [_firm(part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return state
 
 
 def _estimate(rule: Rule, alpha: float, groups: Groups, state: Any = None) -> tuple[Floats, Any]:
     """The estimator itself. Without a state the running quantities are those of the groups."""
     estimator = ESTIMATORS[rule.estimator]
-    if state is None:
-        state = estimator.start(np.zeros(3), np.zeros(1), rule.calibration)
+    state = estimator.start(np.zeros(3), np.zeros(1), rule.calibration) if state is None else state
     shape = groups.arm_QG.shape
     reward_QGK = component_rewards(np.ones(shape, dtype=bool), groups.score_QG, groups.cost_QG)
     batch = Batch(
@@ -106,8 +105,7 @@ def _estimate(rule: Rule, alpha: float, groups: Groups, state: Any = None) -> tu
         dataset_Q=np.zeros(shape[0], dtype=np.int64),
         valid_QG=np.ones(shape, dtype=bool),
     )
-    advantage_QG, state = estimator.compute(batch, state, rule.calibration)
-    return np.asarray(advantage_QG), state
+    return estimator.compute(batch, state, rule.calibration)
 
 
 def draw_groups(

@@ -54,6 +54,12 @@ def outcomes() -> Examples:
     )
 
 
+def data_of(loop: Any, examples: Examples) -> Any:
+    return loop.Data(
+        examples.embedding_QE, examples.prior_score_QA, examples.score_QA, examples.cost_QA, examples.dataset_Q
+    )
+
+
 def test_the_first_steps_are_those_of_the_trainer(loop: Any) -> None:
     """Both draw from generators of the same seed, in the same order: the actions are the same."""
     examples, generator = outcomes(), torch.Generator().manual_seed(7)
@@ -75,9 +81,7 @@ def test_the_first_steps_are_those_of_the_trainer(loop: Any) -> None:
     policy = loop.Policy(ARMS, SIZE, loop.HIDDEN, own)
     optimizer = torch.optim.Adam(policy.parameters(), lr=loop.RATE)
     calibration = loop.Calibration(torch.tensor([1.0, 1.0, ALPHA]), 3)
-    train = loop.Data(
-        examples.embedding_QE, examples.prior_score_QA, examples.score_QA, examples.cost_QA, examples.dataset_Q
-    )
+    train = data_of(loop, examples)
     for number in range(5):
         rollouts = learner.draw()
         judged = learner.judge(rollouts)
