@@ -41,8 +41,6 @@ from recal_bench.calibration import (
     ESTIMATORS,
     Batch,
     Calibration,
-    CalibrationState,
-    estimate,
     gdpo,
     grpo,
     rloo,
@@ -88,6 +86,7 @@ def arrays(rows: Rows, numpy: bool = False) -> Batch:
     parts = {
         "reward_QGK": reward_QGK,
         "weight_K": WEIGHT_K.astype(reward_QGK.dtype),
+        "is_outcome_K": np.arange(len(COMPONENTS)) == COMPONENTS.index("outcome"),
         "outcome_QG": reward_QGK[..., 1].copy(),
         "share_QG": np.full_like(reward_QGK[..., 0], 1 / GROUP_SIZE),
         "dataset_Q": np.arange(n_queries) % N_DATASETS,
@@ -99,8 +98,9 @@ def arrays(rows: Rows, numpy: bool = False) -> Batch:
 def ours(name: str, rows: Rows, numpy: bool = False) -> Callable[[], Any]:
     batch = arrays(rows, numpy)
     like_D = batch.reward_QGK[:N_DATASETS, 0, 0]
-    state = CalibrationState.empty(batch.weight_K, like_D)
-    return lambda: estimate(name, batch, 1, state, Calibration())[0]
+    estimator, settings = ESTIMATORS[name], Calibration()
+    state = estimator.start(0 * batch.weight_K, 0 * like_D, settings)
+    return lambda: estimator.compute(batch, state, settings)[0]
 
 
 def gdpo_from_columns(rows: Rows) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, softmax
 from tabulate import tabulate
 
 from recal_bench.evaluation.bias import (
@@ -32,7 +32,6 @@ from recal_bench.evaluation.bias import (
     margins,
     mixed_groups,
     optima,
-    softmax,
 )
 from recal_bench.evaluation.metrics import macro_mean, task_means
 from recal_bench.experiments.bench import load_bench
@@ -162,7 +161,8 @@ def batch_around(world: World, alpha: float, early: bool) -> Groups:
     utility_QA = train.expected_score_QA - alpha * train.expected_cost_QA / cost_ref
     if early:
         repeated = [np.tile(each, (EARLY_GROUPS, 1)) for each in (utility_QA, train.score_QA, cost_QA)]
-        return draw_groups(softmax(EARLY_SCALE * repeated[0]), *repeated[1:], GROUP_SIZE, np.random.default_rng(0))
+        policy_QA = softmax(EARLY_SCALE * repeated[0], axis=1)
+        return draw_groups(policy_QA, *repeated[1:], GROUP_SIZE, np.random.default_rng(0))
     n_arms, best_Q = utility_QA.shape[1], utility_QA.argmax(axis=1)
     other_Q = (best_Q + 1 + np.arange(len(best_Q)) % (n_arms - 1)) % n_arms
     return mixed_groups(best_Q, other_Q, train.score_QA, cost_QA, GROUP_SIZE)

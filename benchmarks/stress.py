@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stress_report import write_report
+from stress_figure import draw
+from stress_report import report
 from stress_world import SLOTS, Array, World, make_world
 
 from recal_bench import provenance, routers
@@ -146,6 +147,12 @@ def study(plan: Plan) -> dict[str, Any]:
         "utility": utility,
     }
     return content | {"seconds": round(time.perf_counter() - start)}
+
+
+def write_report(content: dict[str, Any], out: Path) -> None:
+    """Write stress.md, stress.svg and stress.png."""
+    (out / "stress.md").write_text(report(content), encoding="utf-8")
+    draw(content, out / "stress")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,14 +126,6 @@ def verdict(found: Sequence[Difference], baseline: str, measure: str) -> str:
             kind = "no difference shown" if each.p_adjusted >= LEVEL else "better" if good else "worse"
             groups[kind].append(f"`{each.name}`")
     return "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in groups.items())
-
-
-def write_report(content: dict[str, Any], out: Path) -> None:
-    """Write stress.md, stress.svg and stress.png."""
-    from stress_figure import draw
-
-    (out / "stress.md").write_text(report(content), encoding="utf-8")
-    draw(content, out / "stress")
 
 
 def report(content: dict[str, Any]) -> str:

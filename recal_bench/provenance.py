@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -64,17 +65,21 @@ def _package_source() -> str:
     return digest.hexdigest()
 
 
-def source_hash(cls: type[Any]) -> str:
-    """A hash of the code a router's results come from: this package, the router's own files, the packages used.
+def source_hash(*origins: type[Any] | Callable[..., Any]) -> str:
+    """A hash of the code a router's results come from: this package, the files of its class and of the plug-ins that it
+    is made of, the packages used.
 
     So a run made by other code is not taken for the same one.
     """
     digest = hashlib.sha256(_package_source().encode())
-    files = plugins.sources_of(cls)
+    files: dict[Path, None] = {}
+    for origin in origins:
+        found = plugins.sources_of(origin)
+        files |= dict.fromkeys(found)
+        if not found:  # A class or a function of a notebook.
+            digest.update(inspect.getsource(origin).encode())
     for path in files:
         digest.update(path.read_bytes())
-    if not files:  # A class of a notebook.
-        digest.update(inspect.getsource(cls).encode())
     return digest.hexdigest()[:12]
 
 

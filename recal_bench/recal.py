@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from recal_bench import provenance
-from recal_bench.calibration import ESTIMATORS, Calibration
-from recal_bench.calibration.rewards import Reward
-from recal_bench.encoders import installed_encoders
+from recal_bench.calibration import ESTIMATORS, Calibration, Estimator
+from recal_bench.calibration.components import columns_read, parse_components
+from recal_bench.calibration.registry import NoSettings
+from recal_bench.calibration.rewards import REWARDS, Reward, Terms
+from recal_bench.encoders import installed_encoders, parts_of
 from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.policies.settings import Policy, Prior
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
-from recal_bench.toolbox.targets import in_fixed_order
 from recal_bench.toolbox.threads import one_thread
 from recal_bench.training.settings import Optimisation
 
@@ -33,22 +34,6 @@ if TYPE_CHECKING:
     from recal_bench.training.examples import Examples
 
 
-SAME = "ReCal's policy and loop"
-
-
-@router("expected", f"{SAME}, the exact gradient of the expected reward over all arms: a control", estimator="expected")
-@router("popart", f"{SAME}, rewards by their task's running mean and spread (PopArt)", estimator="popart")
-@router("disco", f"{SAME}, rewards weighted by rarity of the task and difficulty (DISCO)", estimator="disco")
-@router("hero", f"{SAME}, GRPO with variance-aware weights (HERO)", estimator="hero")
-@router("dvao", f"{SAME}, component z-scores weighted by their spread in the group (DVAO)", estimator="dvao")
-@router("gdpo", f"{SAME}, component z-scores, whitened over the batch (GDPO)", estimator="gdpo")
-@router("dapo", f"{SAME}, GRPO on the groups whose scores vary (DAPO)", estimator="dapo", clip_high=0.28)
-@router("lite-ppo", f"{SAME}, group mean and batch spread (Lite PPO)", estimator="lite-ppo")
-@router("dr-grpo", f"{SAME}, reward minus the group's mean (Dr. GRPO)", estimator="dr-grpo")
-@router("grpo", f"{SAME}, z-score within the group (GRPO)", estimator="grpo")
-@router("rloo", f"{SAME}, reward minus the mean of the group's others (RLOO)", estimator="rloo")
-@router("reinforce-pp", f"{SAME}, whitened over the batch (REINFORCE++)", estimator="reinforce-pp")
-@router("reinforce", f"{SAME}, reward minus the batch's mean (REINFORCE)", estimator="reinforce")
 @router(
     "recal-unbiased",
     "ReCal whose scales no rollout of a query can change: one for each task, none in a group; and an entropy bonus",
@@ -66,14 +51,14 @@ SAME = "ReCal's policy and loop"
     "ReCal without keeping the components' exchange rate: the reconstruction taken at its word",
     calibration__keep_utility=False,
 )
-@router("recal", "RL on calibrated rewards: advantages by component, variance-aware weights, a scale for each task")
 @dataclass
 class RecalRouter(Optimisation):
     """A policy over arms, trained by RL on what the arms it draws score and cost.
 
-    encoder      text to vectors: tfidf, minilm or tfidf+minilm
-    estimator    from rewards to advantages; `calibration` holds the steps of `recal`
+    encoder      text to vectors: tfidf, minilm, a plug-in's, or several side by side as in tfidf+minilm
+    estimator    from rewards to advantages; `calibration` holds its settings, which are the steps of `recal`
     reward       `components`, or `router-r1`: that system's own scalar, for training only
+    components   what plug-ins reward besides format, outcome and cost: `latency`, `latency:0.3,length`
     cost_gate    the cost counts only where the answer is right
     """
 
@@ -90,9 +75,10 @@ class RecalRouter(Optimisation):
         "entropy": (0.0, 0.003, 0.01, 0.03),
     }
 
-    encoder: Literal["tfidf", "minilm", "tfidf+minilm"] = "tfidf"
-    estimator: Literal[ESTIMATORS] = "recal"  # type: ignore[valid-type]
+    encoder: str = "tfidf"
+    estimator: str = "recal"
     reward: Literal["components", "router-r1"] = "components"
+    components: str = ""
     cost_gate: bool = False
     policy: Policy = field(default_factory=Policy)
     prior: Prior = field(default_factory=Prior)
@@ -104,6 +90,28 @@ class RecalRouter(Optimisation):
     _memory: Any = field(init=False, default=None, repr=False)
     _alpha: float = field(init=False, default=0.0, repr=False)
     _last: Any = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError on names that nothing has, and on settings that do not go together."""
+        parts_of(self.encoder)
+        of_estimator = ESTIMATORS[self.estimator].settings
+        if of_estimator is not NoSettings and not isinstance(self.calibration, of_estimator):
+            raise SettingsError(
+                f"estimator {self.estimator} has settings of its own: use the router {self.estimator} instead"
+            )
+        if parse_components(self.components) and not REWARDS[self.reward].extensible:
+            raise SettingsError(f"reward={self.reward} is one number: use reward=components with components")
+
+    @property
+    def reads_columns(self) -> tuple[str, ...]:
+        """The columns of the outcomes file that the chosen components read."""
+        return columns_read(parse_components(self.components))
+
+    @property
+    def made_of(self) -> tuple[Any, ...]:
+        """The plug-ins that results depend on besides the class: the estimator's and the components' functions."""
+        added = parse_components(self.components)
+        return (ESTIMATORS[self.estimator].compute, *(each.component.compute for each in added))
 
     @property
     def sweeps(self) -> bool:
@@ -128,18 +136,18 @@ class RecalRouter(Optimisation):
         from recal_bench.policies.encoder_policy import EncoderPolicy
         from recal_bench.policies.prior import Memory
         from recal_bench.training import loop
-        from recal_bench.training.examples import best_single_utility, cost_units
+        from recal_bench.training.examples import best_single_utility, cost_units, learnable
         from recal_bench.training.learner import Learner
 
         first, device = seeds[0], contexts[0].device
-        first._check(train.objective)
-        train, validation = _learnable(train), _learnable(validation)
+        reward = first._reward(train.objective)
+        train, validation = learnable(train), learnable(validation)
         objective, outcomes = train.objective, train.outcomes
         encoder = fit_encoder(first.encoder, train.queries.prompt)
         for each in seeds:
             each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
         embedding_QE = first._embed(train.queries)
-        if first.prior.kind == "knn":
+        if first.prior.kind != "none":
             value_QX = np.concatenate([outcomes.score_QA, cost_units(train)], axis=1)
             memory = Memory(embedding_QE, torch.tensor(value_QX, dtype=torch.float32))
             for each in seeds:
@@ -155,8 +163,8 @@ class RecalRouter(Optimisation):
             return Learner(
                 policy=policy.to(device),
                 generators=generators,
-                reward=Reward(first.reward, objective.alpha, objective.has_cost, first.cost_gate),
-                estimator=first.estimator,
+                reward=reward,
+                estimator=ESTIMATORS[first.estimator],
                 calibration=first.calibration,
                 settings=first,
                 price=first.policy.alpha,
@@ -167,7 +175,7 @@ class RecalRouter(Optimisation):
                 validation=judged,
             )
 
-        digests = [_digest(settings_of(first), context.seed, device, train, validation) for context in contexts]
+        digests = [first._digest(context.seed, device, train, validation) for context in contexts]
         for each, kept in zip(seeds, loop.train(make, contexts, digests), strict=True):
             each._policy = EncoderPolicy(
                 each.arms, size, each.policy.hidden, each.policy.malformed, [torch.Generator()]
@@ -175,17 +183,22 @@ class RecalRouter(Optimisation):
             each._policy.load_state_dict(kept)
             each._policy.eval()
 
-    def _check(self, objective: Objective) -> None:
-        for setting, used in (
-            ("reward=router-r1", self.reward == "router-r1"),
+    def _reward(self, objective: Objective) -> Reward:
+        terms = Terms(objective.alpha, objective.has_cost, self.cost_gate, parse_components(self.components))
+        reward: Reward = REWARDS[self.reward](terms)
+        for setting, needs_cost in (
+            (f"reward={self.reward}", reward.needs_cost),
             ("policy.alpha=conditioned", self.sweeps),
         ):
-            if used and not objective.has_cost:
+            if needs_cost and not objective.has_cost:
                 raise SettingsError(
                     f"{setting} needs the cost of every outcome: leave it out for outcomes without cost"
                 )
-        if self.reward == "router-r1" and self.sweeps:
-            raise SettingsError("reward=router-r1 has its own price of cost: use reward=components with policy.alpha")
+        if self.sweeps and reward.priced is None:
+            raise SettingsError(
+                f"reward={self.reward} has its own price of cost: use reward=components with policy.alpha"
+            )
+        return reward
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         """The likeliest available arm of each query, given that the action is well-formed."""
@@ -206,40 +219,18 @@ class RecalRouter(Optimisation):
 
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: `policy.safetensors`, `policy.json` and the encoder."""
-        from safetensors.torch import save_file
+        from recal_bench.policies.files import Kept, save_policy
 
-        tensors = {f"policy.{name}": value for name, value in self._policy.state_dict().items()}
-        if self._memory is not None:
-            tensors |= {"memory.embedding_NE": self._memory.embedding_NE, "memory.value_NA": self._memory.value_NA}
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "policy.safetensors")
-        described = {"arms": [list(arm) for arm in self.arms], "alpha": self._alpha}
-        (folder / "policy.json").write_text(json.dumps(described) + "\n", encoding="utf-8")
+        save_policy(folder, Kept(self.arms, self._alpha, self._policy, self._memory))
         self._encoder.save(folder / "encoder")
 
     def load(self, folder: Path) -> None:
         """Take up what `save` kept. Raises SettingsError where a file is missing or damaged."""
-        import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         from recal_bench.encoders import load_encoder
-        from recal_bench.policies.encoder_policy import EncoderPolicy
-        from recal_bench.policies.prior import Memory
+        from recal_bench.policies.files import load_policy
 
-        try:
-            tensors = load_file(folder / "policy.safetensors")
-            described = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
-            self.arms, self._alpha = tuple(Arm(*arm) for arm in described["arms"]), float(described["alpha"])
-            state = {name[7:]: value for name, value in tensors.items() if name.startswith("policy.")}
-            _, size, hidden = state["first_weight"].shape
-            self._policy = EncoderPolicy(self.arms, size, hidden, self.policy.malformed, [torch.Generator()]).eval()
-            self._policy.load_state_dict(state)
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise SettingsError(f"{folder} holds no usable policy: run the router again with --fresh") from error
+        self.arms, self._alpha, self._policy, self._memory = load_policy(folder, self.policy.malformed)
         self._encoder = load_encoder(folder / "encoder")
-        if "memory.embedding_NE" in tensors:
-            self._memory = Memory(tensors["memory.embedding_NE"], tensors["memory.value_NA"])
 
     def _known(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings and priors; those of the last queries are kept, for a sweep asks for them at every price."""
@@ -269,25 +260,37 @@ class RecalRouter(Optimisation):
         from recal_bench.training.examples import examples_of
 
         prompt_Q = prompt_numbers(split.queries.prompt) if leave_out else None
-        return examples_of(split, embedding_QE, *self._prior(embedding_QE, prompt_Q), device)
+        return examples_of(split, embedding_QE, *self._prior(embedding_QE, prompt_Q), self.reads_columns, device)
+
+    def _digest(self, seed: int, device: str, *splits: Train) -> str:
+        """A hash of all that determines what is trained."""
+        source = provenance.source_hash(type(self), *self.made_of, *parts_of(self.encoder).values())
+        digest = hashlib.sha256(json.dumps([source, settings_of(self), seed, device], sort_keys=True).encode())
+        for split in splits:
+            arms = [str(arm) for arm in split.outcomes.arms]
+            described = [split.queries, list(split.outcomes.task_Q), arms, vars(split.objective)]
+            digest.update(json.dumps(described).encode())
+            columns = [split.outcomes.column_QA[name] for name in self.reads_columns]
+            for value_QA in (split.outcomes.score_QA, split.outcomes.cost_QA, *columns):
+                digest.update(value_QA.tobytes())
+        return digest.hexdigest()
 
 
-def _learnable(split: Train) -> Train:
-    """The queries that have an outcome at all, in an order that does not depend on the file's."""
-    rows = np.flatnonzero(split.outcomes.observed_QA.any(axis=1))
-    if not len(rows):
-        raise SettingsError("train or validation holds no outcome to learn from: give outcomes with scores")
-    queries = Queries(*(tuple(texts[row] for row in rows) for texts in split.queries))
-    return in_fixed_order(Train(queries, split.outcomes.take(rows), split.objective))
+def _as_router(name: str, entry: Estimator) -> None:
+    """Make an estimator a router by name; a plug-in's with its own settings, if any, as `calibration.*`."""
+    if name == RecalRouter.estimator:
+        router(name, f"RL on calibrated rewards: {entry.summary}")(RecalRouter)
+        return
+    cls: type[Any] = RecalRouter
+    if not entry.compute.__module__.startswith("recal_bench."):
+        cls = make_dataclass(
+            "".join(word.capitalize() for word in name.split("-")),
+            [("estimator", str, name), ("calibration", entry.settings, field(default_factory=entry.settings))],
+            bases=(RecalRouter,),
+            # Its source is that of the function.
+            namespace={"__module__": entry.compute.__module__, "__wrapped__": entry.compute},
+        )
+    router(name, f"ReCal's policy and loop, {entry.summary}", estimator=name, **entry.preset)(cls)
 
 
-def _digest(settings: dict[str, Any], seed: int, device: str, *splits: Train) -> str:
-    """A hash of all that determines what is trained."""
-    determining = [provenance.source_hash(RecalRouter), settings, seed, device]
-    digest = hashlib.sha256(json.dumps(determining, sort_keys=True).encode())
-    for split in splits:
-        arms = [str(arm) for arm in split.outcomes.arms]
-        described = [split.queries, list(split.outcomes.task_Q), arms, vars(split.objective)]
-        digest.update(json.dumps(described).encode())
-        digest.update(split.outcomes.score_QA.tobytes() + split.outcomes.cost_QA.tobytes())
-    return digest.hexdigest()
+ESTIMATORS.each(_as_router)

@@ -1,6 +1,7 @@
 """Calibration: from component rewards to advantages. Pure functions over numpy or torch arrays, see docs/recal.md."""
 
-from recal_bench.calibration.choice import ESTIMATORS, estimate
+from recal_bench.calibration import shipped as _shipped  # noqa: F401  registers what it holds
+from recal_bench.calibration.components import COMPONENTS, Component, Drawn, component
 from recal_bench.calibration.datasets import dataset_scales, normalise_datasets, observe_datasets, observe_scale
 from recal_bench.calibration.estimators import (
     component_advantages,
@@ -17,29 +18,36 @@ from recal_bench.calibration.estimators import (
     reinforce,
     reinforce_pp,
     rloo,
-    weighted_sum,
+    usable,
     whiten,
 )
-from recal_bench.calibration.moments import EPS, has_spread
-from recal_bench.calibration.pipeline import Calibration, observe_spread, recal
+from recal_bench.calibration.moments import EPS, divide, has_spread, weighted_sum
+from recal_bench.calibration.pipeline import Calibration, CalibrationState, observe_spread, recal
+from recal_bench.calibration.registry import ESTIMATORS, Estimator, estimator
 from recal_bench.calibration.running import Running, observe
-from recal_bench.calibration.state import Batch, CalibrationState
+from recal_bench.calibration.state import Batch
 from recal_bench.calibration.weights import group_spread, observe_mean, relative_weights, variance_weights
 
 __all__ = [
+    "COMPONENTS",
     "EPS",
     "ESTIMATORS",
     "Batch",
     "Calibration",
     "CalibrationState",
+    "Component",
+    "Drawn",
+    "Estimator",
     "Running",
+    "component",
     "component_advantages",
     "dapo",
     "dataset_scales",
     "disco",
+    "divide",
     "dr_grpo",
     "dvao",
-    "estimate",
+    "estimator",
     "expected",
     "gdpo",
     "group_spread",
@@ -59,6 +67,7 @@ __all__ = [
     "reinforce_pp",
     "relative_weights",
     "rloo",
+    "usable",
     "variance_weights",
     "weighted_sum",
     "whiten",

@@ -13,7 +13,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from recal_bench.calibration.datasets import dataset_means
-from recal_bench.calibration.moments import EPS, divide, has_spread, moments
+from recal_bench.calibration.moments import EPS, divide, has_spread, moments, weighted_sum
 from recal_bench.calibration.running import Running
 from recal_bench.calibration.weights import group_spread, variance_weights
 
@@ -143,11 +143,6 @@ def component_advantages(
     if least_spread_K is not None:
         std_Q1K = xp.maximum(std_Q1K, xp.broadcast_to(least_spread_K, std_Q1K.shape))
     return divide(centred_QGK, std_Q1K + eps)
-
-
-def weighted_sum(value_QGK: Any, weight_K: Any) -> Any:
-    """`sum_k weight_k value_ijk`: `[Q, G, K]` to `[Q, G]`; NaN where a value is. Weights are `[K]` or `[Q, 1, K]`."""
-    return array_namespace(value_QGK).sum(value_QGK * weight_K, axis=-1)
 
 
 def whiten(advantage_QG: Any, valid_QG: Any, eps: float = EPS, ddof: int = 0) -> Any:

@@ -1,6 +1,6 @@
 """Masked means and spreads, the one place where ddof and the zero-spread rule are pinned.
 
-Arrays are numpy or torch alike. `valid` is False where an entry (say, a failed rollout) does not count.
+Arrays are numpy or torch alike. `valid` is False where an entry (a failed rollout, e.g.) does not count.
 """
 
 from __future__ import annotations
@@ -46,3 +46,8 @@ def segment_sum(value_Q: Any, segment_Q: Any, count: int) -> Any:
     xp = array_namespace(value_Q)
     member_QD = segment_Q[:, None] == xp.arange(count, device=device(value_Q))[None, :]
     return value_Q @ xp.astype(member_QD, value_Q.dtype)
+
+
+def weighted_sum(value_QGK: Any, weight_K: Any) -> Any:
+    """`sum_k weight_k value_ijk`: `[Q, G, K]` to `[Q, G]`; NaN where a value is. Weights are `[K]` or `[Q, 1, K]`."""
+    return array_namespace(value_QGK).sum(value_QGK * weight_K, axis=-1)

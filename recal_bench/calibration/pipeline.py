@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from recal_bench.calibration.datasets import dataset_scales, normalise_datasets, observe_scale
-from recal_bench.calibration.estimators import component_advantages, usable, weighted_sum, whiten
-from recal_bench.calibration.moments import divide, moments
+from recal_bench.calibration.estimators import component_advantages, usable, whiten
+from recal_bench.calibration.moments import divide, moments, weighted_sum
+from recal_bench.calibration.registry import estimator
 from recal_bench.calibration.running import Running, observe
-from recal_bench.calibration.state import DECAY, Batch, CalibrationState
+from recal_bench.calibration.state import DECAY, Batch
 from recal_bench.calibration.weights import group_spread, observe_mean, relative_weights, variance_weights
 
 LEAST_COUNT = 256
@@ -41,18 +42,45 @@ class Calibration:
     cap: PositiveFloat = 3.0
 
 
-def recal(batch: Batch, outcome: int, state: CalibrationState, settings: Calibration) -> tuple[Any, CalibrationState]:
+class CalibrationState(NamedTuple):
+    """Running spread of each component, mean outcome spread, and the scale of each dataset's advantages."""
+
+    spread_K: Running
+    outcome_spread_1: Running
+    scale_D: Running
+
+    @classmethod
+    def empty(cls, like_K: Any, like_D: Any, settings: Calibration) -> CalibrationState:
+        """A state that has seen nothing, for K components (one where they are summed) and D datasets."""
+        of_components = like_K if settings.components else like_K[:1]
+        return cls(Running.empty(of_components), Running.empty(like_K[:1]), Running.empty(like_D))
+
+
+def advantage_scales(state: CalibrationState) -> dict[str, Any]:
+    """The running standard deviation of each dataset's advantages, for the log."""
+    value_D = state.scale_D.value_N
+    return {"advantage_scale": array_namespace(value_D).sqrt(value_D)}
+
+
+@estimator(
+    "recal",
+    "advantages by component, variance-aware weights, a scale for each task",
+    state=CalibrationState.empty,
+    settings=Calibration,
+    watch=advantage_scales,
+)
+def recal(batch: Batch, state: CalibrationState, settings: Calibration) -> tuple[Any, CalibrationState]:
     """`Ahat_ij = (sum_k weight_k sigma_k w_ik z_ijk) / scale_{d(i)}`, `[Q, G]`, and the state after the batch.
 
     `z` are the component advantages. With `keep_utility`, `sigma_k` is the running spread of component k and `w_ik` is
-    the variance-aware weight for the component numbered `outcome`, with mean 1 over the groups where it has any spread,
-    and 1 for the others. Without it `sigma_k` is 1 and all components of a query have its weight. The batch enters the
+    the variance-aware weight for the outcome component, with mean 1 over the groups where it has any spread, and 1 for
+    the others. Without it `sigma_k` is 1 and all components of a query have its weight. The batch enters the
     running quantities before they are used. Where components are off, their sum stands for them.
     """
     reward_QGK, weight_K, dataset_Q, valid_QG = batch.reward_QGK, batch.weight_K, batch.dataset_Q, batch.valid_QG
     xp = array_namespace(reward_QGK)
     if not settings.components:
-        reward_QGK, outcome = weighted_sum(reward_QGK, weight_K)[..., None], 0
+        reward_QGK = batch.total_QG[..., None]
         weight_K = xp.ones_like(reward_QGK[0, 0, :])
 
     spread_K = observe_spread(state.spread_K, reward_QGK, valid_QG, DECAY)
@@ -70,8 +98,7 @@ def recal(batch: Batch, outcome: int, state: CalibrationState, settings: Calibra
         weight_Q = variance_weights(spread_Q, outcome_spread_1.value_N[0], inverse=inverse)
         if settings.keep_utility and settings.components:
             weight_Q = relative_weights(weight_Q, spread_Q > 0)
-            is_outcome_K = xp.arange(reward_QGK.shape[-1], device=device(reward_QGK)) == outcome
-            weight_QK = xp.where(is_outcome_K, weight_Q[:, None], xp.ones_like(weight_Q[:, None]))
+            weight_QK = xp.where(batch.is_outcome_K, weight_Q[:, None], xp.ones_like(weight_Q[:, None]))
             advantage_QGK = advantage_QGK * weight_QK[:, None, :]
         else:
             advantage_QGK = advantage_QGK * weight_Q[:, None, None]
@@ -82,7 +109,7 @@ def recal(batch: Batch, outcome: int, state: CalibrationState, settings: Calibra
         advantage_QG = whiten(advantage_QG, valid_QG)
     elif settings.dataset_norm:
         advantage_QG = normalise_datasets(advantage_QG, dataset_Q, dataset_scales(scale_D, LEAST_COUNT, settings.cap))
-    return advantage_QG, state._replace(spread_K=spread_K, outcome_spread_1=outcome_spread_1, scale_D=scale_D)
+    return advantage_QG, CalibrationState(spread_K, outcome_spread_1, scale_D)
 
 
 def observe_spread(running_K: Running, reward_QGK: Any, valid_QG: Any, decay: float) -> Running:

@@ -2,52 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from array_api_compat import array_namespace
+
+from recal_bench.calibration.components import OWN, Drawn, Weighted
+from recal_bench.errors import PluginError
 
 BUFFER = 1000
 
 
-@dataclass(frozen=True)
-class Reward:
-    """What an action is rewarded with: components for the calibration, or Router-R1's scalar (training only)."""
+class Terms(NamedTuple):
+    """What a run says of its reward: the price of cost, whether there are costs, whether the cost counts only where the
+    answer is right, and the components besides format, outcome and cost."""
 
-    kind: Literal["components", "router-r1"]
     alpha: float
     has_cost: bool
-    gate_cost: bool
+    gate_cost: bool = False
+    added: tuple[Weighted, ...] = ()
+
+
+class Reward(Protocol):
+    """What an action is rewarded with: K components with names and weights.
+
+    needs_cost  it is not defined for outcomes without cost
+    extensible  it takes further components
+    outcome     the number of the component whose spread tells how uncertain a query is
+    priced      the number of the component that is weighted by alpha; None where it has a price of its own, or no cost
+    """
+
+    needs_cost: ClassVar[bool]
+    extensible: ClassVar[bool]
+    outcome: ClassVar[int]
+
+    @property
+    def terms(self) -> Terms: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def weights(self) -> tuple[float, ...]: ...
+    @property
+    def priced(self) -> int | None: ...
+
+    def __call__(self, drawn: Drawn, buffers: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Rewards `[S, Q, G, K]` of S seeds, and each seed's buffer of what it keeps between steps."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """Format, outcome and cost, and then what plug-ins add, for the calibration to weigh. Nothing is kept."""
+
+    terms: Terms
+    needs_cost: ClassVar[bool] = False
+    extensible: ClassVar[bool] = True
+    outcome: ClassVar[int] = 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        return component_names(self.has_cost) if self.kind == "components" else ("router-r1",)
+        return (*component_names(self.terms.has_cost), *(each.component.name for each in self.terms.added))
 
     @property
     def weights(self) -> tuple[float, ...]:
-        return component_weights(self.alpha, self.has_cost) if self.kind == "components" else (1.0,)
+        own = component_weights(self.terms.alpha, self.terms.has_cost)
+        return (*own, *(each.weight for each in self.terms.added))
 
     @property
-    def outcome(self) -> int:
-        """The component whose spread tells how uncertain a query is."""
-        return 1 if self.kind == "components" else 0
+    def priced(self) -> int | None:
+        return OWN.index("cost") if self.terms.has_cost else None
 
-    def __call__(
-        self, well_formed_SQG: Any, score_SQG: Any, cost_SQG: Any, buffers: Sequence[Any]
-    ) -> tuple[Any, list[Any]]:
-        """Rewards `[S, Q, G, K]` of S seeds, and each seed's buffer of recent costs (Router-R1's; else left alone)."""
-        if self.kind == "components":
-            cost = cost_SQG if self.has_cost else None
-            return component_rewards(well_formed_SQG, score_SQG, cost, self.gate_cost), list(buffers)
-        seeds = zip(well_formed_SQG, score_SQG, cost_SQG, buffers, strict=True)
-        rewards, kept = zip(*(router_r1_reward(*each, self.alpha) for each in seeds), strict=True)
-        return array_namespace(score_SQG).stack(rewards)[..., None], list(kept)
+    def __call__(self, drawn: Drawn, buffers: Sequence[Any]) -> tuple[Any, list[Any]]:
+        cost_QG = drawn.cost_QG if self.terms.has_cost else None
+        reward_QGK = component_rewards(drawn.well_formed_QG, drawn.score_QG, cost_QG, self.terms.gate_cost)
+        if self.terms.added:
+            xp = array_namespace(reward_QGK)
+            added = [_added_reward(each, drawn)[..., None] for each in self.terms.added]
+            reward_QGK = xp.concat([reward_QGK, *added], axis=-1)
+        return reward_QGK, list(buffers)
+
+
+def _added_reward(added: Weighted, drawn: Drawn) -> Any:
+    xp = array_namespace(drawn.score_QG)
+    reward_QG = added.component.compute(drawn)
+    if getattr(reward_QG, "shape", None) != drawn.score_QG.shape:
+        raise PluginError(
+            f"component {added.component.name} must give one reward an action, of the shape of drawn.score_QG"
+        )
+    return xp.where(drawn.well_formed_QG, xp.astype(reward_QG, drawn.score_QG.dtype), xp.zeros_like(drawn.score_QG))
+
+
+@dataclass(frozen=True)
+class RouterR1:
+    """Router-R1's scalar (training only), one component; a seed keeps its recent costs."""
+
+    terms: Terms
+    needs_cost: ClassVar[bool] = True
+    extensible: ClassVar[bool] = False
+    outcome: ClassVar[int] = 0
+    names: ClassVar[tuple[str, ...]] = ("router-r1",)
+    weights: ClassVar[tuple[float, ...]] = (1.0,)
+    priced: ClassVar[int | None] = None
+
+    def __call__(self, drawn: Drawn, buffers: Sequence[Any]) -> tuple[Any, list[Any]]:
+        seeds = zip(drawn.well_formed_QG, drawn.score_QG, drawn.cost_QG, buffers, strict=True)
+        rewards, kept = zip(*(router_r1_reward(*each, self.terms.alpha) for each in seeds), strict=True)
+        return array_namespace(drawn.score_QG).stack(rewards)[..., None], list(kept)
+
+
+REWARDS: Mapping[str, type[Components] | type[RouterR1]] = MappingProxyType(
+    {"components": Components, "router-r1": RouterR1}
+)
 
 
 def component_names(has_cost: bool) -> tuple[str, ...]:
     """format, outcome, cost; without cost in the data there is no cost component."""
-    return ("format", "outcome", "cost") if has_cost else ("format", "outcome")
+    return OWN if has_cost else OWN[:-1]
 
 
 def component_weights(alpha: float, has_cost: bool) -> tuple[float, ...]:

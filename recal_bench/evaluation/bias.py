@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from math import factorial, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from recal_bench.arrays import FloatA, FloatQA, IntQ
-from recal_bench.calibration import Batch, Calibration, CalibrationState, Running, estimate
+from recal_bench.calibration import ESTIMATORS, Batch, Running
 from recal_bench.calibration.rewards import component_rewards, component_weights
 
 CELLS = 200
@@ -33,10 +34,10 @@ Ints = NDArray[np.int64]
 
 
 class Rule(NamedTuple):
-    """What turns rewards into advantages: an estimator's name, and the settings that `recal` alone heeds."""
+    """What turns rewards into advantages: an estimator's name, and its settings where it has some."""
 
     estimator: str
-    calibration: Calibration
+    calibration: Any = None
 
 
 class Groups(NamedTuple):
@@ -73,31 +74,38 @@ def advantages(rule: Rule, alpha: float, groups: Groups, around: Groups) -> Floa
     those of all groups together, the same for all: that moves no comparison of two arms of a text.
     """
     _, state = _estimate(rule, alpha, around)
-    # With so much weight behind it, what is asked about does not move a running quantity.
-    state = CalibrationState(*(Running(*(_FIRM * part for part in running)) for running in state))
     both = Groups(*(np.concatenate(parts) for parts in zip(around, groups, strict=True)))
-    return _estimate(rule, alpha, both, state)[0][len(around.arm_QG) :]
+    return _estimate(rule, alpha, both, _firm(state))[0][len(around.arm_QG) :]
 
 
-def _estimate(
-    rule: Rule, alpha: float, groups: Groups, state: CalibrationState | None = None
-) -> tuple[Floats, CalibrationState]:
+def _firm(state: Any) -> Any:
+    """A state whose running quantities have so much weight behind them that what is asked about does not move them."""
+    if isinstance(state, Running):
+        return Running(*(_FIRM * part for part in state))
+    if isinstance(state, dict):
+        return {name: _firm(part) for name, part in state.items()}
+    if isinstance(state, list | tuple):
+        parts = [_firm(part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return state
+
+
+def _estimate(rule: Rule, alpha: float, groups: Groups, state: Any = None) -> tuple[Floats, Any]:
     """The estimator itself. Without a state the running quantities are those of the groups."""
-    if state is None:
-        summed = rule.estimator == "recal" and not rule.calibration.components
-        state = CalibrationState.empty(np.zeros(1 if summed else 3), np.zeros(1))
+    estimator = ESTIMATORS[rule.estimator]
+    state = estimator.start(np.zeros(3), np.zeros(1), rule.calibration) if state is None else state
     shape = groups.arm_QG.shape
     reward_QGK = component_rewards(np.ones(shape, dtype=bool), groups.score_QG, groups.cost_QG)
     batch = Batch(
         reward_QGK=reward_QGK,
         weight_K=np.array(component_weights(alpha, has_cost=True)),
+        is_outcome_K=np.arange(3) == _OUTCOME,
         outcome_QG=reward_QGK[..., _OUTCOME],
         share_QG=groups.share_QG,
         dataset_Q=np.zeros(shape[0], dtype=np.int64),
         valid_QG=np.ones(shape, dtype=bool),
     )
-    advantage_QG, state = estimate(rule.estimator, batch, _OUTCOME, state, rule.calibration)
-    return np.asarray(advantage_QG), state
+    return estimator.compute(batch, state, rule.calibration)
 
 
 def draw_groups(
@@ -226,7 +234,7 @@ def expected_advantages(rule: Rule, alpha: float, law: Law, policy_A: FloatA, gr
     gains on another where this value is the higher. All queries of the batch have this text.
     """
     n_cases, n_arms = law.score_NA.shape
-    if rule.estimator == "expected":
+    if ESTIMATORS[rule.estimator].all_actions:
         policy_NA = np.tile(policy_A, (n_cases, 1))
         groups, probability_Q = whole_groups(policy_NA, law.score_NA, law.cost_NA), law.probability_N
     else:
@@ -277,9 +285,9 @@ def climb(
     for step in range(settings.steps):
         taken_N = np.arange(step * settings.draws, (step + 1) * settings.draws) % len(score_NQA)
         score_RA, cost_RA = (value_NQA[taken_N].reshape(-1, n_arms) for value_NQA in (score_NQA, cost_NQA))
-        policy_QA = (1 - settings.explore) * softmax(logit_QA) + settings.explore / n_arms
+        policy_QA = (1 - settings.explore) * softmax(logit_QA, axis=1) + settings.explore / n_arms
         policy_RA = np.tile(policy_QA, (settings.draws, 1))
-        if rule.estimator == "expected":
+        if ESTIMATORS[rule.estimator].all_actions:
             groups = whole_groups(policy_RA, score_RA, cost_RA)
         else:
             groups = draw_groups(policy_RA, score_RA, cost_RA, settings.group_size, rng)
@@ -289,10 +297,4 @@ def climb(
         rate = settings.rate * (1 - step / settings.steps) / scale
         # An arm that is given up stays within reach.
         logit_QA = np.maximum(logit_QA + rate * value_NQA.mean(axis=0), logit_QA.max(axis=1, keepdims=True) - _FAR)
-    return softmax(logit_QA)
-
-
-def softmax(logit_QA: FloatQA) -> FloatQA:
-    """Row-wise softmax."""
-    exponential_QA = np.exp(logit_QA - logit_QA.max(axis=1, keepdims=True))
-    return np.asarray(exponential_QA / exponential_QA.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(logit_QA, axis=1))

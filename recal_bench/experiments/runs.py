@@ -17,6 +17,7 @@ import numpy as np
 
 from recal_bench import provenance, routers
 from recal_bench.arrays import finite_or_none
+from recal_bench.encoders import parts_of
 from recal_bench.evaluation import references
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.records import Configuration, Run, RunRecord, read_run
@@ -111,7 +112,7 @@ def run_router(
             device=device,
             data=bench.data,
             tuned=request.tuned,
-            source=provenance.source_hash(type(router)),
+            source=provenance.source_hash(type(router), *_plugins_in(router)),
             columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns},
         )
         for seed in request.seeds
@@ -131,6 +132,12 @@ def run_router(
         for _ in range(len(targets) - len(todo)):
             on_seed()
         return [read_run(target) for target in targets]
+
+
+def _plugins_in(router: Any) -> list[Any]:
+    """The plug-ins of other kinds that a router is made of: those it names in `made_of`, and its encoder's classes."""
+    encoder = routers.settings_of(router).get("encoder")
+    return [*getattr(router, "made_of", ()), *(parts_of(encoder).values() if encoder else ())]
 
 
 def _fit_and_keep(

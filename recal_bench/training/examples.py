@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,17 +10,20 @@ import torch
 from torch import Tensor
 
 from recal_bench.arrays import FloatQA
+from recal_bench.errors import OutcomesError, SettingsError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import best_single
 from recal_bench.outcomes import mean_over_observed
-from recal_bench.routers import Train
+from recal_bench.routers import Queries, Train
+from recal_bench.toolbox.targets import in_fixed_order
 
 
 class Examples(NamedTuple):
     """Queries of one split, `[Q, ...]`; taken by rows `[S, B]` they become `[S, B, ...]`.
 
     Scores and costs (in units of `cost_ref`; 0 where the outcomes hold none) are 0 where an arm is not available. The
-    prior logits at a price alpha are `prior_score - alpha * prior_cost`.
+    prior logits at a price alpha are `prior_score - alpha * prior_cost`. `column_QAC` holds the C other columns of the
+    outcomes file that the reward reads; NaN where a value is unknown.
     """
 
     embedding_QE: Tensor
@@ -28,6 +32,7 @@ class Examples(NamedTuple):
     available_QA: Tensor
     score_QA: Tensor
     cost_QA: Tensor
+    column_QAC: Tensor
     dataset_Q: Tensor
 
     def take(self, rows: Tensor) -> Examples:
@@ -35,14 +40,28 @@ class Examples(NamedTuple):
 
 
 def examples_of(
-    split: Train, embedding_QE: Tensor, prior_score_QA: Tensor, prior_cost_QA: Tensor, device: str
+    split: Train,
+    embedding_QE: Tensor,
+    prior_score_QA: Tensor,
+    prior_cost_QA: Tensor,
+    columns: Sequence[str],
+    device: str,
 ) -> Examples:
-    """The outcomes of a split, with its embeddings and prior logits."""
+    """The outcomes of a split, with its embeddings, prior logits and the named columns.
+
+    Raises OutcomesError where the outcomes lack one of these.
+    """
     outcomes = split.outcomes
+    absent = [name for name in columns if name not in outcomes.column_QA]
+    if absent:
+        raise OutcomesError(f"the outcomes hold no column {', '.join(absent)}: load them with columns={list(columns)}")
 
     def values(value_QA: FloatQA) -> Tensor:
         return torch.tensor(np.where(outcomes.observed_QA, value_QA, 0.0), dtype=torch.float32)
 
+    column_CQA = np.array([outcomes.column_QA[name] for name in columns]).reshape(
+        len(columns), *outcomes.score_QA.shape
+    )
     parts = Examples(
         embedding_QE=embedding_QE,
         prior_score_QA=prior_score_QA,
@@ -50,6 +69,7 @@ def examples_of(
         available_QA=torch.tensor(outcomes.observed_QA),
         score_QA=values(outcomes.score_QA),
         cost_QA=values(cost_units(split)),
+        column_QAC=torch.tensor(column_CQA, dtype=torch.float32).movedim(0, -1),
         dataset_Q=torch.tensor(np.unique(outcomes.task_Q.astype(str), return_inverse=True)[1]),
     )
     return Examples(*(part.to(device) for part in parts))
@@ -68,3 +88,12 @@ def best_single_utility(train: Train, validation: Train) -> float:
     utility_Q, task_Q = validation.utility_QA[:, arm], validation.outcomes.task_Q
     there_Q = ~np.isnan(utility_Q)
     return float(macro_mean(utility_Q[there_Q], task_Q[there_Q])) if there_Q.any() else float("nan")
+
+
+def learnable(split: Train) -> Train:
+    """The queries that have an outcome at all, in an order that does not depend on the file's."""
+    rows = np.flatnonzero(split.outcomes.observed_QA.any(axis=1))
+    if not len(rows):
+        raise SettingsError("train or validation holds no outcome to learn from: give outcomes with scores")
+    queries = Queries(*(tuple(texts[row] for row in rows) for texts in split.queries))
+    return in_fixed_order(Train(queries, split.outcomes.take(rows), split.objective))

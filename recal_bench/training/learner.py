@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from recal_bench.calibration import Batch, Calibration, CalibrationState, estimate
+from recal_bench.calibration import Batch, Drawn, Estimator
+from recal_bench.calibration.components import columns_read
 from recal_bench.calibration.rewards import Reward
-from recal_bench.policies.actions import ActionDistribution
+from recal_bench.errors import PluginError
+from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
 from recal_bench.training.examples import Examples
-from recal_bench.training.metrics import cheapest_arms, step_metrics
-from recal_bench.training.seeds import by_seed, of_seed, stack_seeds
+from recal_bench.training.metrics import Judged, cheapest_arms, step_metrics
+from recal_bench.training.seeds import by_seed, leaves, like, of_seed, stack_seeds
 from recal_bench.training.selection import Selection, macro_mean
 from recal_bench.training.settings import Optimisation
 
@@ -24,19 +26,28 @@ LARGEST_NORM = 1.0
 TINY = 1e-6
 
 
+class Rollouts(NamedTuple):
+    """Queries `[S, Q, ...]`, their price of cost, and the actions drawn for them, `[S, Q, G]`."""
+
+    batch: Examples
+    alpha_SQ1: Tensor
+    actions: Actions
+    log_prob_SQG: Tensor
+
+
 @dataclass
 class Learner:
     """S seeds of one policy. `generators` (one a seed) are the only source of randomness; `tasks` names the datasets.
 
-    `price` says whether the policy is for the reward's alpha or for any. `cost_ref` is in USD; `best_single` is
-    the utility on validation of the arm that is best on train.
+    `calibration` holds the estimator's settings. `price` says whether the policy is for the reward's alpha or for any.
+    `cost_ref` is in USD; `best_single` is the utility on validation of the arm that is best on train.
     """
 
     policy: EncoderPolicy
     generators: list[torch.Generator]
     reward: Reward
-    estimator: str
-    calibration: Calibration
+    estimator: Estimator
+    calibration: Any
     settings: Optimisation
     price: Literal["fixed", "conditioned"]
     tasks: tuple[str, ...]
@@ -49,10 +60,14 @@ class Learner:
         device, n_seeds = self.policy.device, len(self.generators)
         self.step = 0
         self.weight_K = torch.tensor(self.reward.weights, device=device)
-        summed = self.estimator == "recal" and not self.calibration.components
-        like_K = torch.zeros(1 if summed else len(self.reward.names), device=device)
-        empty = CalibrationState.empty(like_K, torch.zeros(len(self.tasks), device=device))
-        self.state = CalibrationState.unpack(stack_seeds([empty.pack()] * n_seeds))
+        like_K, like_D = (torch.zeros(len(names), device=device) for names in (self.reward.names, self.tasks))
+        empty = self.estimator.start(like_K, like_D, self.calibration)
+        if not all(isinstance(part, Tensor) and part.ndim for part in leaves(empty)):
+            raise PluginError(
+                f"estimator {self.estimator.name}: its state must be made of arrays with at least one axis, "
+                "as `like_K * 0` is"
+            )
+        self.state = stack_seeds([empty] * n_seeds)
         self.buffers = [torch.zeros(0, device=device) for _ in self.generators]
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate)
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
@@ -61,47 +76,72 @@ class Learner:
         self.cost_rank_A = (self.train.cost_QA.sum(dim=0) / count_A).argsort().argsort()
 
     def improve(self) -> list[dict[str, float]]:
-        """One step: draw, reward, calibrate, and raise the clipped objective. Returns what to log, for each seed."""
-        settings = self.settings
+        """One step: draw, judge, and raise the clipped objective. Returns what to log, for each seed."""
+        rollouts = self.draw()
+        judged = self.judge(rollouts)
+        metrics = self.ascend(rollouts, judged.advantage_SQG) | self._watched()
+        metrics |= step_metrics(rollouts.actions, judged, rollouts.batch, self.reward, self.tasks, self.cost_rank_A)
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        return [
+            {"step": self.step, **line, "learning_rate": learning_rate}
+            for line in by_seed(metrics, len(self.generators))
+        ]
+
+    @torch.no_grad()
+    def draw(self) -> Rollouts:
+        """Queries of train, and actions of the policy for each."""
         draws = [
-            torch.randint(len(self.train.dataset_Q), (settings.batch_size,), generator=generator)
+            torch.randint(len(self.train.dataset_Q), (self.settings.batch_size,), generator=generator)
             for generator in self.generators
         ]
         batch = self.train.take(torch.stack(draws).to(self.policy.device))
         alpha_SQ1 = self._alphas()
-        with torch.no_grad():
-            before = self._distribution(batch, alpha_SQ1)
-            if self.estimator == "expected":
-                actions = before.everything()
-            else:
-                actions = before.sample(settings.group_size, self.generators)
-            log_before_SQG = before.log_prob(actions)
-            reward_SQGK, self.buffers = self.reward(
-                actions.well_formed_QG,
-                batch.score_QA.gather(-1, actions.arm_QG),
-                batch.cost_QA.gather(-1, actions.arm_QG),
-                self.buffers,
+        distribution: ActionDistribution = self.policy(*self._priced(batch, alpha_SQ1), batch.available_QA)
+        if self.estimator.all_actions:
+            actions = distribution.everything()
+        else:
+            actions = distribution.sample(self.settings.group_size, self.generators)
+        return Rollouts(batch, alpha_SQ1, actions, distribution.log_prob(actions))
+
+    @torch.no_grad()
+    def judge(self, rollouts: Rollouts) -> Judged:
+        """Rewards and advantages of actions; what the estimator remembers moves on."""
+        batch, actions = rollouts.batch, rollouts.actions
+        column_SQGC = batch.column_QAC.gather(
+            -2, actions.arm_QG[..., None].expand(*actions.arm_QG.shape, batch.column_QAC.shape[-1])
+        )
+        drawn = Drawn(
+            well_formed_QG=actions.well_formed_QG,
+            score_QG=batch.score_QA.gather(-1, actions.arm_QG),
+            cost_QG=batch.cost_QA.gather(-1, actions.arm_QG),
+            column_QG=dict(zip(columns_read(self.reward.terms.added), column_SQGC.unbind(-1), strict=True)),
+        )
+        reward_SQGK, self.buffers = self.reward(drawn, self.buffers)
+        weight = self._weights(rollouts.alpha_SQ1)
+        valid_SQG = batch.available_QA.gather(-1, actions.arm_QG) | ~actions.well_formed_QG
+        advantage_SQG, self.state = self._estimate(
+            Batch(
+                reward_QGK=reward_SQGK,
+                weight_K=weight,
+                is_outcome_K=torch.arange(reward_SQGK.shape[-1], device=reward_SQGK.device) == self.reward.outcome,
+                outcome_QG=reward_SQGK[..., self.reward.outcome],
+                share_QG=actions.share_QG,
+                dataset_Q=batch.dataset_Q,
+                valid_QG=valid_SQG,
             )
-            weight = self._weights(alpha_SQ1)
-            valid_SQG = batch.available_QA.gather(-1, actions.arm_QG) | ~actions.well_formed_QG
-            advantage_SQG, self.state = self._estimate(
-                Batch(
-                    reward_QGK=reward_SQGK,
-                    weight_K=weight,
-                    outcome_QG=reward_SQGK[..., self.reward.outcome],
-                    share_QG=actions.share_QG,
-                    dataset_Q=batch.dataset_Q,
-                    valid_QG=valid_SQG,
-                )
-            )
-        learning_rate = settings.learning_rate * (1 - self.step / settings.steps)
+        )
+        return Judged(reward_SQGK, weight, valid_SQG, advantage_SQG)
+
+    def ascend(self, rollouts: Rollouts, advantage_SQG: Tensor) -> dict[str, Tensor]:
+        """Gradient steps on the clipped objective. Returns what to log, tensors `[S]`."""
+        settings, batch, actions = self.settings, rollouts.batch, rollouts.actions
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        embedding_SQE, prior_SQA = self._priced(batch, alpha_SQ1)
+            group["lr"] = settings.learning_rate * (1 - self.step / settings.steps)
+        embedding_SQE, prior_SQA = self._priced(batch, rollouts.alpha_SQ1)
         untrained = self.policy.untrained(prior_SQA, batch.available_QA)
         for _ in range(settings.epochs):
             now: ActionDistribution = self.policy(embedding_SQE, prior_SQA, batch.available_QA)
-            ratio_SQG = (now.log_prob(actions) - log_before_SQG).exp()
+            ratio_SQG = (now.log_prob(actions) - rollouts.log_prob_SQG).exp()
             clipped_SQG = ratio_SQG.clamp(1 - settings.clip, 1 + settings.clip_high)
             gain_S = torch.minimum(ratio_SQG * advantage_SQG, clipped_SQG * advantage_SQG).mean(dim=(-2, -1))
             entropy_S, kl_S = now.entropy().mean(dim=-1), now.kl(untrained).mean(dim=-1)
@@ -112,27 +152,26 @@ class Learner:
         for name, value in self.policy.state_dict().items():
             self.average[name].lerp_(value, 1 - AVERAGING)
         self.step += 1
-        metrics = {
+        return {
             "entropy": entropy_S.detach(),
             "kl": kl_S.detach(),
             "gradient_norm": norm_S,
             "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
-        if self.estimator == "recal":
-            scale_SD = self.state.scale_D.value_N.sqrt()
-            metrics |= {f"advantage_scale/{task}": scale_SD[:, d] for d, task in enumerate(self.tasks)}
-        metrics |= step_metrics(
-            actions, reward_SQGK, weight, advantage_SQG, valid_SQG, batch, self.reward, self.tasks, self.cost_rank_A
-        )
-        return [
-            {"step": self.step, **line, "learning_rate": learning_rate}
-            for line in by_seed(metrics, len(self.generators))
-        ]
+
+    def _watched(self) -> dict[str, Tensor]:
+        """What the estimator lets us see of its state: `name/task`, `[S]`."""
+        if self.estimator.watch is None:
+            return {}
+        watched = torch.vmap(self.estimator.watch)(self.state)
+        return {
+            f"{name}/{task}": value_SD[:, d] for name, value_SD in watched.items() for d, task in enumerate(self.tasks)
+        }
 
     def _alphas(self) -> Tensor:
         """The price of cost of each query of a batch: `[S, B, 1]`, or `[1]` where there is one for all."""
         if self.price == "fixed":
-            return torch.tensor([self.reward.alpha], device=self.policy.device)
+            return torch.tensor([self.reward.terms.alpha], device=self.policy.device)
         drawn = [draw_alphas(self.settings.batch_size, generator) for generator in self.generators]
         return torch.stack(drawn).to(self.policy.device)[..., None]
 
@@ -141,25 +180,26 @@ class Learner:
         if self.price == "fixed":
             return self.weight_K
         weight_SQ1K = self.weight_K.repeat(*alpha_SQ1.shape, 1)
-        weight_SQ1K[..., -1] = alpha_SQ1
+        weight_SQ1K[..., self.reward.priced] = alpha_SQ1
         return weight_SQ1K
 
     def _priced(self, examples: Examples, alpha: Tensor) -> tuple[Tensor, Tensor]:
         return priced(examples.embedding_QE, examples.prior_score_QA, examples.prior_cost_QA, alpha, self.price)
 
-    def _distribution(self, examples: Examples, alpha: Tensor) -> ActionDistribution:
-        embedding, prior = self._priced(examples, alpha)
-        distribution: ActionDistribution = self.policy(embedding, prior, examples.available_QA)
-        return distribution
+    def _estimate(self, batch: Batch) -> tuple[Tensor, Any]:
+        """The estimator, for every seed on its own. Raises PluginError on advantages that cannot be followed."""
 
-    def _estimate(self, batch: Batch) -> tuple[Tensor, CalibrationState]:
-        """The estimator, for every seed on its own."""
+        def one(of_one: Batch, state: Any) -> tuple[Tensor, Any]:
+            return self.estimator.compute(of_one, state, self.calibration)
 
-        def one(of_one: Batch, state: CalibrationState) -> tuple[Tensor, CalibrationState]:
-            return estimate(self.estimator, of_one, self.reward.outcome, state, self.calibration)
-
-        in_dims = Batch(*(0 for _ in batch))._replace(weight_K=None if batch.weight_K.ndim == 1 else 0)
+        weight_dim = None if batch.weight_K.ndim == 1 else 0
+        in_dims = Batch(*(0 for _ in batch))._replace(weight_K=weight_dim, is_outcome_K=None)
         advantage_SQG, state = torch.vmap(one, in_dims=(in_dims, 0))(batch, self.state)
+        if advantage_SQG.shape != batch.valid_QG.shape or not advantage_SQG.isfinite().all():
+            raise PluginError(
+                f"estimator {self.estimator.name} must give one finite advantage for each of "
+                f"{batch.valid_QG.shape[1]} queries and {batch.valid_QG.shape[2]} rollouts"
+            )
         return advantage_SQG, state
 
     def _clip_gradients(self) -> Tensor:
@@ -178,9 +218,9 @@ class Learner:
         What is logged is at the reward's alpha. A conditioned policy is kept by its mean utility over several.
         """
         validation, judged_SQ = self.validation, []
-        for alpha in JUDGED if self.price == "conditioned" else (self.reward.alpha,):
-            judged_SQ.append(self._judge(alpha)[0])
-        utility_SQ, score_SQ, cost_SQ, cheapest_SQ, arm_SQ, malformed_S = self._judge(self.reward.alpha)
+        for alpha in JUDGED if self.price == "conditioned" else (self.reward.terms.alpha,):
+            judged_SQ.append(self._choices(alpha)[0])
+        utility_SQ, score_SQ, cost_SQ, cheapest_SQ, arm_SQ, malformed_S = self._choices(self.reward.terms.alpha)
         judged = torch.stack(judged_SQ).mean(dim=0)
         lines = []
         for seed, selection in enumerate(self.selections):
@@ -192,13 +232,13 @@ class Learner:
                 "validation_malformed_share": float(malformed_S[seed]),
                 "validation_best_single": self.best_single,
             }
-            if self.reward.has_cost and self.cost_ref is not None:
+            if self.reward.terms.has_cost and self.cost_ref is not None:
                 line["validation_cost_usd_per_1k"] = 1000 * self.cost_ref * float(cost_SQ[seed].mean())
                 line["validation_cheapest_share"] = float(cheapest_SQ[seed].float().mean())
             lines.append(line)
         return lines
 
-    def _judge(self, alpha: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _choices(self, alpha: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Utility, score, cost, whether it is the cheapest arm, and arm of each choice, `[S, Q]`; malformed `[S]`."""
         validation, n_seeds = self.validation, len(self.generators)
         inputs = (*self._priced(validation, torch.tensor([alpha], device=self.policy.device)), validation.available_QA)
@@ -227,7 +267,7 @@ class Learner:
             "policy": of_seed(self.policy.state_dict(), seed),
             "average": of_seed(self.average, seed),
             "optimizer": of_seed({str(i): dict(each) for i, each in enumerate(self.optimizer.state.values())}, seed),
-            "calibration": of_seed(self.state.pack(), seed),
+            "calibration": leaves(of_seed(self.state, seed)),
             "buffer": self.buffers[seed],
             "selection": self.selections[seed].pack(),
             "generator": self.generators[seed].get_state(),
@@ -240,7 +280,7 @@ class Learner:
         self.average = stack_seeds([each["average"] for each in packed])
         moments = stack_seeds([each["optimizer"] for each in packed])
         self.optimizer.state.update(zip(self.policy.parameters(), moments.values(), strict=True))
-        self.state = CalibrationState.unpack(stack_seeds([each["calibration"] for each in packed]))
+        self.state = like(self.state, stack_seeds([each["calibration"] for each in packed]))
         self.buffers = [each["buffer"] for each in packed]
         self.selections = [Selection(**each["selection"]) for each in packed]
         for generator, each in zip(self.generators, packed, strict=True):

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from recal_bench.calibration import has_spread, weighted_sum
+from recal_bench.calibration import has_spread, usable, weighted_sum
 from recal_bench.calibration.rewards import Reward
 from recal_bench.policies.actions import Actions
 from recal_bench.training.examples import Examples
 
 
+class Judged(NamedTuple):
+    """Component rewards of actions, what a unit of each is worth, whether an action counts, and its advantage."""
+
+    reward_SQGK: Tensor
+    weight: Tensor
+    valid_SQG: Tensor
+    advantage_SQG: Tensor
+
+
 def step_metrics(
     actions: Actions,
-    reward_SQGK: Tensor,
-    weight: Tensor,
-    advantage_SQG: Tensor,
-    valid_SQG: Tensor,
+    judged: Judged,
     batch: Examples,
     reward: Reward,
     tasks: tuple[str, ...],
     cost_rank_A: Tensor,
 ) -> dict[str, Tensor]:
-    """Rewards, spreads, shares. An action counts by its share of its query."""
+    """Rewards, spreads, shares. An action counts by its share of its query; a reward that is missing does not."""
+    reward_SQGK, weight, valid_SQG, advantage_SQG = judged
     share_SQG = actions.share_QG / actions.share_QG.shape[1]
     total_SQG = weighted_sum(reward_SQGK, weight)
-    mean_SK = (share_SQG[..., None] * reward_SQGK).sum(dim=(1, 2))
-    square_SK = (share_SQG[..., None] * reward_SQGK**2).sum(dim=(1, 2))
+    mean_SK = _share_mean(reward_SQGK, share_SQG)
+    square_SK = _share_mean(reward_SQGK**2, share_SQG)
     std_SK = (square_SK - mean_SK**2).clamp(min=0).sqrt()
-    spread_SK = has_spread(reward_SQGK, valid_SQG[..., None], axis=-2)[..., 0, :].float().mean(dim=1)
-    metrics = {"reward": (share_SQG * total_SQG).sum(dim=(1, 2))}
+    spread_SK = has_spread(reward_SQGK, usable(reward_SQGK, valid_SQG), axis=-2)[..., 0, :].float().mean(dim=1)
+    metrics = {"reward": _share_mean(total_SQG[..., None], share_SQG)[:, 0]}
     for k, name in enumerate(reward.names):
         metrics[f"component_mean/{name}"] = mean_SK[:, k]
         metrics[f"component_std/{name}"] = std_SK[:, k]
         metrics[f"spread_share/{name}"] = spread_SK[:, k]
-    metrics["groups_without_spread"] = (~has_spread(total_SQG, valid_SQG, axis=-1)).float().mean(dim=(1, 2))
+    metrics["groups_without_spread"] = (
+        (~has_spread(total_SQG, usable(total_SQG, valid_SQG), axis=-1)).float().mean(dim=(1, 2))
+    )
 
     size_SQ = advantage_SQG.abs().sum(dim=-1)
     size_S = size_SQ.sum(dim=1).clamp(min=torch.finfo(size_SQ.dtype).tiny)
@@ -49,10 +60,19 @@ def step_metrics(
     count_SA.scatter_add_(1, actions.arm_QG.flatten(1), well_SQG.flatten(1))
     metrics["malformed_share"] = (share_SQG * ~actions.well_formed_QG).sum(dim=(1, 2))
     metrics["top_arm_share"] = count_SA.amax(dim=1) / well_S
-    if reward.has_cost:
+    if reward.terms.has_cost:
         cheapest_SQ1 = cheapest_arms(cost_rank_A, batch.available_QA)[..., None]
         metrics["cheapest_share"] = (well_SQG * (actions.arm_QG == cheapest_SQ1)).sum(dim=(1, 2)) / well_S
     return metrics
+
+
+def _share_mean(value_SQGK: Tensor, share_SQG: Tensor) -> Tensor:
+    """The mean of what is not NaN, `[S, K]`, each action with its share; 0 where all is NaN."""
+    known_SQGK = ~value_SQGK.isnan()
+    total_SK = (share_SQG[..., None] * torch.where(known_SQGK, value_SQGK, 0.0)).sum(dim=(1, 2))
+    share_SK = (share_SQG[..., None] * known_SQGK).sum(dim=(1, 2)).clamp(min=torch.finfo(share_SQG.dtype).tiny)
+    # Where nothing is missing the shares add up to 1, which rounding would blur.
+    return torch.where(known_SQGK.all(dim=2).all(dim=1), total_SK, total_SK / share_SK)
 
 
 def cheapest_arms(cost_rank_A: Tensor, available_QA: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Nested dictionaries of tensors whose first axis is the seed: taken apart and put together."""
+"""Nests of tensors (dictionaries, lists, tuples) whose first axis is the seed: taken apart and put together."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree  # what torch.vmap itself takes nests apart with
 
 
 def of_seed(tree: Any, seed: int) -> Any:
     """One seed's part, copied. Tensors without axes (a count of steps) belong to every seed."""
-    if isinstance(tree, dict):
-        return {name: of_seed(part, seed) for name, part in tree.items()}
-    return tree.clone() if tree.ndim == 0 else tree[seed].clone()
+    return pytree.tree_map(lambda part: part.clone() if part.ndim == 0 else part[seed].clone(), tree)
 
 
 def stack_seeds(trees: Sequence[Any]) -> Any:
     """The seeds' parts as one; the inverse of `of_seed`. A tensor without axes is the same for all."""
-    first = trees[0]
-    if isinstance(first, dict):
-        return {name: stack_seeds([tree[name] for tree in trees]) for name in first}
-    return first if first.ndim == 0 else torch.stack(list(trees))
+    return pytree.tree_map(lambda *parts: parts[0] if parts[0].ndim == 0 else torch.stack(parts), *trees)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The tensors of a nest, in a fixed order: what a checkpoint can hold whatever the classes of the nest."""
+    return pytree.tree_leaves(tree)
+
+
+def like(tree: Any, tensors: Sequence[Tensor]) -> Any:
+    """A nest of the form of another, from its `leaves`."""
+    return pytree.tree_unflatten(list(tensors), pytree.tree_structure(tree))
 
 
 def by_seed(metrics: dict[str, Tensor], n_seeds: int) -> list[dict[str, float]]:

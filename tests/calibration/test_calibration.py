@@ -19,7 +19,6 @@ from recal_bench.calibration import (
     component_advantages,
     dataset_scales,
     dr_grpo,
-    estimate,
     gdpo,
     group_spread,
     grpo,
@@ -28,10 +27,12 @@ from recal_bench.calibration import (
     observe_mean,
     observe_scale,
     observe_spread,
+    recal,
     relative_weights,
     variance_weights,
     weighted_sum,
 )
+from recal_bench.training.seeds import leaves, like
 
 WEIGHT_K = np.array([1.0, 1.0, 0.2])
 
@@ -50,13 +51,14 @@ def groups(draw: st.DrawFn, components: int = 3, all_valid: bool = False) -> tup
 
 
 def fresh(components: int = 3, datasets: int = 2) -> CalibrationState:
-    return CalibrationState.empty(np.zeros(components), np.zeros(datasets))
+    return CalibrationState.empty(np.zeros(components), np.zeros(datasets), Calibration())
 
 
 def batch_of(reward_QGK: Any, weight_K: Any, outcome: int, dataset_Q: Any, valid_QG: Any) -> Batch:
     """A batch of drawn rollouts."""
     share_QG = np.full(reward_QGK.shape[:2], 1 / reward_QGK.shape[1])
-    return Batch(reward_QGK, weight_K, reward_QGK[..., outcome], share_QG, dataset_Q, valid_QG)
+    is_outcome_K = np.arange(reward_QGK.shape[-1]) == outcome
+    return Batch(reward_QGK, weight_K, is_outcome_K, reward_QGK[..., outcome], share_QG, dataset_Q, valid_QG)
 
 
 def as_torch(batch: Batch) -> Batch:
@@ -67,7 +69,7 @@ def calibrate(
     reward_QGK: Any, weight_K: Any, outcome: int, dataset_Q: Any, valid_QG: Any, state: Any, settings: Calibration
 ) -> Any:
     """ReCal's own calibration."""
-    return estimate("recal", batch_of(reward_QGK, weight_K, outcome, dataset_Q, valid_QG), outcome, state, settings)
+    return recal(batch_of(reward_QGK, weight_K, outcome, dataset_Q, valid_QG), state, settings)
 
 
 @given(groups(), st.integers(-3, 3), st.sampled_from([0.25, 2.0, 16.0]))
@@ -286,13 +288,13 @@ def test_running_averages_have_no_start_up_bias_and_skip_what_is_not_seen() -> N
     np.testing.assert_allclose(mean.value_N, [0.25])
 
 
-def test_state_is_not_changed_in_place_and_survives_packing() -> None:
+def test_state_is_not_changed_in_place_and_survives_a_checkpoint() -> None:
     reward_QGK, valid_QG = two_arms()
     dataset_Q = np.arange(40) % 2
     start = fresh()
     _, after = calibrate(reward_QGK, WEIGHT_K, 1, dataset_Q, valid_QG, start, Calibration())
     assert (start.spread_K.count_N == 0).all()
-    again = CalibrationState.unpack(after.pack())
+    again = like(after, leaves(after))
     first, _ = calibrate(reward_QGK, WEIGHT_K, 1, dataset_Q, valid_QG, after, Calibration())
     second, _ = calibrate(reward_QGK, WEIGHT_K, 1, dataset_Q, valid_QG, again, Calibration())
     np.testing.assert_array_equal(first, second)
@@ -303,7 +305,7 @@ def test_state_is_not_changed_in_place_and_survives_packing() -> None:
 
 @given(
     groups(),
-    st.sampled_from(ESTIMATORS),
+    st.sampled_from(list(ESTIMATORS)),
     st.sampled_from([True, False]),
     st.sampled_from([True, False, "inverse"]),
     st.sampled_from([True, "batch"]),
@@ -312,15 +314,15 @@ def test_numpy_and_torch_agree(data: Any, name: str, keep_utility: bool, reweigh
     reward_QGK, valid_QG = data
     made = Calibration(keep_utility=keep_utility, reweighting=reweighting, dataset_norm=dataset_norm)
     batch = batch_of(reward_QGK, WEIGHT_K, 1, np.arange(len(reward_QGK)) % 2, valid_QG)
-    by_numpy, numpy_state = estimate(name, batch, 1, fresh(), made)
-    zeros = torch.zeros(3, dtype=torch.float64)
-    by_torch, torch_state = estimate(name, as_torch(batch), 1, CalibrationState.empty(zeros, zeros[:2]), made)
+    entry, zeros = ESTIMATORS[name], torch.zeros(3, dtype=torch.float64)
+    by_numpy, numpy_state = entry.compute(batch, entry.start(np.zeros(3), np.zeros(2), made), made)
+    by_torch, torch_state = entry.compute(as_torch(batch), entry.start(zeros, zeros[:2], made), made)
     np.testing.assert_allclose(by_torch.numpy(), by_numpy, atol=1e-9)
-    for of_numpy, of_torch in zip(numpy_state, torch_state, strict=True):
-        np.testing.assert_allclose(of_torch.value_N.numpy(), of_numpy.value_N, atol=1e-9)
+    for of_numpy, of_torch in zip(leaves(numpy_state), leaves(torch_state), strict=True):
+        np.testing.assert_allclose(of_torch.numpy(), of_numpy, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", list(ESTIMATORS))
 def test_every_estimator_works_on_many_seeds_at_once_as_on_one(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     reward_SQGK = torch.rand((3, 6, 5, 3), generator=generator)
@@ -329,10 +331,11 @@ def test_every_estimator_works_on_many_seeds_at_once_as_on_one(name: str) -> Non
         as_torch(batch_of(reward_SQGK[seed].numpy(), WEIGHT_K, 1, dataset_SQ[seed].numpy(), np.ones((6, 5), bool)))
         for seed in range(3)
     ]
-    state = CalibrationState.empty(torch.zeros(3), torch.zeros(2))
-    together = torch.vmap(lambda batch: estimate(name, batch, 1, state, Calibration())[0])(
+    entry = ESTIMATORS[name]
+    state = entry.start(torch.zeros(3), torch.zeros(2), Calibration())
+    together = torch.vmap(lambda batch: entry.compute(batch, state, Calibration())[0])(
         Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
     )
     for seed, batch in enumerate(batches):
-        alone, _ = estimate(name, batch, 1, state, Calibration())
+        alone, _ = entry.compute(batch, state, Calibration())
         torch.testing.assert_close(together[seed], alone, rtol=1e-6, atol=1e-6)

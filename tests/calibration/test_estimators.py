@@ -13,7 +13,6 @@ from recal_bench.calibration import (
     ESTIMATORS,
     Batch,
     Calibration,
-    CalibrationState,
     Running,
     component_advantages,
     dapo,
@@ -21,7 +20,6 @@ from recal_bench.calibration import (
     disco,
     dr_grpo,
     dvao,
-    estimate,
     expected,
     gdpo,
     grpo,
@@ -195,24 +193,25 @@ def test_disco_weighs_rare_datasets_and_hard_queries_more() -> None:
 # Groups of unequal size, missing components
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", list(ESTIMATORS))
 @given(data=st.data())
 def test_padding_a_group_changes_nothing_and_nothing_missing_becomes_a_number(name: str, data: Any) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     reward_QGK = rng.random((5, 4, 3))
-    dataset_Q, state = np.arange(5) % 2, CalibrationState.empty(np.zeros(3), np.zeros(2))
+    dataset_Q, entry = np.arange(5) % 2, ESTIMATORS[name]
+    state = entry.start(np.zeros(3), np.zeros(2), Calibration())
 
     def advantages(reward_QGK: np.ndarray, valid_QG: np.ndarray, share_QG: np.ndarray) -> np.ndarray:
-        batch = Batch(reward_QGK, WEIGHT_K, reward_QGK[..., 1], share_QG, dataset_Q, valid_QG)
-        return np.asarray(estimate(name, batch, 1, state, Calibration())[0])
+        batch = Batch(reward_QGK, WEIGHT_K, np.arange(3) == 1, reward_QGK[..., 1], share_QG, dataset_Q, valid_QG)
+        return np.asarray(entry.compute(batch, state, Calibration())[0])
 
     whole = advantages(reward_QGK, np.ones((5, 4), dtype=bool), np.full((5, 4), 0.25))
     padding = np.full((5, 2, 3), np.nan)
     padded_valid = np.concatenate([np.ones((5, 4), dtype=bool), np.zeros((5, 2), dtype=bool)], axis=1)
     shares = np.concatenate([np.full((5, 4), 0.25), np.zeros((5, 2))], axis=1)
     padded = advantages(np.concatenate([reward_QGK, padding], axis=1), padded_valid, shares)
-    # The loop's mean over a group runs over the padding too; `expected` makes up for the length of its group.
-    factor = 6 / 4 if name == "expected" else 1.0
+    # The loop's mean over a group runs over the padding too; one that sees all actions makes up for their number.
+    factor = 6 / 4 if entry.all_actions else 1.0
     np.testing.assert_allclose(padded[:, :4], factor * whole, rtol=1e-9, atol=1e-9)
     assert (padded[:, 4:] == 0).all()
 

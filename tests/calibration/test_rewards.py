@@ -8,14 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recal_bench.calibration import Component, Drawn, component
+from recal_bench.calibration.components import Weighted
 from recal_bench.calibration.rewards import (
-    Reward,
+    Components,
+    RouterR1,
+    Terms,
     component_names,
     component_rewards,
     component_weights,
     quantile,
     router_r1_reward,
 )
+from recal_bench.errors import PluginError
 from recal_bench.outcomes import Objective
 
 
@@ -37,8 +42,8 @@ def test_the_sum_of_a_well_formed_action_is_its_utility_and_one(score: float, co
 
 
 def test_without_cost_in_the_data_there_is_no_cost_component() -> None:
-    reward = Reward("components", alpha=0.2, has_cost=False, gate_cost=False)
-    components, _ = reward(np.array([[True]]), np.array([[0.5]]), None, np.zeros(0))
+    reward = Components(Terms(alpha=0.2, has_cost=False))
+    components, _ = reward(Drawn(np.array([[True]]), np.array([[0.5]]), np.zeros((1, 1)), {}), [np.zeros(0)])
     assert components.shape == (1, 1, 2)
     assert reward.names == component_names(False) == ("format", "outcome")
     assert reward.weights == (1.0, 1.0)
@@ -85,9 +90,36 @@ def test_quantile_is_numpys(values: list[float], level: float) -> None:
 
 
 def test_router_r1_is_one_component() -> None:
-    reward = Reward("router-r1", alpha=0.2, has_cost=True, gate_cost=False)
+    reward = RouterR1(Terms(alpha=0.2, has_cost=True))
     one = np.ones((4, 2, 3))
-    reward_SQGK, buffers = reward(one > 0, one, one, [np.zeros(0)] * 4)
+    reward_SQGK, buffers = reward(Drawn(one > 0, one, one, {}), [np.zeros(0)] * 4)
     assert reward_SQGK.shape == (4, 2, 3, 1)
     assert [len(buffer_N) for buffer_N in buffers] == [6] * 4
     assert (reward.names, reward.weights, reward.outcome) == (("router-r1",), (1.0,), 0)
+
+
+# Components of one's own
+
+
+def late(drawn: Drawn) -> np.ndarray:
+    return -drawn.column_QG["latency_s"]
+
+
+def test_a_further_component_counts_for_well_formed_actions_and_keeps_what_is_missing() -> None:
+    added = (Weighted(Component("late", late, ("latency_s",), 1.0), 0.25),)
+    reward = Components(Terms(alpha=0.2, has_cost=True, added=added))
+    one = np.ones((1, 3))
+    drawn = Drawn(np.array([[True, True, False]]), one, one, {"latency_s": np.array([[4.0, np.nan, np.nan]])})
+    reward_QGK, _ = reward(drawn, [])
+    np.testing.assert_array_equal(reward_QGK[..., 3], [[-4.0, np.nan, 0.0]])
+    assert (reward.names, reward.weights) == (("format", "outcome", "cost", "late"), (1.0, 1.0, 0.2, 0.25))
+    assert reward.priced == 2
+
+
+def test_a_component_of_another_shape_or_a_taken_name_is_refused() -> None:
+    added = (Weighted(Component("short", lambda drawn: drawn.score_QG[:, :1], (), 1.0), 1.0),)
+    one = np.ones((1, 3))
+    with pytest.raises(PluginError, match="component short must give one reward an action"):
+        Components(Terms(alpha=0.2, has_cost=True, added=added))(Drawn(one > 0, one, one, {}), [])
+    with pytest.raises(PluginError, match="component cost: every reward has one of that name"):
+        component("cost")

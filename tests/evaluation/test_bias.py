@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from recal_bench.calibration import ESTIMATORS, Calibration
 from recal_bench.evaluation.bias import (
@@ -26,7 +27,6 @@ from recal_bench.evaluation.bias import (
     margins,
     mixed_groups,
     optima,
-    softmax,
 )
 from recal_bench.simulation import embedded_outcomes, embedded_questions
 
@@ -176,7 +176,7 @@ def test_where_the_exact_policy_comes_to_is_what_the_vertices_say(name: str) -> 
     assert stable_Q[0] == 1
     logit_A = np.zeros(3)
     for _ in range(50):
-        value_A = expected_advantages(RULES[name], ALPHA, law, softmax(logit_A[None])[0], 4)
+        value_A = expected_advantages(RULES[name], ALPHA, law, softmax(logit_A), 4)
         step_A = value_A - value_A.max()
         logit_A = np.maximum(logit_A + 0.5 * step_A / np.abs(step_A).max(), -8)
     assert logit_A.argmax() == arm_Q[0]

@@ -17,8 +17,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recal_bench.calibration import ESTIMATORS, Calibration
-from recal_bench.calibration.rewards import Reward
+from recal_bench.calibration import ESTIMATORS, Batch, Calibration, Component, Estimator
+from recal_bench.calibration.components import Weighted
+from recal_bench.calibration.registry import stateless
+from recal_bench.calibration.rewards import REWARDS, Components, Terms
+from recal_bench.errors import PluginError
 from recal_bench.outcomes import Arm
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
@@ -58,6 +61,7 @@ def bandit(rows: int = 240, seed: int = 0, has_cost: bool = True) -> Examples:
         available_QA=torch.tensor(available_QA),
         score_QA=tensor(score_QA),
         cost_QA=tensor(cost_QA if has_cost else np.zeros_like(cost_QA)),
+        column_QAC=torch.zeros(rows, 4, 0),
         dataset_Q=torch.tensor(cluster_Q % 2),
     )
 
@@ -75,8 +79,8 @@ def learner(
     return Learner(
         policy=EncoderPolicy(ARMS, 8 + (price == "conditioned"), 16, 0.2, generators),
         generators=generators,
-        reward=Reward(kind, 0.05, has_cost, False),
-        estimator=estimator,
+        reward=REWARDS[kind](Terms(0.05, has_cost)),
+        estimator=ESTIMATORS[estimator],
         calibration=Calibration(),
         settings=settings,
         price=price,
@@ -116,7 +120,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 # Learning
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", list(ESTIMATORS))
 def test_the_right_arm_of_every_cluster_is_learnt(tmp_path: Path, estimator: str) -> None:
     kept, validation = fit(tmp_path, estimator=estimator, steps=150), bandit(80, 1)
     policy = learner().policy
@@ -218,6 +222,75 @@ def test_a_conditioned_policy_spends_less_where_cost_weighs_more(tmp_path: Path)
         arm_Q1 = made.policy(*inputs, seen.available_QA).log_arm_QA[0].argmax(dim=-1, keepdim=True)
         costs.append(float(seen.cost_QA.gather(1, arm_Q1).mean()))
     assert costs[1] < costs[0] - 0.2
+
+
+# Plug-ins
+
+
+def entry(compute: Callable[[Batch, Any, Any], Any], start: Any = None) -> Estimator:
+    return dataclasses.replace(ESTIMATORS["dr-grpo"], name="mine", compute=compute, start=start or stateless)
+
+
+def test_a_state_of_any_form_survives_a_kill(tmp_path: Path) -> None:
+    """A nest of dictionaries and tuples: its entries are of each seed, and come back from a checkpoint."""
+
+    def start(like_K: torch.Tensor, like_D: torch.Tensor, settings: Any) -> Any:
+        return {"seen": (like_D, [like_K[:1]])}
+
+    def compute(batch: Batch, state: Any, settings: Any) -> Any:
+        count_D, (mean_1,) = state["seen"]
+        mean_1 = 0.9 * mean_1 + batch.total_QG.mean()
+        return batch.total_QG - 0.1 * mean_1, {"seen": (count_D + 1, [mean_1])}
+
+    def make(numbers: Sequence[int]) -> Learner:
+        return dataclasses.replace(learner(numbers), estimator=entry(compute, start))
+
+    def until_105(line: dict[str, Any]) -> None:
+        if line["step"] == 105:
+            raise KeyboardInterrupt
+
+    def contexts(folder: str, log: Callable[[dict[str, Any]], None]) -> list[Context]:
+        return [Context(seed, "cpu", tmp_path / folder / str(seed), log) for seed in (0, 1)]
+
+    expected = train(make, contexts("undisturbed", lambda line: None), ["", ""])
+    with pytest.raises(KeyboardInterrupt):
+        train(make, contexts("cut", until_105), ["", ""])
+    resumed = train(make, contexts("cut", lambda line: None), ["", ""])
+    for kept, wanted in zip(resumed, expected, strict=True):
+        assert equal(kept, wanted)
+    assert not equal(*expected)
+
+
+def test_an_estimator_that_breaks_its_contract_is_named() -> None:
+    for compute in (
+        lambda batch, state, settings: (batch.total_QG[:, :1], state),
+        lambda batch, state, settings: (batch.total_QG * float("nan"), state),
+    ):
+        with pytest.raises(PluginError, match="estimator mine must give one finite advantage for each of 32 queries"):
+            dataclasses.replace(learner(), estimator=entry(compute)).improve()
+    with pytest.raises(PluginError, match="estimator mine: its state must be made of arrays"):
+        dataclasses.replace(learner(), estimator=entry(lambda *_: None, lambda *_: (0,)))
+
+
+@pytest.mark.parametrize("price", ["fixed", "conditioned"])
+def test_a_component_is_learnt_from_where_it_is_known(price: Any) -> None:
+    """Arm 3 takes long and arm 0's time is never known: the one is shunned, the other's draws count for nothing."""
+
+    def added(weight: float) -> Learner:
+        late = Component("late", lambda drawn: -drawn.column_QG["latency_s"], ("latency_s",), 1.0)
+        made = learner(price=price, steps=80)
+        column_QAC = torch.tensor([torch.nan, 0.0, 0.0, 1.0])[:, None].expand(240, 4, 1)
+        terms = Terms(0.05, True, added=(Weighted(late, weight),))
+        return dataclasses.replace(made, reward=Components(terms), train=made.train._replace(column_QAC=column_QAC))
+
+    shares = []
+    for weight in (0.0, 5.0):
+        made = added(weight)
+        lines = [made.improve()[0] for _ in range(80)]
+        assert all(np.isfinite(value) for line in lines for value in line.values())
+        shares.append(-lines[-1]["component_mean/late"])
+    assert shares[0] > 0.15
+    assert shares[1] < 0.05
 
 
 # Resuming

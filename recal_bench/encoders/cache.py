@@ -1,0 +1,69 @@
+"""Arrays in files, and the cache of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recal_bench.folders import cache_folder
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+VERSION = 1
+"""Of the shipped encoders: part of every key, raised whenever an encoding changes."""
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def hash_of(content: Any) -> str:
+    """32 hex digits that name what JSON can hold."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def through_cache(path: Path, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays kept under a path of the cache, or else computed, and kept."""
+    path = cache_folder() / path
+    try:
+        return read(path)
+    except UNREADABLE:
+        arrays = compute()
+        with contextlib.suppress(OSError):
+            write(path, arrays)
+        return arrays
+
+
+def read(path: Path) -> Arrays:
+    """All arrays of a file; reading them all checks each against its checksum."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def write(path: Path, arrays: Arrays) -> None:
+    """Write under a name of its own, then rename: another process sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_arrays: Any = np.savez  # the stubs of numpy >= 2.1 take any keyword for its new flag
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            save_arrays(file, **arrays)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pack(content: Any) -> NDArray[np.uint8]:
+    """JSON as an array, so that one file with checksums holds everything."""
+    return np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
+
+
+def unpack(packed: NDArray[Any]) -> Any:
+    return json.loads(packed.tobytes())
