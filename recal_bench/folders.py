@@ -1,8 +1,11 @@
-"""Where the shipped folders and the cache lie."""
+"""Where the shipped folders and the cache lie, and how a file is written: whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,3 +21,25 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(os.environ.get("RECAL_BENCH_CACHE") or platformdirs.user_cache_dir("recal-bench"))
+
+
+@contextmanager
+def written_whole(path: Path, sync: bool = False) -> Iterator[Path]:
+    """Gives an empty draft in the folder of `path`, which takes that name when the block ends without an error.
+
+    So readers see the old file or the whole new one, and several processes may write at once. Missing folders are made.
+    `sync` puts the content on the disk before the draft gets its name, so that it also survives a power cut. Raises
+    OSError where the file cannot be written; then, and after an error in the block, no draft is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Not by `tempfile`, whose files are private: this one gets the mode that the umask gives any new file.
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield draft
+        if sync:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""Counts, shares and values as part of a one-line message."""
+"""Counts, shares, lists and values as part of a one-line message."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -30,3 +31,15 @@ def share(part: int, whole: int) -> str:
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """`a, b, c`; of more than `most` names `a, b and 3 more`; `none` of none."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}" or "none"
+
+
+def tallied(labels: Iterable[str], noun: str = "") -> str:
+    """How often each label occurs, in their order: `test (2), train (5)`, or with a noun `test (2 queries)`."""
+    counts = sorted(Counter(labels).items())
+    return ", ".join(f"{show(label)} ({counted(n, noun) if noun else f'{n:,}'})" for label, n in counts)

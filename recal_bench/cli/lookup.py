@@ -48,6 +48,7 @@ def validate(file: Path) -> None:
     """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
     from recal_bench.outcomes.files import check_file
     from recal_bench.outcomes.splits import prepare
+    from recal_bench.wording import counted
 
     report = check_file(file)
     notes, problems = report.notes, report.problems
@@ -64,7 +65,7 @@ def validate(file: Path) -> None:
     for problem in problems:
         click.echo(f"Problem: {problem}")
     if problems:
-        raise SettingsError(f"{file} is not usable: {len(problems)} problem(s), see above")
+        raise SettingsError(f"{file} is not usable: {counted(len(problems), 'problem')}, see above")
     assert report.outcomes is not None
     logged = report.outcomes.logged
     words = " --missing restrict" if not logged and not report.outcomes.observed_QA.all() else ""

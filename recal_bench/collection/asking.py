@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from recal_bench.collection.answer import Answer
-from recal_bench.collection.endpoint import ATTEMPTS, ATTEMPTS_OF_THE_FIRST, SYSTEMATIC, Failed, Line, WithoutUsageError
+from recal_bench.collection.endpoint import ATTEMPTS, ATTEMPTS_OF_THE_FIRST, Failed, Line, WithoutUsageError
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
@@ -91,7 +91,6 @@ class Asker:
         self._estimates, self._tell = estimates, tell
         self._failed: RecalBenchError | None = None
         self._elsewhere = False
-        self._under_way = 0
         self._fruitless: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._has_answered: set[str] = set()
@@ -99,7 +98,7 @@ class Asker:
         self._told = 0.0
 
     def ask(self, requests: Mapping[str, Requests]) -> None:
-        """Ask the requests of each endpoint. Raises EndpointError where no further one would get an answer."""
+        """Ask the requests of each endpoint. Raises EndpointError where no other one would get an answer."""
         asyncio.run(self._ask_all(requests))
         self._tell(self._progress, self._spending)
         if self._failed:
@@ -191,15 +190,12 @@ class Asker:
     async def _ask_one(self, line: Line, request: Request, attempts: int) -> None:
         if not await self._claimed(request):
             return
-        self._under_way += 1
         try:
             answer = await line.ask(request, attempts)
         except Failed as failure:
             self._give_up(line, request, failure, attempts)
         else:
             self._keep(line, request, answer)
-        finally:
-            self._under_way -= 1
         self._tell_sometimes()
 
     async def _claimed(self, request: Request) -> bool:
@@ -255,7 +251,7 @@ class Asker:
             )
 
     def _is_hopeless(self, line: Line, request: Request, failure: Failed, attempts: int) -> bool:
-        if failure.hopeless or failure.kind in SYSTEMATIC:
+        if failure.hopeless:
             return True
         if not failure.transient:
             self._refusals[request.model] += 1

@@ -259,7 +259,7 @@ def _of_vllm(output: Any) -> tuple[int, str]:
 
 
 def _settings(backend: str, model: Model, limit: int) -> dict[str, Any]:
-    """lm-eval's words for a model's sampling. What it does not know goes to the backend as it stands."""
+    """lm-eval's words for a model's sampling. What it does not know goes to the backend unchanged."""
     sampling = {key: value for key, value in model.sampling.items() if key not in _LIMITS}
     sampling.setdefault("do_sample", bool(sampling.get("temperature")))
     if backend == "hf":

@@ -66,7 +66,7 @@ class ArmCost(NamedTuple):
 class Collection:
     """A checked plan: nothing has been asked, but everything that can be wrong beforehand has been looked at.
 
-    Raises EndpointError on an unknown name, an unset key, a task without data, an outcomes file of other origin.
+    Raises EndpointError on an unknown name, an unset key, a task without data, an outcomes file of another origin.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -218,7 +218,7 @@ def _believed(blocks: Iterator[Any], graded: Graded, estimates: bool) -> Iterato
 
 
 def _check_out(out: Path) -> None:
-    """An outcomes file of other origin is not written over, and a place that cannot be written is found at once."""
+    """An outcomes file of another origin is not written over, and a place that cannot be written is found at once."""
     if out.suffix != ".parquet":
         raise EndpointError(f"--out {out}: outcomes are written as parquet, name the file .parquet")
     if out.exists() and read_metadata(out).get("made_by") != _MADE_BY:

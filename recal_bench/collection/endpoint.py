@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 ATTEMPTS = 8
 ATTEMPTS_OF_THE_FIRST = 3
 """Before an endpoint has answered at all, it is more likely a wrong address than a bad moment."""
-SYSTEMATIC = ("wrong model", "no usage")
-ATTEMPTS_AT_THE_SYSTEMATIC = 3
-"""What is likely how an endpoint works, not a bad moment: an attempt is billed, and the next would not differ."""
+_SYSTEMATIC = ("wrong model", "no usage")
+_MOST_SYSTEMATIC = 3
+"""So many replies to one request show how an endpoint works, not a bad moment. Each is billed, so no more are tried."""
 LONGEST_WAIT_S = 600.0
 _FIRST_WAIT_S, _LONGEST_BACKOFF_S = 0.25, 30.0
 _HOPELESS = {401: "the key is refused", 402: "payment is required", 403: "access is refused", 404: "it is not found"}
@@ -85,15 +85,21 @@ class Line:
         """The answer to a request. Raises Failed when `attempts` are used up, or more of them would not help."""
         import tenacity
 
+        systematic = 0
+
         def wait(state: tenacity.RetryCallState) -> float:
             failure = state.outcome.exception() if state.outcome else None
             asked_for = failure.wait_s if isinstance(failure, Failed) else 0.0
             return max(asked_for, float(backoff(state)))
 
         def stop(state: tenacity.RetryCallState) -> bool:
+            nonlocal systematic
             failure = state.outcome.exception() if state.outcome else None
-            systematic = isinstance(failure, Failed) and failure.kind in SYSTEMATIC
-            return state.attempt_number >= (min(attempts, ATTEMPTS_AT_THE_SYSTEMATIC) if systematic else attempts)
+            if isinstance(failure, Failed) and failure.kind in _SYSTEMATIC:
+                # These alone are counted: between them, other attempts may have met a bad moment.
+                systematic += 1
+                failure.hopeless = systematic == _MOST_SYSTEMATIC
+            return systematic == _MOST_SYSTEMATIC or state.attempt_number >= attempts
 
         backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_BACKOFF_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
         retrying = tenacity.AsyncRetrying(
@@ -208,7 +214,7 @@ class Line:
         while cause.__cause__ or cause.__context__:
             cause = cause.__cause__ or cause.__context__ or cause
         said = " ".join(str(cause).split()) or type(cause).__name__
-        # Before a connection stands, nothing has been sent.
+        # Before there is a connection, nothing has been sent.
         sent = "Connect" not in type(error.__cause__).__name__
         if sent:
             return Failed("cut", f"{self.name}: the connection broke ({said})", transient=True, billed=True)

@@ -53,7 +53,7 @@ def choose_metric(task: Any, name: str, asked: str | None) -> Metric:
         offered = ", ".join(
             f"{metric},{each}" if len(filters) > 1 else metric for metric in metrics for each in filters
         )
-        raise EndpointError(f"task {name}: say which metric is the score{hint}: --metric, one of {offered}")
+        raise EndpointError(f"task {name}: choose the metric that is the score{hint}: --metric, one of {offered}")
     return Metric(wanted, filter_name)
 
 
@@ -62,8 +62,8 @@ def outcome_blocks(
 ) -> Iterator[dict[str, list[Any]]]:
     """The outcomes of all answers in the journal, as columns, block by block; `graded` is filled on the way.
 
-    Rows come by task, split, document and arm, whatever the order of the answers. Where a collection has one split
-    alone the column `split` is null: `run` then makes the splits.
+    Rows come by task, split, document and arm, whatever the order of the answers. Where a collection has only one
+    split the column `split` is null: `run` then makes the splits.
     """
     metrics = {each.name: choose_metric(each.task, each.name, metric) for each in questions}
     constant = journal.constant_usage(FEWEST_FOR_CONSTANT)

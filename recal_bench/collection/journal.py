@@ -107,7 +107,7 @@ class Journal:
         self._close()
 
     def answered(self, keys: Sequence[bytes], estimates: bool) -> set[bytes]:
-        """Those of the keys that have an answer. Without `estimates`, one that reports no usage is none."""
+        """Those of the keys that have an answer. Without `estimates`, one that reports no usage does not count."""
         found: set[bytes] = set()
         for start in range(0, len(keys), _IN_ONE_QUERY):
             part = keys[start : start + _IN_ONE_QUERY]
@@ -262,7 +262,7 @@ class _Transaction:
     def _failed(self, error: sqlite3.Error) -> RecalBenchError:
         return EndpointError(
             f"the journal {self._path} cannot be written: {_said(error)}; what it holds is safe, run the same command "
-            "again when that is put right"
+            "again when that is fixed"
         )
 
 

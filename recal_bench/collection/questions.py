@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recal_bench.errors import EndpointError, near_miss
-from recal_bench.folders import cache_folder, shipped
+from recal_bench.folders import cache_folder, shipped, written_whole
 from recal_bench.tasks import Task, load_tasks, write_local_task
 
 SPLITS = ("train", "validation", "test")
@@ -172,8 +171,8 @@ def _local_tasks(names: Sequence[str], known: Mapping[str, Task], source: str, w
     for name in names:
         if name not in known:
             raise EndpointError(
-                f"questions from {source} are for the shipped tasks, and {name}{near_miss(name, known)} is none: use "
-                f"--questions {HUB}, or one of {', '.join(known)}"
+                f"questions from {source} are for the shipped tasks, and {name} is not one{near_miss(name, known)}: "
+                f"use --questions {HUB}, or one of {', '.join(known)}"
             )
     folder = _embedded_files(world_seed) if source == EMBEDDED else Path(source)
     if not folder.is_dir():
@@ -210,8 +209,6 @@ def _embedded_files(world_seed: int) -> Path:
     for (task, split), text in texts.items():
         path = folder / task / f"{split}.jsonl"
         if not path.is_file() or path.stat().st_size != len(text.encode()):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
+            with written_whole(path) as draft:
+                draft.write_text(text, encoding="utf-8")
     return folder

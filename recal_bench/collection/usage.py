@@ -37,7 +37,7 @@ _MOST_TOKENS = 2**31
 _REPEATED = re.compile(r"(.)\1{7,}", re.DOTALL)
 
 
-class Counter(NamedTuple):
+class TokenCounter(NamedTuple):
     """Counts the tokens of a text; `factor` is how far a reported count may be off."""
 
     count: Callable[[str], int]
@@ -54,30 +54,30 @@ class Tokens(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def counter(tokenizer: str | None) -> Counter:
+def counter(tokenizer: str | None) -> TokenCounter:
     """The counter of a pool file's `tokenizer`. Raises EndpointError where it cannot be loaded."""
     if tokenizer is None:
-        return Counter(lambda text: -(-len(_bytes(text)) // _BYTES_PER_TOKEN), FACTOR_WITHOUT)
+        return TokenCounter(lambda text: -(-len(_bytes(text)) // _BYTES_PER_TOKEN), FACTOR_WITHOUT)
     if tokenizer == "words":
-        return Counter(lambda text: len(text.split()), FACTOR)
+        return TokenCounter(lambda text: len(text.split()), FACTOR)
     kind, _, name = tokenizer.partition(":")
     try:
         if kind == "tiktoken":
             import tiktoken
 
             encoding = tiktoken.get_encoding(name)
-            return Counter(lambda text: len(encoding.encode(_utf8(text), disallowed_special=())), FACTOR)
+            return TokenCounter(lambda text: len(encoding.encode(_utf8(text), disallowed_special=())), FACTOR)
         from transformers import AutoTokenizer
 
         loaded = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # Hub, disk and parser errors of many kinds.
         reason = " ".join(str(error).split())[:200]
         raise EndpointError(f"the tokenizer {tokenizer} of the pool file cannot be loaded: {reason}") from error
-    return Counter(lambda text: len(loaded.encode(_utf8(text), add_special_tokens=False)), FACTOR)
+    return TokenCounter(lambda text: len(loaded.encode(_utf8(text), add_special_tokens=False)), FACTOR)
 
 
 def read_tokens(usage: Any) -> Tokens:
-    """The tokens of a reply's `usage` object. What is no count is None.
+    """The tokens of a reply's `usage` object. What is not a count is None.
 
     Some endpoints count reasoning tokens beside the completion, not within it: their total shows it.
     """
@@ -102,7 +102,7 @@ def _detail(usage: dict[str, Any], group: str, name: str) -> int | None:
     return nested if nested is not None else _count(usage.get(name))
 
 
-def judged(tokens: Tokens, message: str, response: str, counting: Counter) -> str:
+def judged(tokens: Tokens, message: str, response: str, counting: TokenCounter) -> str:
     """Which of USAGES holds for one reply (`constant` shows over many only)."""
     prompt, completion, reasoning, cached = tokens
     if prompt is None or completion is None:
@@ -115,7 +115,7 @@ def judged(tokens: Tokens, message: str, response: str, counting: Counter) -> st
     return "reported" if _near(prompt, message, counting) and _near(visible, response, counting) else "off"
 
 
-def _near(reported: int, text: str, counting: Counter) -> bool:
+def _near(reported: int, text: str, counting: TokenCounter) -> bool:
     most = counting.count(text) * counting.factor + TEMPLATE_TOKENS
     # A long run of one character is few tokens to some tokenizers and many to others.
     least = counting.count(_REPEATED.sub(r"\1", text)) / counting.factor - 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from recal_bench.errors import SettingsError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.replay import validation_utility
+from recal_bench.folders import written_whole
 from recal_bench.routers import Context
 
 TUNING_SEEDS = (1000, 1001, 1002)
@@ -105,10 +105,8 @@ def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], devic
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:
     """Write the trials of several routers as one JSON file, for `run --tuned FILE`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f".{path.name}.{os.getpid()}")
-    written.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
-    written.replace(path)
+    with written_whole(path) as draft:
+        draft.write_text(json.dumps([each.model_dump() for each in tuned], indent=1) + "\n", encoding="utf-8")
 
 
 def keep_tuned(tuned: Tuned, bench: Bench, path: Path) -> None:

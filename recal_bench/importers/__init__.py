@@ -78,7 +78,7 @@ def _refuse_options(name: str, form: Format, options: Options) -> None:
             flag = f"--{option.name.replace('_', '-')}"
             raise OutcomesError(f"{flag} is for {', '.join(takes)}: leave it out for {name}")
     if not options.strategy.strip() or "|" in options.strategy:
-        raise OutcomesError(f'--strategy "{options.strategy}" is no name: give one without "|", say direct')
+        raise OutcomesError(f'--strategy "{options.strategy}" is not a name: give one without "|", e.g. direct')
 
 
 def _name(path: Path, sources: Sequence[Path]) -> str:

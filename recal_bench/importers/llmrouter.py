@@ -8,22 +8,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError
-from recal_bench.importers.files import TABLES, SourceRow, find_files, records, stem
+from recal_bench.importers.files import SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
 from recal_bench.importers.values import Place, amount, count, gold, identity, missing, prose, score, text
 from recal_bench.outcomes.dense import standard_split
+from recal_bench.table_files import EXTENSIONS, stem
 from recal_bench.wording import counted
 
 _NEEDED = ("query", "model_name", "performance")
 _ERRORS = ("ERROR:", "API Error:")
 _DEAREST_PER_TOKEN = 0.01
-"""USD; ten times what the dearest model ever asked. A cost beyond it is in another unit."""
+"""USD; ten times the highest price that any model ever had. A cost beyond it is in another unit."""
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, TABLES)
+    return find_files(sources, EXTENSIONS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
@@ -72,7 +73,7 @@ def _row(where: Place, record: SourceRow, task: str | None, split: str | None, l
     return Row(
         where=where,
         task=task or text(own_task, where, "task_name"),
-        # LLMRouter tells queries apart by more than their text; its embedding_id counts anew in each file.
+        # LLMRouter tells queries apart by more than their text; its embedding_id starts at 0 again in each file.
         query_id=identity(prompt, record.get("ground_truth"), record.get("choices")),
         prompt=prompt,
         model=text(record["model_name"], where, "model_name"),
@@ -92,7 +93,7 @@ def _cost(value: object, tokens: Sequence[int | None], where: Place) -> float | 
     n_tokens = tokens[2] or sum(each or 0 for each in tokens[:2])
     if cost is not None and n_tokens and cost > n_tokens * _DEAREST_PER_TOKEN:
         raise OutcomesError(
-            f"{where}: cost is {cost:g} for {n_tokens:,} tokens, more than any model asks: is it in USD? Convert the "
+            f"{where}: cost is {cost:g} for {n_tokens:,} tokens, more than any model costs: is it in USD? Convert the "
             "column, or leave it out"
         )
     return cost

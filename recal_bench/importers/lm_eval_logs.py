@@ -110,7 +110,7 @@ def choose(files: Sequence[Samples], wanted_filter: str | None, wanted_metric: s
     shared = {name: set.intersection(*found) for name, found in metrics.items() if len(found) == len(files)}
     where = f"{files[0].path}: task {files[0].task}"
     if not shared:
-        raise OutcomesError(f"{where} has no filter that all its models share: run them anew with one lm_eval")
+        raise OutcomesError(f"{where} has no filter that all its models share: run them again with one lm_eval")
     if wanted_filter not in shared and len(shared) > 1:
         names = ", ".join(sorted(shared))
         raise OutcomesError(f"{where} is scored with several filters: choose one with --filter: {names}")

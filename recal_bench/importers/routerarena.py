@@ -27,7 +27,7 @@ def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
             "other words"
         )
     if not kept:
-        raise OutcomesError(f"{paths[0].parent} holds robustness files alone: give the predictions themselves")
+        raise OutcomesError(f"{paths[0].parent} holds only robustness files: give the predictions themselves")
     return kept
 
 
@@ -64,7 +64,7 @@ def _notes(lost: Counter[str], n_single: int) -> list[str]:
             (lost["failed"], f"{counted(lost['failed'], 'entry')} whose call failed: taken as missing outcomes"),
             (lost["unscored"], f"{counted(lost['unscored'], 'entry')} without accuracy: taken as missing outcomes"),
             (lost["free"], f"{counted(lost['free'], 'cost')} of 0 taken as unknown: RouterArena writes 0 for no price"),
-            (n_single, f"{counted(n_single, 'query')} left out that hold one model alone: replay needs several"),
+            (n_single, f"{counted(n_single, 'query')} left out that hold only one model: replay needs several"),
         )
         if count_
     ]
@@ -104,7 +104,7 @@ def _entries(path: Path) -> Iterator[tuple[Place, SourceRow]]:
     for entry_number, entry in enumerate(json_file(path), start=1):
         place = Place(path, "entry", entry_number)
         if not isinstance(entry, dict):
-            raise OutcomesError(f"{place} is no JSON object: is it a RouterArena prediction file?")
+            raise OutcomesError(f"{place} is not a JSON object: is it a RouterArena prediction file?")
         yield place, entry
 
 

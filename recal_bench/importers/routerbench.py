@@ -7,11 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError, near_miss
-from recal_bench.importers.files import TABLES, SourceRow, find_files, records
+from recal_bench.importers.files import SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import in_order, names_of, note_unused, require, rows_of
 from recal_bench.importers.values import Place, amount, prose, score, text, texts
+from recal_bench.table_files import EXTENSIONS
 from recal_bench.wording import counted, show
 
 _QUERY = ("sample_id", "prompt", "eval_name")
@@ -21,7 +22,7 @@ _LONG = ("model_name", "performance")
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, TABLES)
+    return find_files(sources, EXTENSIONS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Rows of a source to the blocks that `outcome_writer` writes: each outcome once, each query with one prompt."""
+"""Rows of a source to the blocks of an outcomes file: each outcome once, each query with one prompt."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from recal_bench.errors import OutcomesError
 from recal_bench.importers.values import Place
+from recal_bench.outcomes.schema import NAMES
 from recal_bench.wording import counted, show
 
 BLOCK = 5_000
@@ -17,7 +18,7 @@ BLOCK = 5_000
 
 
 class Row(NamedTuple):
-    """One outcome, its values checked. `gold` is a JSON list; None is unknown, and `sample` numbers repeated draws."""
+    """One outcome, its values checked and named as in `outcomes.schema`. None is unknown."""
 
     where: Place
     task: str
@@ -35,7 +36,7 @@ class Row(NamedTuple):
     sample: int = 0
 
 
-COLUMNS = tuple(name for name in Row._fields if name != "where")
+_COLUMNS = tuple(name for name in NAMES if name in Row._fields)
 
 
 @dataclass
@@ -69,13 +70,13 @@ class RowBlocks:
         return [f"{counted(self.dropped, 'row')} dropped that repeat another one"] if self.dropped else []
 
     def _block(self, rows: list[Row]) -> dict[str, list[Any]]:
-        block = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+        block = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
         return {**block, "strategy": [self.strategy] * len(rows)}
 
     def _new(self, row: Row) -> bool:
         if "|" in row.model:
             raise OutcomesError(
-                f'{row.where}: the model {show(row.model)} holds "|", which stands between model and strategy in the '
+                f'{row.where}: the model {show(row.model)} holds "|", which separates model and strategy in the '
                 "name of an arm: rename it in the source"
             )
         if self._split is None:
@@ -103,7 +104,7 @@ class RowBlocks:
         return len(self._outcomes) > n_before
 
     def _seen(self, known: dict[bytes, tuple[bytes, int, int]], key: Any, content: Any, where: Place) -> str:
-        """Remembers what stands where under a key; the earlier place where something else stands, else nothing."""
+        """Remembers content and place of a key; gives the earlier place if other content came there, else nothing."""
         file = self._files.setdefault((where.path, where.unit), len(self._files))
         found = (_digest(content), file, where.number)
         before = known.setdefault(_digest(key), found)

@@ -9,7 +9,7 @@ from recal_bench.errors import OutcomesError
 from recal_bench.importers.files import SourceRow
 from recal_bench.importers.rows import Row
 from recal_bench.importers.values import Place, amount, count, missing, prose, score
-from recal_bench.wording import counted, show
+from recal_bench.wording import counted, show, some_of
 
 SourceTable = list[tuple[Place, SourceRow]]
 MODEL_COLUMNS = ("cost_usd", "prompt_tokens", "completion_tokens", "response")
@@ -26,8 +26,8 @@ def require(path: Path, names: Sequence[str], needed: Iterable[str], hint: str) 
     """Raises OutcomesError where a needed column is not there."""
     absent = [name for name in needed if name not in names]
     if absent:
-        has = ", ".join(map(show, names[:12])) + (", ..." if len(names) > 12 else "")
-        raise OutcomesError(f"{path} has no column {' and no '.join(absent)} (it has {has or 'none'}): {hint}")
+        has = some_of([*map(show, names)], 12)
+        raise OutcomesError(f"{path} has no column {' and no '.join(absent)} (it has {has}): {hint}")
 
 
 def rows_of(
@@ -75,8 +75,7 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 def note_unused(path: Path, names: Iterable[str], notes: list[str]) -> None:
     unused = [show(name, 30) for name in names if name.strip()]
     if unused:
-        shown = ", ".join(unused[:8]) + (f" and {len(unused) - 8} more" if len(unused) > 8 else "")
-        notes.append(f"{path.name}: columns not used: {shown}")
+        notes.append(f"{path.name}: columns not used: {some_of(unused, 8)}")
 
 
 def is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Single values of a source made text, scores, money and counts, or refused by the place where they stand."""
+"""Single values of a source made text, scores, money and counts, or refused with their place."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recal_bench.errors import OutcomesError
-from recal_bench.outcomes.rows import DEAREST_USD
+from recal_bench.outcomes.values import DEAREST_USD
 from recal_bench.wording import show
 
 RESCALE = "rescale it first (a percentage is divided by 100)"
 
 
 class Place(NamedTuple):
-    """Where something stands in a source: `unit` is row, line or entry, and `number` counts from 1."""
+    """A place in a source: `unit` is row, line or entry, and `number` counts from 1."""
 
     path: Path
     unit: str
@@ -40,7 +40,7 @@ def text(value: Any, where: Place, what: str) -> str:
     if missing(value):
         raise OutcomesError(f"{where}: {what} is empty: fill it in, or leave the {where.unit} out")
     if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise OutcomesError(f"{where}: {what} is {show(value)}, which is no text: write it as text")
+        raise OutcomesError(f"{where}: {what} is {show(value)}, which is not text: write it as text")
     try:
         str(value).encode()
     except UnicodeEncodeError:
@@ -65,7 +65,7 @@ def number(value: Any, where: Place, what: str, hint: str = "") -> float | None:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         raise OutcomesError(
-            f"{where}: {what} is {show(value)}, which is no number: leave it empty where nothing is known{hint}"
+            f"{where}: {what} is {show(value)}, which is not a number: leave it empty where nothing is known{hint}"
         ) from None
     return None if math.isnan(found) else found
 
@@ -82,7 +82,7 @@ def amount(value: Any, where: Place, what: str) -> float | None:
     """An amount of USD or of seconds, or None where it is unknown."""
     found = number(value, where, what)
     if found is not None and not 0 <= found <= DEAREST_USD:
-        raise OutcomesError(f"{where}: {what} is {found:g}, which cannot be: leave it empty where it is unknown")
+        raise OutcomesError(f"{where}: {what} is {found:g}, which is impossible: leave it empty where it is unknown")
     return found
 
 
@@ -92,7 +92,7 @@ def count(value: Any, where: Place, what: str) -> int | None:
     if found is None:
         return None
     if found < 0 or found > 2**53 or found != int(found):
-        raise OutcomesError(f"{where}: {what} is {found:g}, which is no count: leave it empty where it is unknown")
+        raise OutcomesError(f"{where}: {what} is {found:g}, which is not a count: leave it empty where it is unknown")
     return int(found)
 
 
@@ -129,5 +129,5 @@ def gold(value: Any) -> str | None:
 
 
 def identity(*parts: Any) -> str:
-    """16 hex digits that name a query by what it consists of, wherever it stands."""
+    """16 hex digits that name a query by what it consists of, wherever it is in the source."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]

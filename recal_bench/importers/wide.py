@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError, near_miss
-from recal_bench.importers.files import TABLES, SourceRow, find_files, records, stem
+from recal_bench.importers.files import SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import (
@@ -21,6 +21,7 @@ from recal_bench.importers.tables import (
     rows_of,
 )
 from recal_bench.importers.values import Place, gold, identity, missing, text
+from recal_bench.table_files import EXTENSIONS, stem
 from recal_bench.wording import show
 
 _QUERY = ("prompt", "task", "query_id", "split", "gold")
@@ -29,7 +30,7 @@ PREFIXES = dict(zip(("cost:", "prompt_tokens:", "completion_tokens:", "response:
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, TABLES)
+    return find_files(sources, EXTENSIONS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:

@@ -1,25 +1,29 @@
-"""Parquet, CSV and JSONL to columns: the three forms of an outcomes file made one, before anything is checked."""
+"""A table in a file to columns of distinct values, before anything in them is checked."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from recal_bench.arrays import IntQ
-from recal_bench.wording import counted, show
-
-EXTENSIONS = (".parquet", ".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
-_LONGEST_FIELD = 2**31 - 1
-_PARQUET_MAGIC = b"PAR1"
-_GZIP_MAGIC = b"\x1f\x8b"
+from recal_bench.table_files import (
+    EXTENSIONS,
+    csv_rows,
+    extension_of,
+    is_gzip,
+    is_parquet,
+    json_objects,
+    parquet_columns,
+    repeated,
+    unreadable,
+)
+from recal_bench.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,14 @@ class Columns:
     number_N: IntQ
 
 
-def read_columns(path: Path, wanted: Sequence[str], numbers: Sequence[str]) -> tuple[Columns | None, list[str]]:
+def read_columns(path: Path, wanted: Sequence[str], numbers: Collection[str]) -> tuple[Columns | None, list[str]]:
     """The wanted columns that the file has, and what is wrong with it as a file. Raises nothing.
 
     `numbers` are the columns whose text is taken for numbers in CSV, which has no types.
     """
     problems: list[str] = []
     try:
-        extension = _extension(path)
+        extension = _checked_extension(path)
         if extension == ".parquet":
             found = _read_parquet(path, wanted, problems)
         elif extension.startswith(".csv"):
@@ -56,7 +60,7 @@ def read_columns(path: Path, wanted: Sequence[str], numbers: Sequence[str]) -> t
     except _UnusableError as error:
         return None, [*problems, str(error)]
     except Exception as error:  # Arbitrary bytes make the parsers raise almost anything.
-        return None, [*problems, _plain(error)]
+        return None, [*problems, f"the file {unreadable(error)}"]
     return found, problems
 
 
@@ -64,36 +68,25 @@ class _UnusableError(Exception):
     """What is wrong with a file as a whole, in plain words."""
 
 
-def _extension(path: Path) -> str:
+def _checked_extension(path: Path) -> str:
     if path.is_dir():
         raise _UnusableError("the file is a folder: give one outcomes file")
     if not path.exists():
         raise _UnusableError("the file does not exist: check the path")
     if not path.is_file():
         raise _UnusableError("the file is not a regular file: save it as one first")
-    extension = next((each for each in reversed(EXTENSIONS) if path.name.lower().endswith(each)), None)
+    extension = extension_of(path)
     if extension is None:
         raise _UnusableError(f"the file has none of the extensions that are read: {', '.join(EXTENSIONS)}")
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
+    if path.stat().st_size == 0:
         raise _UnusableError("the file is empty (0 bytes)")
-    if (start == _PARQUET_MAGIC) != (extension == ".parquet"):
+    if is_parquet(path) != (extension == ".parquet"):
         what = "is not a parquet file" if extension == ".parquet" else "is a parquet file"
         raise _UnusableError(f"the file {what}, but is named {extension}: name it after what it holds")
-    if start.startswith(_GZIP_MAGIC) != extension.endswith(".gz"):
+    if is_gzip(path) != extension.endswith(".gz"):
         what = "is not gzip-compressed" if extension.endswith(".gz") else "is gzip-compressed"
         raise _UnusableError(f"the file {what}, but is named {extension}: name it after what it holds")
     return extension
-
-
-def _plain(error: Exception) -> str:
-    text = show(" ".join(str(error).split()), 200)
-    if isinstance(error, UnicodeError) or "utf8" in text.lower():
-        return f"the file is not UTF-8 text: save it as UTF-8 ({text})"
-    if isinstance(error, OSError) and error.strerror:
-        return f"the file cannot be read: {error.strerror}"
-    return f"the file cannot be read, it is damaged or cut off: {type(error).__name__}: {text}"
 
 
 class _Encoder:
@@ -132,23 +125,16 @@ class _Builder:
         return np.array(self.numbers, dtype=np.int64)
 
 
-def _unrepeated(names: Sequence[str], wanted: Sequence[str], problems: list[str]) -> list[str]:
-    """The wanted names that stand once; a problem for each that stands more often."""
-    for name in wanted:
-        if names.count(name) > 1:
-            problems.append(f"column {name} is there {names.count(name)} times: keep one of them")
+def _unrepeated(wanted: Sequence[str], problems: list[str], names: Sequence[str]) -> list[str]:
+    """The wanted names that only one column has; a problem for each that several have."""
+    problems += repeated([name for name in names if name in wanted])
     return [name for name in wanted if names.count(name) == 1]
 
 
 def _read_parquet(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        chosen = _unrepeated(names, wanted, problems)
-        table = file.read(columns=chosen, use_threads=False)
-        columns = {name: _column(table.column(name)) for name in chosen}
-        return Columns(columns, tuple(names), np.arange(1, file.metadata.num_rows + 1))
+    names, table, n_rows = parquet_columns(path, partial(_unrepeated, wanted, problems))
+    columns = {name: _column(table.column(name)) for name in table.column_names}
+    return Columns(columns, tuple(names), np.arange(1, n_rows + 1))
 
 
 def _column(chunks: Any) -> Column:
@@ -171,28 +157,17 @@ def _column(chunks: Any) -> Column:
     return Column(np.concatenate(code_chunks), encoder.values)
 
 
-def _text_stream(path: Path) -> IO[str]:
-    if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _read_csv(path: Path, wanted: Sequence[str], numbers: Sequence[str], problems: list[str]) -> Columns:
+def _read_csv(path: Path, wanted: Sequence[str], numbers: Collection[str], problems: list[str]) -> Columns:
     builder = _Builder()
     ragged: list[tuple[int, int]] = []
-    longest_field = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        with _text_stream(path) as file:
-            lines = csv.reader(file, strict=True)
-            names = next(lines, [])
-            position = {name: names.index(name) for name in _unrepeated(names, wanted, problems)}
-            for number, fields in enumerate(filter(None, lines), start=1):
-                if len(fields) == len(names):
-                    builder.add(number, {name: fields[at] for name, at in position.items()})
-                else:
-                    ragged.append((number, len(fields)))
-    finally:
-        csv.field_size_limit(longest_field)
+    rows = csv_rows(path)
+    _, names = next(rows)
+    position = {name: names.index(name) for name in _unrepeated(wanted, problems, names)}
+    for number, fields in rows:
+        if len(fields) == len(names):
+            builder.add(number, {name: fields[at] for name, at in position.items()})
+        else:
+            ragged.append((number, len(fields)))
     if ragged:
         problems.append(
             f"more or fewer fields than the header in {counted(len(ragged), 'row')} (first: row {ragged[0][0]:,} with "
@@ -222,19 +197,12 @@ def _read_jsonl(path: Path, wanted: Sequence[str], problems: list[str]) -> Colum
     builder = _Builder()
     shapes: dict[tuple[str, ...], None] = {}
     bad: list[int] = []
-    with _text_stream(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.isspace():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if isinstance(row, dict):
-                shapes[tuple(row)] = None
-                builder.add(number, {name: row.get(name) for name in wanted})
-            else:
-                bad.append(number)
+    for number, row in json_objects(path):
+        if row is None:
+            bad.append(number)
+        else:
+            shapes[tuple(row)] = None
+            builder.add(number, {name: row.get(name) for name in wanted})
     if bad:
         problems.append(f"not one JSON object a line: {counted(len(bad), 'line')} (first: line {bad[0]:,})")
     names = dict.fromkeys(name for shape in shapes for name in shape)

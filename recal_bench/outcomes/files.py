@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 
 from recal_bench.errors import OutcomesError
-from recal_bench.outcomes.columns import EXTENSIONS, read_columns
+from recal_bench.outcomes.columns import read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
-from recal_bench.outcomes.rows import Rows, numbers, other_numbers, texts
+from recal_bench.outcomes.rows import Rows
+from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED
+from recal_bench.outcomes.values import numbers, other_numbers, texts
+from recal_bench.outcomes.view import dense_view
 from recal_bench.outcomes.writer import read_metadata
-from recal_bench.wording import counted, listed, share, show
+from recal_bench.table_files import stem
+from recal_bench.wording import counted, listed, share, show, some_of
 
-REQUIRED = ("task", "query_id", "prompt", "model", "strategy", "score")
-OPTIONAL = (
-    "gold", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cost_usd", "latency_s", "response", "split",
-    "sample", "propensity",
-)  # fmt: skip
-_WANTED = (*REQUIRED, "split", "sample", "cost_usd", "propensity")
 LONG_PROMPT = 10_000
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def read_outcomes(path: Path, responses: bool = False, others: Sequence[str] = (
 
 def check_file(path: Path, responses: bool = False, others: Sequence[str] = ()) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
-    wanted = (*_WANTED, "response") if responses else _WANTED
-    columns, problems = read_columns(path, (*wanted, *others), numbers=("score", "cost_usd", "propensity", *others))
+    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others)))
+    columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
     absent = [name for name in REQUIRED if name not in columns.names]
@@ -67,19 +66,21 @@ def check_file(path: Path, responses: bool = False, others: Sequence[str] = ()) 
     summary = rows.summary()
     if problems:
         return FileReport(tuple(problems), (), summary, None)
-    outcomes = rows.dense(_stem(path))
-    unknown = [show(name) for name in columns.names if name not in REQUIRED + OPTIONAL]
-    notes = [f"columns that are not used: {', '.join(unknown)}"] if unknown else []
-    averaged = rows.notes()
+    outcomes = dense_view(rows, stem(path))
     metadata = read_metadata(path)
-    origin = [*averaged, *_price_book(metadata)]
-    notes += [*origin, *_notes(outcomes)]
+    origin = [*rows.notes(), *_price_book(metadata)]
+    notes = [*_unknown(columns.names), *origin, *_notes(outcomes)]
     simulated = metadata.get("simulated") is True
     return FileReport((), tuple(notes), summary, replace(outcomes, notes=tuple(origin), simulated=simulated))
 
 
-def _stem(path: Path) -> str:
-    return next(path.name[: -len(each)] for each in reversed(EXTENSIONS) if path.name.lower().endswith(each))
+def _unknown(names: Sequence[str]) -> list[str]:
+    unknown = [show(name) for name in names if name not in NAMES]
+    if not unknown:
+        return []
+    return [
+        f"columns that are not read: {some_of(unknown, _LISTED)} (routers may still ask for those that hold numbers)"
+    ]
 
 
 def _price_book(metadata: dict[str, Any]) -> list[str]:
@@ -92,7 +93,7 @@ def _price_book(metadata: dict[str, Any]) -> list[str]:
 
 
 def _absent(absent: list[str], names: tuple[str, ...]) -> str:
-    has = ", ".join(map(show, names[:20])) + (", ..." if len(names) > 20 else "") or "none"
+    has = some_of([*map(show, names)], _LISTED)
     if {"model", "strategy", "score"} <= set(absent):
         return (
             f"the file holds no outcomes: {listed(absent)} are missing (it has {has}); "
@@ -108,7 +109,7 @@ def _notes(outcomes: Outcomes) -> list[str]:
     n_observed = int(observed_QA.sum())
     n_missing = observed_QA.size - n_observed
     if len(outcomes.arms) == 1:
-        notes.append(f"there is one arm alone ({outcomes.arms[0]}): every router chooses it")
+        notes.append(f"there is only one arm ({outcomes.arms[0]}): every router chooses it")
     if n_missing and not outcomes.logged:
         n_short = int((~observed_QA).any(axis=1).sum())
         notes.append(

@@ -26,9 +26,9 @@ def mean_over_observed(value_QA: FloatQA, propensity_Q: FloatQ | None = None) ->
 class Objective:
     """`utility = score - alpha * cost / cost_ref`.
 
-    `cost_ref` (USD per query) is the mean train cost of the dearest arm. It is None where the outcomes hold no cost,
-    or hold it only in part (`unknown_costs` outcomes lack it): then routers optimise the score, and where the cost
-    is partly missing no utility is reported, since an unknown cost is not a cost of zero.
+    `cost_ref` (USD per query) is the mean train cost of the most expensive arm. It is None where the outcomes hold no
+    cost, or hold it only in part (`unknown_costs` outcomes lack it): then routers optimise the score, and where the
+    cost is partly missing no utility is reported, since an unknown cost is not a cost of zero.
     """
 
     alpha: float = DEFAULT_ALPHA

@@ -15,7 +15,7 @@ def is_log(arms_Q: IntQ, n_arms: int, drawn: bool) -> bool:
 
 
 def problems(arms_Q: IntQ, n_arms: int, drawn: bool) -> list[str]:
-    """Why a file that is no log cannot be used, since most of its queries show one arm."""
+    """Why a file that is not a log cannot be used: most of its queries show one arm."""
     single = float((arms_Q == 1).mean())
     if n_arms == 1 or single < (LOG_SHARE_BESIDE_PROPENSITIES if drawn else LOG_SHARE):
         return []

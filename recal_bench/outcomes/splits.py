@@ -11,7 +11,7 @@ from recal_bench.arrays import StrQ
 from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.objective import mean_over_observed
-from recal_bench.wording import counted, share
+from recal_bench.wording import counted, share, some_of, tallied
 
 MISSING_RULES = ("error", "restrict", "zero")
 NEW_SPLIT_PERCENT = {"train": 60, "validation": 10, "test": 30}
@@ -84,11 +84,6 @@ def _evaluated(split_Q: StrQ) -> list[str]:
     return sorted(set(split_Q) - {"train", "validation"}, key=lambda name: (name != "test", name))
 
 
-def _counts(split_Q: StrQ) -> str:
-    names, counts = np.unique(split_Q, return_counts=True)
-    return ", ".join(f"{name} ({counted(count, 'query')})" for name, count in zip(names, counts, strict=True))
-
-
 def _named(outcomes: Outcomes, prompt_Q: StrQ, notes: list[str]) -> StrQ:
     """Each query's split under its standard name, or a new split where the outcomes have none."""
     names = sorted(set(outcomes.split_Q))
@@ -101,7 +96,7 @@ def _named(outcomes: Outcomes, prompt_Q: StrQ, notes: list[str]) -> StrQ:
             )
         notes.append(
             "no split in the file: 60% of each task's prompts became train, 10% validation and 30% test, in the order "
-            f"of their SHA-256: {_counts(split_Q)}"
+            f"of their SHA-256: {tallied(split_Q, 'query')}"
         )
         return split_Q
     standard = {name: standard_split(name) for name in names}
@@ -115,8 +110,8 @@ def _named(outcomes: Outcomes, prompt_Q: StrQ, notes: list[str]) -> StrQ:
     for name in ("train", "test"):
         if name not in split_Q:
             raise OutcomesError(
-                f"{outcomes.name}: there is no {name} query; the splits are {_counts(split_Q)}: name them train and "
-                "test (validation and others may stand beside them), or leave the column split out to have one made"
+                f"{outcomes.name}: there is no {name} query; the splits are {tallied(split_Q, 'query')}: name two of "
+                "them train and test, or leave the column split out to have one made"
             )
     return split_Q
 
@@ -246,7 +241,7 @@ def _trained_arms(outcomes: Outcomes, notes: list[str]) -> Outcomes:
     reached_Q = np.any(outcomes.observed_QA, axis=1)
     if not reached_Q.all():
         lost = outcomes.take(~reached_Q)
-        notes.append(f"queries dropped that no arm is left for: {_counts(lost.split_Q)}")
+        notes.append(f"queries dropped that no arm is left for: {tallied(lost.split_Q, 'query')}")
         outcomes = outcomes.take(reached_Q)
         for name in sorted(names - set(outcomes.split_Q)):
             raise OutcomesError(f"{outcomes.name}: no {name} query has an outcome of an arm that is seen in train")
@@ -257,6 +252,5 @@ def _take_arms(outcomes: Outcomes, keep_A: np.ndarray, why: str, notes: list[str
     if keep_A.all():
         return outcomes
     lost = [str(outcomes.arms[arm]) for arm in np.flatnonzero(~keep_A)]
-    more = f" and {len(lost) - _LISTED_ARMS} more" if len(lost) > _LISTED_ARMS else ""
-    notes.append(f"{len(lost)} of {len(keep_A)} arms dropped, {why}: {', '.join(lost[:_LISTED_ARMS])}{more}")
+    notes.append(f"{len(lost)} of {len(keep_A)} arms dropped, {why}: {some_of(lost, _LISTED_ARMS)}")
     return outcomes.take_arms(keep_A)

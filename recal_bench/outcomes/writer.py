@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recal_bench.errors import OutcomesError
-
-_TYPES = {
-    "task": "string",
-    "query_id": "string",
-    "prompt": "string",
-    "gold": "string",
-    "model": "string",
-    "strategy": "string",
-    "score": "float64",
-    "prompt_tokens": "int64",
-    "completion_tokens": "int64",
-    "reasoning_tokens": "int64",
-    "cached_tokens": "int64",
-    "cost_usd": "float64",
-    "latency_s": "float64",
-    "response": "string",
-    "split": "string",
-    "sample": "int64",
-    "propensity": "float64",
-    "finish_reason": "string",
-    "served_model": "string",
-    "usage": "string",
-    "asked_at": "string",
-}
-"""The columns that are written, in their order, with their arrow types. Where a file has no value it is null."""
+from recal_bench.folders import written_whole
+from recal_bench.outcomes.schema import TYPES
 
 METADATA = b"recal-bench"
 
@@ -44,8 +19,9 @@ def write_outcomes(
 ) -> int:
     """Write rows to a parquet file; returns their number. A block is columns of equal length, a row group.
 
-    All blocks have the same columns, of those in `_TYPES`. `gold` is a JSON list of the accepted answers. `metadata`
-    (JSON) says where the rows come from. The file appears under its name when it is complete; memory holds one block.
+    All blocks have the same columns, of those in `outcomes.schema`. `metadata` (JSON) says where the rows come from.
+    The file appears under its name when it is complete; memory holds one block.
+
     Raises OutcomesError where there is no row or the path names no parquet file, OSError where it cannot be written.
     """
     import pyarrow as pa
@@ -53,32 +29,26 @@ def write_outcomes(
 
     if path.suffix != ".parquet":
         raise OutcomesError(f"{path} is to hold outcomes: give it the extension .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    draft, count, writer = Path(name), 0, None
-    try:
-        for block in blocks:
-            if writer is None:
-                fields = [(column, pa.type_for_alias(_TYPES[column])) for column in _TYPES if column in block]
-                schema = pa.schema(fields, {METADATA: json.dumps(dict(metadata or {}), sort_keys=True)})
-                writer = pq.ParquetWriter(draft, schema, compression="zstd")
-            if set(block) != set(schema.names):
-                raise OutcomesError(
-                    f"{path}: a block has the columns {', '.join(block)}: all need the same, known ones"
-                )
-            table = pa.table({column: _storable(values) for column, values in block.items()}, schema=schema)
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
-            count += table.num_rows
-        if writer is None or not count:
+    count, writer = 0, None
+    with written_whole(path) as draft:
+        try:
+            for block in blocks:
+                if writer is None:
+                    fields = [(name, pa.type_for_alias(TYPES[name])) for name in TYPES if name in block]
+                    schema = pa.schema(fields, {METADATA: json.dumps(dict(metadata or {}), sort_keys=True)})
+                    writer = pq.ParquetWriter(draft, schema, compression="zstd")
+                if set(block) != set(schema.names):
+                    raise OutcomesError(
+                        f"{path}: a block has the columns {', '.join(block)}: all need the same, known ones"
+                    )
+                table = pa.table({name: _storable(values) for name, values in block.items()}, schema=schema)
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+                count += table.num_rows
+        finally:
+            if writer is not None:
+                writer.close()
+        if not count:
             raise OutcomesError(f"{path} is not written: there is no outcome to write")
-        writer.close()
-        draft.chmod(0o666 & ~_umask())
-        draft.replace(path)
-    finally:
-        if writer is not None:
-            writer.close()
-        draft.unlink(missing_ok=True)
     return count
 
 
@@ -102,9 +72,3 @@ def _storable(values: list[Any]) -> list[Any]:
     except UnicodeEncodeError:
         return [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
     return values
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,4 +1,4 @@
-"""Reading a pool file: what is wrong with it in one line, which never repeats what stands there. It could be a key."""
+"""Reading a pool file. Errors are one line, and never repeat what is in the file: it could be a key."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from recal_bench.pools.strategies import STRATEGIES
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and strict: of a key that stands twice the last would win in silence."""
+    """Safe, and strict: of a key that occurs twice the last would silently win."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if len(keys) != len(set(keys)):
-            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "a key occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def read_pool(path: Path) -> Pool:
     """The pool of a YAML file; a bare name such as `embedded` means the shipped file.
 
-    Raises EndpointError with all that is wrong with it in one line. What stands in the file is not repeated there: it
+    Raises EndpointError with all that is wrong with it in one line. What is in the file is not repeated there: it
     could be a key.
     """
     known = sorted(each.stem for each in shipped("pools").glob("*.yaml"))

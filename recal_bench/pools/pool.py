@@ -42,15 +42,15 @@ def _no_credentials(url: str) -> str:
     if not usable or not re.fullmatch(r"[!-~]+", url):
         raise ValueError("must be an address such as https://host/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must hold no user, password, query or fragment: a key belongs into the environment")
+        raise ValueError("must hold no user, password, query or fragment: a key belongs in the environment")
     return url.rstrip("/")
 
 
 def _variable(name: Any) -> Any:
     if isinstance(name, str) and not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
         raise ValueError(
-            "must be the name of an environment variable (capitals, digits, _), never the key itself; remove the key "
-            "from the file if it stands there"
+            "must be the name of an environment variable (capitals, digits, _), never the key itself; if the key "
+            "is in the file, remove it"
         )
     return name
 
@@ -130,7 +130,7 @@ class Endpoint(_Checked):
             )
         if not key:
             raise EndpointError(
-                f"{self.base_url} needs a key: set the environment variable {self.api_key_env}, or say "
+                f"{self.base_url} needs a key: set the environment variable {self.api_key_env}, or put "
                 "`api_key_env: null` in the pool file if it needs none"
             )
         return key
@@ -169,9 +169,9 @@ class Price(_Checked):
 class Model(_Checked):
     """A model of the pool. `served_model` is what the endpoint calls it; `served_as` what it may call it in replies.
 
-    `sampling` goes into every request as it stands; a token limit there replaces the strategy's. `tokenizer` counts
+    `sampling` goes into every request unchanged; a token limit there replaces the strategy's. `tokenizer` counts
     tokens where the endpoint's own count is to be checked: `words`, `tiktoken:ENCODING`, `hf:NAME-OR-FOLDER`, or none
-    (then a token is taken for about four characters). `lm_eval_args` are for lm-eval's own backends alone.
+    (then a token is taken for about four characters). `lm_eval_args` are only for lm-eval's own backends.
     """
 
     endpoint: Name

@@ -10,7 +10,7 @@ from recal_bench.scoring import extract_answer
 
 @dataclass(frozen=True)
 class Strategy:
-    """How a query is put to a model, and where its answer stands in the reply.
+    """How a query is put to a model, and where its answer is in the reply.
 
     `instruction` goes before the query, `max_tokens` bounds the reply, and `answer_pattern` is a regular expression
     whose first group (of the last match) is the answer. Without one, it is what `scoring.extract_answer` finds.

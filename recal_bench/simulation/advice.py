@@ -51,7 +51,7 @@ class _Options(NamedTuple):
 
 
 def asked_about(message: str) -> str | None:
-    """The question that a request for advice is about; None where the message is no such request.
+    """The question that a request for advice is about; None where the message is not such a request.
 
     A request has numbered options (`2. NAME: score 0.31, cost 0.12; nq 0.28, popqa 0.35`), a line for each, and then
     a line `Question: ...`. It may state its goal as `score - WEIGHT * cost`.

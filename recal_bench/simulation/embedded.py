@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatQA, ObjectQA, StrQ
 from recal_bench.errors import SettingsError
-from recal_bench.folders import cache_folder
+from recal_bench.folders import cache_folder, written_whole
 from recal_bench.outcomes import Outcomes
 from recal_bench.outcomes.dense import content_hash
 from recal_bench.simulation import models
@@ -85,14 +83,14 @@ def embedded_questions(
 def questions_by_prompt(
     world_seed: int = 0, train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
 ) -> dict[str, Question]:
-    """The same questions by their prompt, for who is given only a text (a server)."""
+    """The same questions by their prompt, for a server, which is given only a text."""
     return {question.prompt: question for question in embedded_questions(world_seed, train, validation, test)}
 
 
 def embedded_responses(
     world_seed: int = 0, train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
 ) -> ObjectQA:
-    """What every arm answers to every query, in the order of `embedded_outcomes`. Built anew at each call."""
+    """What every arm answers to every query, in the order of `embedded_outcomes`. Built at each call."""
     questions = embedded_questions(world_seed, train, validation, test)
     pool, arms = SimulatedPool(world_seed), range(len(models.ARMS))
     rows: list[list[str]] = []
@@ -108,7 +106,7 @@ def embedded_frame(
 ) -> pd.DataFrame:
     """The same outcomes in long form, with gold answers (JSON), tokens and responses: what an outcomes file holds.
 
-    One row a query and arm. Built anew at each call, in seconds.
+    One row a query and arm. Built at each call, in seconds.
     """
     import pandas as pd
 
@@ -200,22 +198,15 @@ def _build(world_seed: int, sizes: tuple[int, int, int], progress: Callable[[flo
 
 
 def _store(outcomes: Outcomes, path: Path) -> None:
-    """Write a file beside its place, then move it there: a reader sees all of it or none."""
     arrays: dict[str, Any] = {name: _packed(getattr(outcomes, name)) for name in _TEXTS}
     arrays |= {name: getattr(outcomes, name) for name in _NUMBERS}
     arrays["name"], arrays["data_hash"] = np.array(outcomes.name), np.array(outcomes.data_hash)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _load(path: Path) -> Outcomes | None:
-    """The outcomes of a cache file; None where there is none, or where it is damaged (it is then built anew)."""
+    """The outcomes of a cache file; None where there is none, or where it is damaged (it is then built again)."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             texts: dict[str, Any] = {name: _unpacked(file[name]) for name in _TEXTS}

@@ -1,8 +1,8 @@
 """The six simulated models and the four strategies: what they know, how they fail, what they write and cost.
 
 Two sorts of numbers. The *fitted* ones (`parameters.json`, written by benchmarks/calibrate_pool.py) come from the
-published single-model table of Router-R1. The *assumed* ones stand here: who is strong in which domain, and what a
-strategy changes. docs/embedded-pool.md says which is which.
+published single-model table of Router-R1. The *assumed* ones are in this file: which model is strong in which domain,
+and what a strategy changes. docs/embedded-pool.md says which is which.
 """
 
 from __future__ import annotations

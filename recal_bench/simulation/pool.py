@@ -107,7 +107,7 @@ class SimulatedPool:
         )
 
     def _knows(self, queries: Sequence[Question], features: models.Features) -> NDArray[np.bool_]:
-        """Whether a model knows all facts of a query, `[Q, M]`. A draw belongs to model and fact, whoever asks."""
+        """Whether a model knows all facts of a query, `[Q, M]`. A draw belongs to model and fact, not to the query."""
         fact_QH = np.zeros(features.domain_QH.shape, dtype=np.uint64)
         for row, query in enumerate(queries):
             fact_QH[row, : len(query.facts)] = [fact.key for fact in query.facts]

@@ -71,7 +71,7 @@ def parse_faults(spec: str) -> Faults:
         if name not in known:
             raise SettingsError(
                 f"--faults: there is no {name!r}{near_miss(name, known)}: the kinds are {', '.join(KINDS)} and all; "
-                "seed, max-in-a-row and retry-after may stand beside them"
+                "seed, max-in-a-row and retry-after may be given too"
             )
         if not equals or name in seen:
             raise SettingsError(f"--faults: {item!r} must be {name}=VALUE, once")

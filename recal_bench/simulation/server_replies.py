@@ -74,7 +74,7 @@ class ServedReplies:
         self._drawn = SimulatedPool(world_seed).answer_all(self._questions)
 
     def order(self, body: bytes) -> Order:
-        """What a request asks for. Raises Refused where it is no request, or none for the simulated models."""
+        """What a request asks for. Raises Refused where it is not a request that the simulated models answer."""
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):

@@ -103,7 +103,7 @@ def test_a_cost_is_in_usd(imported, refused, tmp_path):
     assert set(imported("llmrouter", write_lines(tmp_path / "r.jsonl", lines))["cost_usd"]) == {0.0003}
     lines[5]["cost"] = 36.72
     message = refused("llmrouter", write_lines(tmp_path / "r.jsonl", lines))
-    assert "line 6: cost is 36.72 for 453 tokens, more than any model asks: is it in USD?" in message
+    assert "line 6: cost is 36.72 for 453 tokens, more than any model costs: is it in USD?" in message
 
 
 def test_aliases_and_broken_characters(imported, tmp_path):
@@ -142,12 +142,12 @@ def test_identical_lines_are_dropped_and_contradictions_refused(imported, refuse
     ("change", "message"),
     [
         ({"performance": 55}, "line 1: performance is 55, outside 0..1"),
-        ({"performance": [1]}, "line 1: performance is [1], which is no number"),
+        ({"performance": [1]}, "line 1: performance is [1], which is not a number"),
         ({"query": ""}, "line 1: query is empty"),
-        ({"query": ["a"]}, "line 1: query is ['a'], which is no text"),
+        ({"query": ["a"]}, "line 1: query is ['a'], which is not text"),
         ({"query": "\ud83d"}, "line 1: query is not valid Unicode"),
         ({"model_name": None}, "line 1: model_name is empty"),
-        ({"input_tokens": "many"}, "line 1: input_tokens is many, which is no number"),
+        ({"input_tokens": "many"}, "line 1: input_tokens is many, which is not a number"),
         ({"split": "train"}, "line 2 has no split, and others have one"),
     ],
 )

@@ -58,7 +58,7 @@ def test_optimality_entries_make_a_file_that_can_be_replayed(imported, tmp_path)
     assert first[["model", "score", "cost_usd"]].tolist() == ["gpt-4.1", 1.0, 0.000548]
     assert first[["prompt_tokens", "completion_tokens"]].tolist() == [110, 41]
     assert first["response"] == "gpt-4.1 says yes to 0"
-    assert "27 queries left out that hold one model alone: replay needs several" in frame.attrs["output"]
+    assert "27 queries left out that hold only one model: replay needs several" in frame.attrs["output"]
     assert read_outcomes(tmp_path / "out" / "imported.parquet").observed_QA.all()
 
 
@@ -131,9 +131,9 @@ def test_a_cost_of_zero_is_unknown_and_failed_calls_are_no_outcomes(imported, tm
     [
         ([entry(0, "m", accuracy=None)], "no entry has an accuracy: run RouterArena's inference and evaluation first"),
         ([entry(0, "m"), {"index": 1, "query": "q"}], "r.json, entry 2 lacks global index, prompt, prediction"),
-        ([entry(0, "m"), 5], "r.json, entry 2 is no JSON object"),
+        ([entry(0, "m"), 5], "r.json, entry 2 is not a JSON object"),
         ([entry(0, "m", accuracy=55)], "entry 1: accuracy is 55, outside 0..1"),
-        ([entry(0, "m", cost="dear")], "entry 1: cost is dear, which is no number"),
+        ([entry(0, "m", cost="dear")], "entry 1: cost is dear, which is not a number"),
         ([entry(0, "m"), entry(0, "m", accuracy=0.0)], "entry 2: the outcome SuperGLUE-RC SuperGLUE-RC_0 m is given"),
         ([entry(0, "m"), entry(0, "n", prompt="p")], "entry 2: the query SuperGLUE-RC SuperGLUE-RC_0 has another"),
         ([], "no entry has an accuracy"),
@@ -150,4 +150,4 @@ def test_damaged_files_are_refused(refused, tmp_path):
     assert "r.json is not UTF-8 text" in refused("routerarena", tmp_path / "r.json")
     (tmp_path / "x" / "a-robustness.json").parent.mkdir()
     write(tmp_path / "x" / "a-robustness.json", [entry(0, "m")])
-    assert "holds robustness files alone" in refused("routerarena", tmp_path / "x")
+    assert "holds only robustness files" in refused("routerarena", tmp_path / "x")

@@ -163,15 +163,15 @@ def test_where_the_rows_come_from_is_kept(imported, table, tmp_path):
         ),
         ("prompt,query_id,m\np,1,1\nq,1,0\n", r"row 2: the query t 1 has another prompt than in .*, row 1"),
         ("prompt,m\np,7\n", r"row 1: column m is 7, outside 0\.\.1: .*divided by 100.*--models"),
-        ("prompt,m\np,1\nq,n/a\n", r"row 2: column m is n/a, which is no number: leave it empty"),
+        ("prompt,m\np,1\nq,n/a\n", r"row 2: column m is n/a, which is not a number: leave it empty"),
         ("prompt,m\np,inf\n", r"row 1: column m is inf, outside"),
         ("prompt,m\n,1\n", "row 1: prompt is empty"),
         ("question,m\np,1\n", r"t\.csv has no column prompt \(it has question, m\)"),
         ("prompt,note\np,x\n", "has no column of scores"),
         ("prompt,m,cost:n\np,1,2\n", r"has a column cost:n, but none n with the scores"),
         ("prompt,model,cost:modle\np,1,2\n", r"did you mean model\?"),
-        ("prompt,m,cost:m\np,1,-2\n", "row 1: cost:m is -2, which cannot be"),
-        ("prompt,m,prompt_tokens:m\np,1,2.5\n", "row 1: prompt_tokens:m is 2.5, which is no count"),
+        ("prompt,m,cost:m\np,1,-2\n", "row 1: cost:m is -2, which is impossible"),
+        ("prompt,m,prompt_tokens:m\np,1,2.5\n", "row 1: prompt_tokens:m is 2.5, which is not a count"),
         ("prompt,m,m\np,1,1\n", "column m is there 2 times"),
         ("prompt,m\np,1,2\n", "row 1 has 3 fields, the header 2"),
         ('prompt,m\n"p,1\n', "cannot be read"),
@@ -207,4 +207,4 @@ def test_options_that_do_not_fit_are_refused(refused, table):
     assert "no column smal (did you mean small?)" in refused("wide", table, "--models", "smal")
     table.write_text("prompt,m\np,\n")
     assert "there is no outcome to write" in refused("wide", table, "--models", "m")
-    assert "is no name" in refused("wide", table, "--strategy", "a|b")
+    assert "is not a name" in refused("wide", table, "--strategy", "a|b")

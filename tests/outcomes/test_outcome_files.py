@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recal_bench.errors import RecalBenchError
+from recal_bench.importers.rows import Row
 from recal_bench.outcomes import Arm
 from recal_bench.outcomes.files import FileReport, check_file, read_outcomes
+from recal_bench.outcomes.schema import FIELDS, NAMES
 
 EXTENSIONS = ["parquet", "csv", "jsonl", "csv.gz", "jsonl.gz"]
 QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -297,7 +300,7 @@ def test_bad_values_in_every_format(tmp_path, kind, values, said):
         ({"query_id": 1.5}, "query_id is not text (float) in 1 of 8 rows (first: row 3: 1.5)"),
         ({"task": ["nq"]}, "task is not text (list) in 1 of 8 rows (first: row 3: ['nq'])"),
         ({"model": "a\ud800"}, "model is not valid Unicode in 1 of 8 rows (first: row 3: 'a\\ud800')"),
-        ({"model": "a|b"}, 'model holds "|", which stands between model and strategy in the name of an arm, in 1 of 8'),
+        ({"model": "a|b"}, 'model holds "|", which separates model and strategy in the name of an arm, in 1 of 8'),
         ({"strategy": "a|b"}, 'strategy holds "|"'),
     ],
 )
@@ -433,11 +436,14 @@ def test_a_clean_file_has_a_summary_and_few_notes(tmp_path):
         (rows(cost_usd=None), "no cost is known: the utility is the score"),
         (changed(0, cost_usd=None), "the cost of 1 of 8 outcomes (12%) is unknown"),
         (rows()[1:], "1 of 8 outcomes (12%) are missing: 1 of 4 queries without some arm; `run` needs --missing"),
-        (rows(extra=1, more=2), "columns that are not used: extra, more"),
+        (
+            rows(extra=1, more=2),
+            "columns that are not read: extra, more (routers may still ask for",
+        ),
         (rows(split=None), "no split: `run` makes train, validation and test"),
         (rows(), "no validation split among test, train: `run` takes it from train"),
         (changed(0, score=0.25), "scores between 0 and 1: 1 of 8 (12%)"),
-        (changed(0, score=0.25)[::2], "there is one arm alone (gpt|cot): every router chooses it"),
+        (changed(0, score=0.25)[::2], "there is only one arm (gpt|cot): every router chooses it"),
         (rows(prompt="x" * 10_001), "prompts longer than 10,000 characters: 4 (the longest has 10,001)"),
     ],
 )
@@ -448,9 +454,24 @@ def test_notes(tmp_path, records, said):
     assert any(note.startswith(said) for note in report.notes), report.notes
 
 
-def test_known_columns_are_no_matter_of_a_note(tmp_path):
-    known = dict.fromkeys(("gold", "response", "prompt_tokens", "reasoning_tokens", "latency_s", "propensity"), 1)
-    assert not any("not used" in note for note in check_file(write(tmp_path / "log.csv", rows(**known))).notes)
+def test_columns_of_the_schema_are_not_named_as_unread(tmp_path):
+    known = {name: 1 for name in NAMES if name not in rows()[0]}
+    assert {"usage", "served_model", "cached_tokens", "finish_reason", "asked_at"} < set(known)
+    report = check_file(write(tmp_path / "log.csv", rows(**known)))
+    assert report.problems == ()
+    assert not any("not read" in note for note in report.notes)
+
+
+def test_the_documentation_shows_every_column_as_the_schema_has_it():
+    text = (Path(__file__).parents[2] / "docs" / "outcomes.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| `(\w+)` \| (\w+) \| (yes|no) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    assert shown == [
+        (each.name, each.type, "yes" if each.required else "no", each.meaning, each.reader.value) for each in FIELDS
+    ]
+
+
+def test_the_importers_write_columns_of_the_schema():
+    assert set(Row._fields) - {"where"} <= set(NAMES)
 
 
 def test_a_dev_split_is_a_validation_split(tmp_path):
