@@ -40,6 +40,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        pytest.skip("it names what was there at the time")
     named = re.findall(
         r"`((?:recal_bench|baselines|benchmarks|tests|leaderboards|examples)/[\w./-]+)`", page.read_text("utf-8")
     )
