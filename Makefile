@@ -8,7 +8,7 @@ SEEDS ?= 3
 RUNS ?= runs
 WORKERS ?= 2
 
-.PHONY: bench test
+.PHONY: bench test docs
 
 bench: $(BIN)/recal-bench  ## Routers on the embedded pool: the comparison, the leaderboard and its pictures
 	$(BIN)/recal-bench run $(ROUTERS:%=--router %) --seeds $(SEEDS) --runs $(RUNS)
@@ -26,7 +26,11 @@ test: $(VENV)/test-extras  ## What a change must pass: style, types, tests, cove
 	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov
 
-# One environment for both. pip is asked again only when pyproject.toml has changed.
+docs: $(VENV)/docs-extra  ## The pages of docs/ as a site in site/; a warning is an error
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "built site/: open site/index.html, or read along while writing with $(BIN)/mkdocs serve"
+
+# One environment for all. pip is asked again only when pyproject.toml has changed.
 $(BIN)/recal-bench: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e .
@@ -35,4 +39,9 @@ $(BIN)/recal-bench: pyproject.toml
 $(VENV)/test-extras: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e ".[test]"
+	@touch $(BIN)/recal-bench $@
+
+$(VENV)/docs-extra: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e ".[docs]"
 	@touch $(BIN)/recal-bench $@

@@ -1,5 +1,6 @@
 """The commands that look things up, and the README's own router."""
 
+import json
 import re
 from pathlib import Path
 
@@ -81,16 +82,16 @@ def test_no_file_ends_in_a_traceback(tmp_path, content, extension):
         assert isinstance(result.exception, SystemExit)
 
 
-def test_the_router_of_the_readme_runs(tmp_path):
+def test_the_router_of_the_readme_beats_the_best_single_arm(tmp_path):
     (code,) = (
         block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "@router" in block
     )
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "longest_prompt.py").write_text(code)
-    log = write_small_log(tmp_path / "log.parquet")
-    result = invoke(
-        *("run", "--router", "by-length", "--include-path", tmp_path / "mine", "--set", "boundary=80"),
-        *("--outcomes", log, "--runs", tmp_path / "runs"),
-    )
+    (tmp_path / "mine" / "by_words.py").write_text(code)
+    result = invoke("run", "--router", "by-words", "--include-path", tmp_path / "mine", "--runs", tmp_path / "runs")
     assert result.exit_code == 0, result.output
-    assert "by-length" in result.output
+    rows = json.loads(invoke("compare", tmp_path / "runs", "--format", "json").output)
+    (row,) = (row for row in rows if row["router"] == "by-words")
+    low, high = row["vs_baseline"]["ci"]
+    assert f"{row['vs_baseline']['difference']:+.3f} [{low:+.3f}, {high:+.3f}]" in README.read_text()
+    assert low > 0

@@ -1,6 +1,7 @@
 """The wheel, as a user gets it: what lies in it, and whether it works with no checkout near."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -34,6 +35,12 @@ def test_tasks_and_baselines_lie_inside_the_package_and_nothing_beside_it(wheel:
         assert there <= {name.rpartition("/")[2] for name in names if name.startswith(f"recal_bench/shipped/{kind}/")}
 
 
+def test_the_version_has_its_section_in_the_changelog(wheel: Path) -> None:
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = re.escape(wheel.name.split("-")[1])
+    assert re.search(rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE)
+
+
 def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     """Third-party packages are those of the running environment; ours comes from the wheel alone."""
     venv.create(tmp_path / "venv", symlinks=True)
@@ -54,6 +61,7 @@ def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> Non
     call(python, "-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed", "--quiet", wheel)
     assert Path(call(python, "-c", "import recal_bench; print(recal_bench.__file__)").strip()).is_relative_to(site)
     recal_bench = python.with_name("recal-bench")
+    assert call(recal_bench, "--version").split() == ["recal-bench,", "version", wheel.name.split("-")[1]]
     assert "bamboogle" in call(recal_bench, "tasks")
     assert "price book" in call(
         recal_bench, "collect", "--pool", "embedded", "--limit", "1", "--out", "o.parquet", "--dry-run"

@@ -48,7 +48,8 @@ def load_backend(backend: str, name: str, model: Model) -> Any:
         kind = get_model(backend)
     except ImportError as error:
         raise EndpointError(
-            f"--backend {PREFIX}{backend} needs {error.name or backend}: pip install 'recal-bench[{backend}]'"
+            f"--backend {PREFIX}{backend} needs {error.name or backend}: "
+            f"pip install '.[{backend}]' in a checkout of recal-bench"
         ) from error
     arguments: dict[str, Any] = {"pretrained": model.served_model}
     if backend == "hf":

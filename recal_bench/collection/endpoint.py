@@ -270,7 +270,9 @@ def check_endpoints(pool: Pool, models: tuple[str, ...]) -> dict[str, Endpoint]:
         import openai  # noqa: F401
         import tenacity  # noqa: F401
     except ImportError as error:
-        raise EndpointError(f"{error.name} is not installed: pip install 'recal-bench[collect]'") from error
+        raise EndpointError(
+            f"{error.name} is not installed: pip install '.[collect]' in a checkout of recal-bench"
+        ) from error
     endpoints = {pool.models[name].endpoint: pool.endpoint_of(name) for name in models}
     for endpoint in endpoints.values():
         endpoint.key()

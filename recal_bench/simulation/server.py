@@ -28,7 +28,7 @@ from recal_bench.simulation.server_replies import Order, Refused, models_listed,
 try:
     from aiohttp import web
 except ModuleNotFoundError as error:
-    raise SettingsError("the server needs aiohttp: pip install 'recal-bench[collect]'") from error
+    raise SettingsError("the server needs aiohttp: pip install '.[collect]' in a checkout of recal-bench") from error
 
 _METHODS = {"/v1/chat/completions": "POST", "/v1/models": "GET"}
 _JSON = {"Content-Type": "application/json"}

@@ -26,7 +26,7 @@ from recal_bench.collection.requests import Arms
 from recal_bench.outcomes.files import check_file
 from recal_bench.pools.files import read_pool
 
-pytest.importorskip("accelerate", reason="lm-eval's hf backend needs accelerate: pip install 'recal-bench[hf]'")
+pytest.importorskip("accelerate", reason="lm-eval's hf backend needs accelerate: pip install '.[hf]'")
 
 PRICE = {"date": "2025-06-10", "input": 1.0, "output": 2.0}
 LIMIT = 24
@@ -373,7 +373,7 @@ def test_what_another_collector_has_claimed_is_left_to_it(desk: Desk, other: Jou
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")
 def test_a_backend_that_is_not_installed_says_what_to_install(desk: Desk) -> None:
     line = one_line(desk.run(backend="lm-eval:vllm"))
-    assert line == "Error: --backend lm-eval:vllm needs vllm: pip install 'recal-bench[vllm]'"
+    assert line == "Error: --backend lm-eval:vllm needs vllm: pip install '.[vllm]' in a checkout of recal-bench"
 
 
 def test_an_unknown_backend_is_one_line(desk: Desk) -> None:

@@ -490,4 +490,4 @@ def test_without_aiohttp_the_command_says_what_to_install():
     code += "from recal_bench.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "Error: the server needs aiohttp: pip install 'recal-bench[collect]'\n"
+    assert done.stderr == "Error: the server needs aiohttp: pip install '.[collect]' in a checkout of recal-bench\n"
