@@ -101,7 +101,8 @@ def _without_file(cls: type[Any]) -> list[str]:
 
 
 def _has_file(thing: Any) -> bool:
-    return getattr(sys.modules.get(thing.__module__), "__file__", None) is not None
+    file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+    return file is not None and Path(file).is_file()
 
 
 def _plain(value: Any) -> str | None:
@@ -146,10 +147,15 @@ def _compiled(code: CodeType) -> str:
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {shown} {[*map(_compiled, _inner(code))]}"
 
 
-def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises SettingsError on another name, and without CUDA."""
+def require_device(device: str) -> None:
+    """Raises SettingsError on a name that no device has."""
     if device not in DEVICES:
         raise SettingsError(f"device {device}{near_miss(device, DEVICES)}: it is one of {', '.join(DEVICES)}")
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises SettingsError on another name, and without CUDA."""
+    require_device(device)
     if device == "cpu":
         return device
     import torch

@@ -56,6 +56,7 @@ def plan(
     settings, tuned = settings or {}, tuned or {}
     if seeds < 1:
         raise SettingsError(f"{seeds} seeds: give 1 or more")
+    provenance.require_device(device)
     shared = [*bench.options, *(["--device", device] if device != "auto" else []), *words]
     plans: dict[str, RunPlan] = {}
 

@@ -63,6 +63,7 @@ def tune(
     the earlier trial.
     """
     fixed = fixed or {}
+    provenance.require_device(device)
     router = routers.create(name, fixed)
     bench.require_fit_for(name, router)
     space = {key: values for key, values in routers.flags_of(router).space.items() if key not in fixed}
