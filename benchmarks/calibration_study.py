@@ -22,7 +22,8 @@ import numpy as np
 from recal_bench import provenance, routers
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.experiments.bench import Bench, load_bench
-from recal_bench.experiments.runs import RunPlan, run_references, run_router
+from recal_bench.experiments.plans import RunPlan
+from recal_bench.experiments.runs import run_references, run_router
 from recal_bench.experiments.tuning import Trial, Tuned, tune, write_tuned
 
 COMMAND = "python benchmarks/calibration_study.py"
@@ -135,16 +136,16 @@ def run_part(part: Part, tuned: dict[str, Tuned], folder: Path) -> None:
             if name == "cheapest" and not bench.objective.has_cost:
                 continue
             chosen = tuned.get(name)
-            one = routers.create(name).deterministic
-            request = RunPlan(
-                router=name,
-                seeds=tuple(range(1 if one else SEEDS)),
-                settings=chosen.settings if chosen else {},
+            router = routers.create(name, chosen.settings if chosen else {})
+            each = RunPlan(
+                name,
+                router,
+                seeds=tuple(range(1 if router.deterministic else SEEDS)),
                 device="cpu",
                 command=f"{COMMAND} --only {part.name}",
                 tuned=f"{len(chosen.trials)} trials" if chosen and len(chosen.trials) > 1 else None,
             )
-            run_router(bench, request, runs)
+            run_router(bench, each, runs)
             print(part.name, bench.data.name, name, flush=True)
 
 

@@ -24,12 +24,13 @@ from tabulate import tabulate
 
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench, load_bench
+from recal_bench.experiments.plans import RunPlan
 from recal_bench.experiments.records import Run
-from recal_bench.experiments.runs import RunPlan, run_router
+from recal_bench.experiments.runs import run_router
 from recal_bench.folders import shipped
 from recal_bench.outcomes import Objective, Outcomes
 from recal_bench.reporting.figures.logged import logged_tables
-from recal_bench.routers import load_folder
+from recal_bench.routers import create, load_folder
 
 LOGS = ("routerdc_7llm.parquet", "llmrouter_default14.parquet")
 ROUTERS = ("best-single", "knn", "ridge", "mlp", "linucb", "thompson", "pilot")
@@ -85,9 +86,9 @@ def measured(path: Path | None, repetitions: int, folder: Path) -> tuple[Bench, 
         log = load_bench(work / "log.parquet")
         runs = []
         for name in ROUTERS:
-            runs += run_router(log, RunPlan(name, (repetition,)), work)
+            runs += run_router(log, RunPlan(name, create(name), (repetition,)), work)
             if repetition < 5:
-                (complete,) = run_router(bench, RunPlan(name, (repetition,)), folder / "complete")
+                (complete,) = run_router(bench, RunPlan(name, create(name), (repetition,)), folder / "complete")
                 full[name].append(truth(complete, bench, log.objective))
         rows = {row.router: row for row in logged_tables(runs)[0].rows}
         for run in runs:

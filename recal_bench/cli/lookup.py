@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recal_bench.cli.base import command, include_path
-from recal_bench.errors import RecalBenchError, SettingsError
+from recal_bench.errors import SettingsError
 
 
 @command("recal-bench routers --include-path my_routers")
@@ -46,26 +46,18 @@ def strategies() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def validate(file: Path) -> None:
     """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
-    from recal_bench.outcomes.files import check_file
-    from recal_bench.outcomes.splits import prepare
+    from recal_bench import api
     from recal_bench.wording import counted
 
-    report = check_file(file)
-    notes, problems = report.notes, report.problems
-    if report.outcomes is not None:
-        try:
-            rule = "error" if report.outcomes.logged else "restrict"
-            notes = tuple(dict.fromkeys((*notes, *prepare(report.outcomes, missing=rule).notes)))
-        except RecalBenchError as error:
-            problems = (str(error),)
+    report = api.validate(file)
     for line in report.summary:
         click.echo(line)
-    for note in notes:
+    for note in report.notes:
         click.echo(f"Note: {note}")
-    for problem in problems:
+    for problem in report.problems:
         click.echo(f"Problem: {problem}")
-    if problems:
-        raise SettingsError(f"{file} is not usable: {counted(len(problems), 'problem')}, see above")
+    if report.problems:
+        raise SettingsError(f"{file} is not usable: {counted(len(report.problems), 'problem')}, see above")
     assert report.outcomes is not None
     logged = report.outcomes.logged
     words = " --missing restrict" if not logged and not report.outcomes.observed_QA.all() else ""

@@ -44,8 +44,6 @@ def _load_bench(progress: Progress, data: DataOptions, settings: dict[str, dict[
     from recal_bench import routers
     from recal_bench.experiments.bench import load_bench
 
-    if data.outcomes is not None and data.world_seed:
-        raise SettingsError("--world-seed is for the embedded pool: leave it out beside --outcomes")
     what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
     flags = [routers.flags_of(routers.create(name, chosen)) for name, chosen in settings.items()]
@@ -136,19 +134,17 @@ def run(
     needs (best-single, random, cheapest, knn and the references) are added by themselves.
     """
     from recal_bench import routers
-    from recal_bench.experiments.runs import plan, run_references, run_router
+    from recal_bench.experiments.plans import RunPlan, plan
+    from recal_bench.experiments.runs import run_plans
     from recal_bench.experiments.tuning import read_tuned
     from recal_bench.experiments.variants import with_held_out, with_train_fraction
-    from recal_bench.provenance import command_line
     from recal_bench.reporting.text.report import overview
 
     routers.discover(include_paths)
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
-    words = data.words()
-    words += ["--device", device] if device != "auto" else []
-    words += [part for folder in include_paths for part in ("--include-path", folder)]
+    words = [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
         bench = _load_bench(progress, data, settings)
         tuned = read_tuned(tuned_path, bench) if tuned_path else {}
@@ -157,25 +153,29 @@ def run(
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
         done: list[Run] = []
         for fraction in fractions:
-            part, shared = bench, words
-            if fraction != 1:
-                part, shared = with_train_fraction(part, fraction), [*shared, "--train-fraction", repr(fraction)]
+            part = bench if fraction == 1 else with_train_fraction(bench, fraction)
             if held_out:
                 part = with_held_out(part, held_out, labelled)
-                shared = [*shared, "--hold-out-arms", ",".join(held_out), "--labelled", str(labelled)]
-            requests = plan(part, settings, tuned, seeds, device, shared, tuned_path)
-            done += run_references(
-                part, runs, command_line("recal-bench", "run", "--router", "best-single", *shared), fresh
+            plans = plan(
+                part,
+                names,
+                settings=settings,
+                tuned=tuned,
+                tuned_path=tuned_path,
+                seeds=seeds,
+                device=device,
+                words=words,
             )
-            bar = progress.add_task("", total=sum(len(request.seeds) for request in requests), detail="")
+            bar = progress.add_task("", total=sum(len(each.seeds) for each in plans), detail="")
+
+            def on_plan(each: RunPlan) -> None:
+                what = f"{len(each.seeds)} seeds" if len(each.seeds) > 1 else "1 seed"
+                progress.update(bar, description=f"{each.name}, {what}", detail="")  # noqa: B023
 
             def on_step(line: dict[str, Any]) -> None:
                 progress.update(bar, detail=f"step {line.get('step', '')}")  # noqa: B023
 
-            for request in requests:
-                what = f"{len(request.seeds)} seeds" if len(request.seeds) > 1 else "1 seed"
-                progress.update(bar, description=f"{request.router}, {what}", detail="")
-                done += run_router(part, request, runs, fresh, on_step, lambda: progress.advance(bar))  # noqa: B023
+            done += run_plans(part, plans, runs, fresh, on_plan, on_step, lambda: progress.advance(bar))  # noqa: B023
             progress.remove_task(bar)
     click.echo(overview(done))
     click.echo(f"\n{len(done)} run records in {runs}/")
@@ -240,7 +240,6 @@ def tune(
                 f" (defaults {found.trials[0].validation_utility:.4f}): {found.settings or 'defaults'}"
             )
             keep_tuned(found, bench, out)
-    words = data.words()
-    words += [part for folder in include_paths for part in ("--include-path", folder)]
+    words = [*bench.options, *(part for folder in include_paths for part in ("--include-path", folder))]
     named = [part for name in names for part in ("--router", name)]
     click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *words, '--tuned', out)}")

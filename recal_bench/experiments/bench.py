@@ -12,7 +12,7 @@ import numpy as np
 
 from recal_bench.arrays import FloatA, FloatQA
 from recal_bench.defaults import DEFAULT_ALPHA
-from recal_bench.errors import OutcomesError
+from recal_bench.errors import OutcomesError, SettingsError
 from recal_bench.experiments.records import Data
 from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
 from recal_bench.outcomes.splits import Splits, prepare
@@ -25,7 +25,8 @@ class Bench:
 
     `adviser` answers for the models themselves (`Calls.advise`), on the embedded pool only.
     Where arms are held out (see `variants`), the evaluated splits hold them after the known ones, and `few` has their
-    outcomes on a few train queries.
+    outcomes on a few train queries. `responses`: routers are shown what the arms answered, where that is known.
+    `options` are those of the command line that give the same bench.
     """
 
     data: Data
@@ -35,6 +36,8 @@ class Bench:
     mean_cost_A: FloatA
     few: Outcomes | None = None
     adviser: Callable[[str, str], Reply] | None = None
+    responses: bool = False
+    options: tuple[str | Path, ...] = ()
 
     @property
     def train(self) -> Train:
@@ -67,11 +70,17 @@ class Bench:
 
     def require_fit_for(self, name: str, router: Router) -> None:
         """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""
-        if self.data.logged and flags_of(router).compares_arms:
+        flags = flags_of(router)
+        if self.data.logged and flags.compares_arms:
             raise OutcomesError(
                 f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
                 "choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb"
             )
+        if flags.reads_responses and not self.responses:
+            raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
+        absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]
+        if absent:
+            raise OutcomesError(f"router {name} reads {', '.join(absent)}: load_bench(..., columns={absent})")
 
     def of_train_arms(self, outcomes: Outcomes) -> Outcomes:
         """The same queries with the arms that train holds."""
@@ -100,40 +109,61 @@ def queries_of(outcomes: Outcomes) -> Queries:
     return Queries(identifiers, tuple(outcomes.prompt_Q))
 
 
-def load_bench(
-    path: Path | None = None,
+def load_outcomes(
+    path: str | Path | None = None,
     *,
     world_seed: int = 0,
-    tasks: tuple[str, ...] = (),
+    responses: bool = False,
+    columns: Sequence[str] = (),
+    progress: Callable[[float], None] | None = None,
+) -> Outcomes:
+    """The outcomes of a file (parquet, CSV, JSONL), or of the embedded, simulated pool where no path is given.
+
+    `responses`: with what the arms answered; `columns`: with these other numeric columns of the file.
+    Raises OutcomesError where the file is not usable, with what is wrong and what to do.
+    """
+    if path is not None:
+        from recal_bench.outcomes.files import read_outcomes
+
+        if world_seed:
+            raise SettingsError("a world seed is for the embedded pool: leave it out beside an outcomes file")
+        return read_outcomes(Path(path), responses, columns)
+    from recal_bench.simulation import embedded_outcomes, embedded_responses
+
+    if columns:
+        raise OutcomesError(
+            f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
+            "has it with --outcomes"
+        )
+    outcomes = embedded_outcomes(world_seed, progress=progress)
+    return replace(outcomes, response_QA=embedded_responses(world_seed)) if responses else outcomes
+
+
+def load_bench(
+    path: str | Path | None = None,
+    *,
+    tasks: Sequence[str] = (),
     alpha: float = DEFAULT_ALPHA,
     missing: str = "error",
+    world_seed: int = 0,
     responses: bool = False,
     columns: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Bench:
-    """The outcomes of a file, or of the embedded pool where no path is given.
+    """Outcomes as `load_outcomes` reads them, made ready to be run on: split, checked, with the objective fixed.
 
-    With the arms' texts, and with other numeric columns of the file, where wanted (see `Flags.reads_columns`).
-
-    Raises OutcomesError where the file is not usable, with what is wrong and what to do.
+    `tasks` keeps these tasks alone, in every split. `alpha` is the price of cost in the utility. `missing` says what to
+    do where an arm has no outcome for a query: `error`, `zero` (its score is 0) or `restrict` (no router chooses it).
+    `responses` and `columns` are for routers that read them (see `Flags`). `progress` is told the share that is done.
+    Raises OutcomesError where the outcomes are not usable, with what is wrong and what to do.
     """
+    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    outcomes = load_outcomes(path, world_seed=world_seed, responses=responses, columns=columns, progress=progress)
     adviser = None
     if path is None:
-        from recal_bench.simulation import embedded_outcomes, embedded_responses, simulated_adviser
+        from recal_bench.simulation import simulated_adviser
 
-        if columns:
-            raise OutcomesError(
-                f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
-                "has it with --outcomes"
-            )
         adviser = simulated_adviser(world_seed)
-        outcomes = embedded_outcomes(world_seed, progress=progress)
-        if responses:
-            outcomes = replace(outcomes, response_QA=embedded_responses(world_seed))
-    else:
-        from recal_bench.outcomes.files import read_outcomes
-
-        outcomes = read_outcomes(path, responses, columns)
     splits = prepare(outcomes, tasks, missing)
     train = splits.train
     objective = Objective.from_train(train.score_QA, train.cost_QA, alpha, train.propensity_Q)
@@ -158,4 +188,18 @@ def load_bench(
     mean_score_A, mean_cost_A = (
         mean_over_observed(value_QA, train.propensity_Q) for value_QA in (train.score_QA, train.cost_QA)
     )
-    return Bench(data, splits, objective, mean_score_A, mean_cost_A, adviser=adviser)
+    options: list[str | Path] = [] if path is None else ["--outcomes", Path(path)]
+    options += ["--world-seed", str(world_seed)] if world_seed else []
+    options += ["--tasks", ",".join(tasks)] if tasks else []
+    options += ["--alpha", repr(alpha)] if alpha != DEFAULT_ALPHA else []
+    options += ["--missing", missing] if missing != "error" else []
+    return Bench(
+        data,
+        splits,
+        objective,
+        mean_score_A,
+        mean_cost_A,
+        adviser=adviser,
+        responses=responses,
+        options=tuple(options),
+    )

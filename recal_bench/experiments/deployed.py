@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from recal_bench import routers
 from recal_bench.arrays import finite_or_none
-from recal_bench.errors import RunError
+from recal_bench.errors import PluginError, RunError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
-from recal_bench.routers import Calls, Predicts, Queries, decide
+from recal_bench.routers import Calls, Predicts, Queries, Router, decide
 
 
 class Advice(NamedTuple):
@@ -28,13 +30,14 @@ class Advice(NamedTuple):
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
     """Load the router of a run (arrays, JSON, safetensors, skops; never a pickle) and route the prompts.
 
-    Raises RunError for a reference (which is no router) and for a run whose router cannot be loaded.
+    Raises RunError for a reference (which is no router) and for a run whose router cannot be loaded, PluginError where
+    its class is not there.
     """
     record = run.record
     configuration, data = record.configuration, record.configuration.data
     if record.reference:
         raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
-    router = routers.create(configuration.router, configuration.settings)
+    router = _unfitted(run)
     try:
         router.load(run.folder / "router")
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -63,3 +66,24 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
         Advice(calls.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]), predicted)
         for row, arm in enumerate(arm_Q)
     ]
+
+
+def _unfitted(run: Run) -> Router:
+    """The router of a run, before it is loaded. Nothing is imported because a record names it.
+
+    Raises PluginError where its class is not registered and not imported here.
+    """
+    configuration, written = run.record.configuration, run.record.router_class
+    if configuration.router in routers.ROUTERS or written is None:
+        created: Router = routers.create(configuration.router, configuration.settings)
+        return created
+    module, _, name = written.partition(":")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(cls, type) and is_dataclass(cls)):
+        raise PluginError(
+            f"{run.folder} was run with the class {name} of {module}, which is not there: "
+            + ("define it again" if module == "__main__" else f"import {module} first")
+        )
+    routers.require_parts(configuration.router, cls)
+    built: Router = routers.build(configuration.router, cls, configuration.settings)
+    return built

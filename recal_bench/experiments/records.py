@@ -106,13 +106,14 @@ class RunRecord(BaseModel):
 
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
-    shown the held-out arms.
+    shown the held-out arms. `router_class` is `module:Class` of a router that is not registered.
     """
 
     record_version: Literal[1] = RECORD_VERSION
     configuration: Configuration
     reference: bool = False
     adapted: bool = False
+    router_class: str | None = None
     deterministic: bool
     command: str
     code: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,10 +20,10 @@ from recal_bench.arrays import finite_or_none
 from recal_bench.encoders import parts_of
 from recal_bench.evaluation import references
 from recal_bench.experiments.bench import Bench
+from recal_bench.experiments.plans import RunPlan, class_of
 from recal_bench.experiments.records import Configuration, Run, RunRecord, read_run
 from recal_bench.experiments.replay import bayes_arms, decision_frame, replay, time_single_queries
 from recal_bench.experiments.sweep import sweep
-from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes import Outcomes
 from recal_bench.outcomes.dense import column_hash
 from recal_bench.routers import Context, Decisions
@@ -35,61 +35,28 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 # On a CPU more seeds at once no longer fit its caches and take longer each.
 SEEDS_AT_ONCE = {"cpu": 10, "cuda": 256}
-STANDARD_ROUTERS = ("best-single", "random", "cheapest", "knn")
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """One router, its settings and seeds. `command` reproduces the row; `tuned` says how the settings were chosen."""
-
-    router: str
-    seeds: tuple[int, ...] = (0,)
-    settings: dict[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    command: str = ""
-    tuned: str | None = None
-
-
-def plan(
+def run_plans(
     bench: Bench,
-    settings: Mapping[str, dict[str, Any]],
-    tuned: Mapping[str, Tuned],
-    seeds: int,
-    device: str,
-    words: Sequence[str | Path],
-    tuned_path: Path | None,
-) -> list[RunPlan]:
-    """The runs that a command asks for: the routers named in `settings`, then the standard rows at their defaults.
-
-    Every comparison needs the standard rows; `cheapest` only where there is cost. A deterministic router has one run.
-    `words` are the options all rows share; `tuned` was read from `tuned_path`.
-    """
-    requests = []
-    for name in [*settings, *(name for name in STANDARD_ROUTERS if name not in settings)]:
-        if name == "cheapest" and name not in settings and not bench.objective.has_cost:
-            continue
-        router = routers.create(name)
-        routers.require_parts(name, router)
-        bench.require_fit_for(name, router)
-        chosen = tuned.get(name) if name in settings else None
-        own: list[str | Path] = ["--tuned", tuned_path] if chosen and tuned_path else []
-        own += [part for key, value in settings.get(name, {}).items() for part in ("--set", f"{key}={value}")]
-        requests.append(
-            RunPlan(
-                router=name,
-                seeds=tuple(range(1 if router.deterministic else seeds)),
-                settings={**(chosen.settings if chosen else {}), **settings.get(name, {})},
-                device=device,
-                command=provenance.command_line("recal-bench", "run", "--router", name, *words, *own),
-                tuned=f"{len(chosen.trials)} trials" if chosen and not settings[name] else None,
-            )
-        )
-    return requests
+    plans: Sequence[RunPlan],
+    folder: Path,
+    fresh: bool = False,
+    on_plan: Callable[[RunPlan], None] = lambda plan: None,
+    on_step: Callable[[dict[str, Any]], None] = lambda line: None,
+    on_seed: Callable[[], None] = lambda: None,
+) -> list[Run]:
+    """The references and the runs of all plans. `on_plan` is called before each, the others as `run_router` does."""
+    done = run_references(bench, folder, fresh=fresh)
+    for each in plans:
+        on_plan(each)
+        done += run_router(bench, each, folder, fresh, on_step, on_seed)
+    return done
 
 
 def run_router(
     bench: Bench,
-    request: RunPlan,
+    plan: RunPlan,
     folder: Path,
     fresh: bool = False,
     on_step: Callable[[dict[str, Any]], None] = lambda line: None,
@@ -99,23 +66,24 @@ def run_router(
 
     The work goes on in a hidden folder that becomes the run's folder by a rename, so a run is there whole or not at
     all; a killed one goes on from its last checkpoint. A router with `fit_seeds` is fitted on several seeds at once.
-    `on_step` sees the first of them. Raises RecalBenchError where the router refuses the data.
+    Every seed is fitted on a copy of the plan's router. `on_step` sees the first of them. Raises RecalBenchError where
+    the router refuses the data.
     """
-    router = routers.create(request.router, request.settings)
+    router = plan.router
     flags = routers.flags_of(router)
-    device = provenance.resolve_device(request.device) if flags.accelerated else "cpu"
+    device = provenance.resolve_device(plan.device) if flags.accelerated else "cpu"
     configurations = [
         Configuration(
-            router=request.router,
+            router=plan.name,
             settings=routers.settings_of(router),
             seed=seed,
             device=device,
             data=bench.data,
-            tuned=request.tuned,
+            tuned=plan.tuned,
             source=provenance.source_hash(type(router), *_plugins_in(router)),
             columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns},
         )
-        for seed in request.seeds
+        for seed in plan.seeds
     ]
     targets = [folder / f"{each.router}-{each.key}-s{each.seed}" for each in configurations]
     with ExitStack() as locks:
@@ -128,7 +96,7 @@ def run_router(
         ]
         at_once = SEEDS_AT_ONCE[device] if hasattr(router, "fit_seeds") else 1
         for start in range(0, len(todo), at_once):
-            _fit_and_keep(bench, request, todo[start : start + at_once], fresh, on_step, on_seed)
+            _fit_and_keep(bench, plan, todo[start : start + at_once], fresh, on_step, on_seed)
         for _ in range(len(targets) - len(todo)):
             on_seed()
         return [read_run(target) for target in targets]
@@ -142,7 +110,7 @@ def _plugins_in(router: Any) -> list[Any]:
 
 def _fit_and_keep(
     bench: Bench,
-    request: RunPlan,
+    plan: RunPlan,
     todo: Sequence[tuple[Configuration, Path]],
     fresh: bool,
     on_step: Callable[[dict[str, Any]], None],
@@ -151,7 +119,7 @@ def _fit_and_keep(
     """Runs of one router with several seeds, fitted together. The time of the fit is shared equally between them."""
     from recal_bench.training import checkpoint_step
 
-    seeds = [routers.create(request.router, request.settings) for _ in todo]
+    seeds = [copy.deepcopy(plan.router) for _ in todo]
     works = [target.with_name(f".{target.name}") for _, target in todo]
     started, resumed = datetime.now(timezone.utc), False
     with ExitStack() as logs:
@@ -186,7 +154,8 @@ def _fit_and_keep(
             started,
             deterministic=bool(router.deterministic),
             adapted=bench.few is not None and hasattr(router, "adapt"),
-            command=request.command,
+            command=plan.command,
+            router_class=class_of(plan),
             fit_seconds=fit_seconds,
             route_us_per_query=float(np.median(latency)),
             route_us_p95=float(np.percentile(latency, 95)),
@@ -207,11 +176,13 @@ def _logger(file: TextIO, on_step: Callable[[dict[str, Any]], None]) -> Callable
     return log
 
 
-def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False) -> list[Run]:
+def run_references(bench: Bench, folder: Path, command: str | None = None, fresh: bool = False) -> list[Run]:
     """The rows that no router can be: `oracle`, `task-best`, `best-accuracy` (one arm) and, where the truth is known,
     `bayes`. What they choose on train is chosen on train; only the oracle, which a log of single choices lacks, looks
     at the outcomes it is judged on.
     """
+    if command is None:
+        command = provenance.command_line("recal-bench", "run", "--router", "best-single", *bench.options)
     train, objective = bench.splits.train, bench.objective
     train_utility_QA = objective.utility(train.score_QA, train.cost_QA)
     accuracy_A = typical_values(train.score_QA, train, np.min)

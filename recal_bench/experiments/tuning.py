@@ -63,6 +63,7 @@ def tune(
     the earlier trial.
     """
     fixed = fixed or {}
+    provenance.require_device(device)
     router = routers.create(name, fixed)
     bench.require_fit_for(name, router)
     space = {key: values for key, values in routers.flags_of(router).space.items() if key not in fixed}
@@ -131,12 +132,17 @@ def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
         raise SettingsError(
             f"{path} holds no tuned settings: write them with `recal-bench tune --out {path}`"
         ) from error
+    return {each.router: check_tuned(each, bench, str(path)) for each in parsed}
+
+
+def check_tuned(tuned: Tuned, bench: Bench, where: str) -> Tuned:
+    """Raises SettingsError where settings were tuned on other outcomes than those of a bench."""
     data = bench.data
-    for each in parsed:
-        if (each.data_hash, each.tasks, each.missing, each.alpha) != (data.hash, data.tasks, data.missing, data.alpha):
-            raise SettingsError(
-                f"{path}: {each.router} was tuned on {each.outcomes} ({each.data_hash}, {len(each.tasks)} tasks, "
-                f"missing {each.missing}, alpha {each.alpha:g}); this run has {data.name} ({data.hash}, "
-                f"{len(data.tasks)} tasks, missing {data.missing}, alpha {data.alpha:g}): tune again on it"
-            )
-    return {each.router: each for each in parsed}
+    made_on = (tuned.data_hash, tuned.tasks, tuned.missing, tuned.alpha)
+    if made_on != (data.hash, data.tasks, data.missing, data.alpha):
+        raise SettingsError(
+            f"{where}: {tuned.router} was tuned on {tuned.outcomes} ({tuned.data_hash}, {len(tuned.tasks)} tasks, "
+            f"missing {tuned.missing}, alpha {tuned.alpha:g}); this run has {data.name} ({data.hash}, "
+            f"{len(data.tasks)} tasks, missing {data.missing}, alpha {data.alpha:g}): tune again on it"
+        )
+    return tuned

@@ -32,6 +32,7 @@ def with_train_fraction(bench: Bench, fraction: float) -> Bench:
         bench,
         data=bench.data.model_copy(update={"train_fraction": fraction, "n_queries": n_queries}),
         splits=replace(bench.splits, train=part),
+        options=(*bench.options, "--train-fraction", repr(fraction)),
         mean_score_A=mean_over_observed(part.score_QA, part.propensity_Q),
         mean_cost_A=mean_over_observed(part.cost_QA, part.propensity_Q),
     )
@@ -72,6 +73,7 @@ def with_held_out(bench: Bench, names: Sequence[str], labelled: int) -> Bench:
         data=bench.data.model_copy(update={"held_out": held_out, "labelled": labelled, "arms": ordered}),
         splits=splits,
         few=few,
+        options=(*bench.options, "--hold-out-arms", ",".join(names), "--labelled", str(labelled)),
         mean_score_A=np.concatenate([bench.mean_score_A[known], mean_over_observed(few.score_QA)]),
         mean_cost_A=np.concatenate([bench.mean_cost_A[known], mean_over_observed(few.cost_QA)]),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -51,17 +52,22 @@ def discover(include_paths: tuple[Path, ...] = ()) -> dict[str, Spec]:
     return {name: ROUTERS[name] for name in ROUTERS}
 
 
-def create(name: str, settings: dict[str, Any] | None = None) -> Any:
+def create(name: str, settings: Mapping[str, Any] | None = None) -> Any:
     """An unfitted router with its settings. Dotted keys reach into nested settings. Registered names only.
 
     Raises SettingsError on an unknown router, an unknown setting or a value of the wrong type.
     """
+    spec = ROUTERS[name]
+    return build(name, spec.cls, {**spec.preset, **(settings or {})})
+
+
+def build(name: str, cls: type[Any], settings: Mapping[str, Any]) -> Any:
+    """The same of a class that need not be registered; `name` is what errors call it."""
     from pydantic import TypeAdapter, ValidationError
 
-    spec = ROUTERS[name]
-    known = setting_names(spec.cls)
+    known = setting_names(cls)
     nested: dict[str, Any] = {}
-    for key, value in {**spec.preset, **(settings or {})}.items():
+    for key, value in settings.items():
         if key not in known:
             raise SettingsError(
                 f"router {name} has no setting {key}{near_miss(key, list(known))}: it has {', '.join(known) or 'none'}"
@@ -72,11 +78,35 @@ def create(name: str, settings: dict[str, Any] | None = None) -> Any:
             level = level.setdefault(parent, {})
         level[leaf] = value
     try:
-        return TypeAdapter(spec.cls).validate_python(nested)
+        return TypeAdapter(cls).validate_python(nested)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"router {name}, setting {where}={first['input']}: {first['msg']}") from error
+
+
+def name_of(router: Any) -> str:
+    """What a router is called: the name its class is registered under, else its class name in kebab-case.
+
+    Of several names it is the one whose preset the router has, with the most settings. Raises PluginError where that
+    name is another class's.
+    """
+    cls, settings = type(router), settings_of(router)
+    presets = {}
+    for name in [name for name in ROUTERS if ROUTERS[name].cls is cls]:
+        given = settings_of(create(name))
+        if all(settings[key] == given[key] for key in ROUTERS[name].preset):
+            presets[name] = len(ROUTERS[name].preset)
+    if presets:
+        return max(presets, key=lambda name: presets[name])
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", cls.__name__)
+    name = "-".join(word.lower() for word in words) or "router"
+    if name in ROUTERS and ROUTERS[name].cls is not cls:
+        raise PluginError(
+            f"a router of class {cls.__name__} would be called {name}, which is another class: rename it, or make the "
+            "router again where its class was defined again"
+        )
+    return name
 
 
 def require_parts(name: str, router: Any) -> None:

@@ -1,0 +1,3 @@
+from recal_bench.cli import main
+
+main()

@@ -1,0 +1,177 @@
+"""What `import recal_bench` offers: each function is a command of the command line, for a notebook (docs/python.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recal_bench import plugins, routers
+from recal_bench.errors import RecalBenchError, SettingsError, near_miss
+from recal_bench.experiments import deployed, records, tuning
+from recal_bench.experiments.bench import Bench, load_bench, load_outcomes
+from recal_bench.experiments.deployed import Advice
+from recal_bench.experiments.plans import plan
+from recal_bench.experiments.records import Run
+from recal_bench.experiments.runs import run_plans
+from recal_bench.experiments.tuning import Tuned
+from recal_bench.outcomes.files import FileReport, check_file
+from recal_bench.outcomes.splits import prepare
+from recal_bench.reporting.figures.compare import BASELINE, tables
+from recal_bench.reporting.figures.logged import logged_tables
+from recal_bench.reporting.frames import comparison_frame, runs_frame
+from recal_bench.routers import Router
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "compare",
+    "create",
+    "list_routers",
+    "list_runs",
+    "load_bench",
+    "load_outcomes",
+    "read_runs",
+    "route",
+    "run",
+    "tune",
+    "validate",
+]
+
+RUNS = Path("runs")
+
+
+def validate(path: str | Path) -> FileReport:
+    """Whether an outcomes file can be used: all problems at once, what is worth knowing, and the outcomes.
+
+    Of a file with problems `outcomes` is None. Raises nothing, whatever the file.
+    """
+    report = check_file(Path(path))
+    if report.outcomes is None:
+        return report
+    try:
+        split = prepare(report.outcomes, missing="error" if report.outcomes.logged else "restrict")
+    except RecalBenchError as error:
+        return replace(report, problems=(str(error),), outcomes=None)
+    return replace(report, notes=tuple(dict.fromkeys((*report.notes, *split.notes))))
+
+
+def list_routers() -> pd.DataFrame:
+    """The routers by name: `summary`, and `settings` with their defaults."""
+    import pandas as pd
+
+    found = routers.discover()
+    rows = [(spec.summary, routers.settings_of(routers.create(name))) for name, spec in found.items()]
+    return pd.DataFrame(rows, index=pd.Index(list(found), name="router"), columns=["summary", "settings"])
+
+
+def create(name: str, settings: Mapping[str, Any] | None = None) -> Router:
+    """An unfitted router with its settings; dotted names reach into nested ones (`{"prior.k": 100}`).
+
+    Raises SettingsError on an unknown name or setting, and on a value that it cannot have.
+    """
+    plugins.discover()
+    router: Router = routers.create(name, settings)
+    return router
+
+
+def run(
+    bench: Bench,
+    routers: str | Router | Sequence[str | Router],
+    *,
+    seeds: int = 1,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    tuned: Tuned | Sequence[Tuned] | str | Path = (),
+    device: str = "auto",
+    runs: str | Path = RUNS,
+    fresh: bool = False,
+) -> list[Run]:
+    """Fit routers on train, replay their decisions on the other splits, keep a record of each run.
+
+    `routers` are names or instances, of registered classes or of your own; an instance is copied, never fitted itself.
+    With them come the rows that every comparison needs: best-single, random, cheapest, knn and the references.
+    `seeds` counts the training seeds (0, 1, ...); a deterministic router has one run. `settings` maps a router's name
+    to settings that are not its defaults; `tuned` is what `tune` returned, or the file of `recal-bench tune`.
+    `runs` is the folder of the records: a run that is there already is read, not run, but where `fresh` is set.
+
+    Raises SettingsError on an unknown name or setting, OutcomesError where a router cannot learn from these outcomes,
+    PluginError where an instance is no router.
+    """
+    plugins.discover()
+    wanted = [routers] if isinstance(routers, str) or not isinstance(routers, Sequence) else list(routers)
+    named = [each for each in wanted if isinstance(each, str)]
+    for name in settings or {}:
+        if name not in named:
+            raise SettingsError(
+                f"settings for {name}{near_miss(name, named)}: it is not among the routers to run by name"
+            )
+    path = Path(tuned) if isinstance(tuned, str | Path) else None
+    plans = plan(
+        bench,
+        wanted,
+        settings=settings,
+        tuned=tuning.read_tuned(path, bench) if path else _by_router(tuned, bench),
+        tuned_path=path,
+        seeds=seeds,
+        device=device,
+    )
+    return run_plans(bench, plans, Path(runs), fresh)
+
+
+def _by_router(tuned: Any, bench: Bench) -> dict[str, Tuned]:
+    each_tuned = [tuned] if isinstance(tuned, Tuned) else tuned
+    return {each.router: tuning.check_tuned(each, bench, "tuned") for each in each_tuned}
+
+
+def tune(
+    bench: Bench,
+    router: str,
+    *,
+    trials: int = 8,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> Tuned:
+    """Choose the settings of a router on validation, with so many trials; `settings` are part of every trial.
+
+    Raises SettingsError on an unknown name or setting, OutcomesError where the router cannot learn from these outcomes.
+    """
+    plugins.discover()
+    if trials < 1:
+        raise SettingsError(f"{trials} trials: give 1 or more")
+    return tuning.tune(bench, router, trials, device, dict(settings or {}))
+
+
+def read_runs(folder: str | Path = RUNS) -> list[Run]:
+    """All finished runs below a folder. Raises RunError where there are none, or one is damaged."""
+    return records.read_runs(Path(folder))
+
+
+def route(run: Run | str | Path, prompts: Sequence[str]) -> list[Advice]:
+    """The arm that the trained router of a run chooses for each prompt, with the score and cost (USD) to expect.
+
+    Raises RunError where nothing can be loaded, PluginError where the run's router is a class that is not there.
+    """
+    plugins.discover()
+    return deployed.advise(run if isinstance(run, Run) else records.read_run(Path(run)), prompts)
+
+
+def list_runs(runs: Sequence[Run] | str | Path = RUNS) -> pd.DataFrame:
+    """One row a run, with its figures on test (docs/python.md names the columns). Takes runs, or their folder."""
+    return runs_frame(_runs(runs))
+
+
+def compare(runs: Sequence[Run] | str | Path = RUNS, baseline: str = BASELINE, aggregate: str = "mean") -> pd.DataFrame:
+    """One row a router with its settings, over all its seeds: the figures of `recal-bench compare`.
+
+    The index is the router's label; docs/python.md names the columns, of which `outcomes` and `alpha` tell rows on
+    different outcomes apart. `attrs["notes"]` holds what qualifies the figures. Takes runs, or their folder.
+    Raises RunError where the baseline has no run.
+    """
+    found = _runs(runs)
+    return comparison_frame([*tables(found, baseline, aggregate), *logged_tables(found, baseline)])
+
+
+def _runs(runs: Sequence[Run] | str | Path) -> Sequence[Run]:
+    return read_runs(runs) if isinstance(runs, str | Path) else runs
