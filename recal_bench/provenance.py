@@ -87,7 +87,7 @@ def source_hash(*origins: type[Any] | Callable[..., Any]) -> str:
 
 
 def _without_file(origin: type[Any] | Callable[..., Any]) -> list[str]:
-    """The sources of a class or function, and of the functions and classes that it uses, of those that no file holds."""
+    """The sources of a class or function and of what it uses, of those that no file holds."""
     found: dict[int, str] = {}
     todo: list[Any] = list(origin.__mro__) if isinstance(origin, type) else [origin]
     while todo:
