@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.folders import cache_folder
+from recal_bench.folders import cache_folder, written_whole
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -48,16 +47,10 @@ def read(path: Path) -> Arrays:
 
 
 def write(path: Path, arrays: Arrays) -> None:
-    """Write under a name of its own, then rename: another process sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Another process sees the whole file or none."""
     save_arrays: Any = np.savez  # the stubs of numpy >= 2.1 take any keyword for its new flag
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            save_arrays(file, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as draft, draft.open("wb") as file:
+        save_arrays(file, **arrays)
 
 
 def pack(content: Any) -> NDArray[np.uint8]:

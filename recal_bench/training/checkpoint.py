@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
+
+from recal_bench.folders import written_whole
 
 NAME = "checkpoint.pt"
 
@@ -13,13 +14,8 @@ def write_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     """Replace the folder's checkpoint in one step. `content`: dictionaries and lists of tensors, numbers, strings."""
     import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{NAME}"
-    with unfinished.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / NAME)
+    with written_whole(folder / NAME, sync=True) as draft:
+        torch.save(content, draft)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -45,5 +41,6 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint, when the fit is over."""
-    (folder / NAME).unlink(missing_ok=True)
+    """Remove the checkpoint, when the fit is over, and the drafts of writers that were killed."""
+    for path in [folder / NAME, *folder.glob(f".{NAME}.*")]:
+        path.unlink(missing_ok=True)
