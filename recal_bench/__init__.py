@@ -6,8 +6,8 @@ that the command line starts fast.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# Type checkers take it for true. The module `typing` would be most of what this import costs.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from recal_bench.api import (
         compare,
