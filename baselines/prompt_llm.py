@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.routers import Calls, Context, Decisions, Queries, Reply, Train, router
 from recal_bench.scoring import extract_answer
@@ -134,7 +134,7 @@ class PromptLlm(Saved):
         adviser = self._asked_for_real()
         if adviser is None:
             if calls.adviser is None:
-                raise RecalBenchError(
+                raise SettingsError(
                     "router prompt-llm asks a language model, and only the embedded pool simulates one: name a pool "
                     "file and a model of it, --set prompt-llm:pool=FILE --set prompt-llm:adviser=MODEL"
                 )
@@ -150,7 +150,7 @@ class PromptLlm(Saved):
             from recal_bench.collection.advice import Adviser
 
             if self.adviser is None:
-                raise RecalBenchError("router prompt-llm has a pool but no adviser: --set prompt-llm:adviser=MODEL")
+                raise SettingsError("router prompt-llm has a pool but no adviser: --set prompt-llm:adviser=MODEL")
             self._endpoint = Adviser(Path(self.pool), self.adviser)
         return getattr(self, "_endpoint", None)
 

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Predictions, Queries, Train, router
 from recal_bench.toolbox.clusters import clustered
@@ -92,12 +92,12 @@ class UniRoute(Saved):
 
         `few.outcomes` has a column for each of the arms. An arm without any outcome in it is taken to be as bad, and as
         dear, as the worst arm known. From now on predictions hold the arms of train and then these. Raises
-        RecalBenchError on an arm that is neither known nor has a column.
+        OutcomesError on an arm that is neither known nor has a column.
         """
         new = [arm for arm in arms if arm in few.outcomes.arms]
         for arm in arms:
             if arm not in new and arm not in self.arms:
-                raise RecalBenchError(f"router uniroute knows nothing of arm {arm}: give some of its outcomes to adapt")
+                raise OutcomesError(f"router uniroute knows nothing of arm {arm}: give some of its outcomes to adapt")
         few = in_fixed_order(few)
         columns = [few.outcomes.arms.index(arm) for arm in new]
         cluster_Q = self._clusters_of(few.queries)
@@ -149,7 +149,7 @@ class UniRoute(Saved):
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         unknown = [str(arm) for arm in calls.arms if arm not in self.arms]
         if unknown:
-            raise RecalBenchError(f"router uniroute knows nothing of {', '.join(unknown)}: give adapt some outcomes")
+            raise OutcomesError(f"router uniroute knows nothing of {', '.join(unknown)}: give adapt some outcomes")
         columns = [self.arms.index(arm) for arm in calls.arms]
         score_QA, cost_QA = self.predict(queries)
         return calls.choose(calls.objective.utility(score_QA[:, columns], cost_QA[:, columns]))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         tune,
         validate,
     )
+    from recal_bench.calibration import component, estimator
+    from recal_bench.encoders import encoder
     from recal_bench.errors import (
         EndpointError,
         OutcomesError,
@@ -51,7 +53,10 @@ __all__ = [
     "SettingsError",
     "Train",
     "compare",
+    "component",
     "create",
+    "encoder",
+    "estimator",
     "list_routers",
     "list_runs",
     "load_bench",
@@ -65,7 +70,7 @@ __all__ = [
 ]
 
 # `create` of `api` finds the plug-ins first, and is the one that is meant.
-_MODULES = ("errors", "outcomes", "api", "routers")
+_MODULES = ("errors", "outcomes", "calibration", "encoders", "api", "routers")
 
 
 def __getattr__(name: str) -> object:
