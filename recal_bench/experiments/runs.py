@@ -17,6 +17,7 @@ import numpy as np
 
 from recal_bench import provenance, routers
 from recal_bench.arrays import finite_or_none
+from recal_bench.defaults import COST_FLOOR, KNOWN_TRUTH, SAVINGS_TARGET, STANDARD_ROUTERS, TASK_BEST, UPPER_BOUND
 from recal_bench.evaluation import references
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.records import Configuration, Run, RunRecord, read_run
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 # On a CPU more seeds at once no longer fit its caches and take longer each.
 SEEDS_AT_ONCE = {"cpu": 10, "cuda": 256}
-STANDARD_ROUTERS = ("best-single", "random", "cheapest", "knn")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def plan(
     """
     requests = []
     for name in [*settings, *(name for name in STANDARD_ROUTERS if name not in settings)]:
-        if name == "cheapest" and name not in settings and not bench.objective.has_cost:
+        if name == COST_FLOOR and name not in settings and not bench.objective.has_cost:
             continue
         router = routers.create(name)
         routers.require_parts(name, router)
@@ -210,7 +210,7 @@ def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False
     accuracy_A = typical_values(train.score_QA, train, np.min)
     mean_cost_A = bench.mean_cost_A[: len(train.arms)]
     choosers: dict[str, Callable[[Outcomes], Decisions]] = {
-        "task-best": lambda part: Decisions(
+        TASK_BEST: lambda part: Decisions(
             references.task_best(
                 train_utility_QA,
                 train.task_Q,
@@ -220,16 +220,14 @@ def run_references(bench: Bench, folder: Path, command: str, fresh: bool = False
                 train.propensity_Q,
             )
         ),
-        "best-accuracy": lambda part: bench.calls(bench.of_train_arms(part)).choose(
-            np.tile(accuracy_A, (len(part), 1))
-        ),
+        SAVINGS_TARGET: lambda part: bench.calls(bench.of_train_arms(part)).choose(np.tile(accuracy_A, (len(part), 1))),
     }
     if not bench.data.logged:
-        choosers["oracle"] = lambda part: Decisions(
+        choosers[UPPER_BOUND] = lambda part: Decisions(
             references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
         )
     if train.expected_score_QA is not None:
-        choosers["bayes"] = lambda part: Decisions(bayes_arms(objective, part))
+        choosers[KNOWN_TRUTH] = lambda part: Decisions(bayes_arms(objective, part))
     return [_run_reference(bench, name, choose, folder, command, fresh) for name, choose in choosers.items()]
 
 

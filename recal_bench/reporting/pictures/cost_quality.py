@@ -11,8 +11,8 @@ import numpy as np
 
 from recal_bench.evaluation.frontier import upper_hull
 from recal_bench.reporting.figures.compare import Comparison, Table
+from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.pictures.drawing import BLACK, BLUE, SKY, VERMILION, new_figure, save
-from recal_bench.reporting.text.tables import labels, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +40,8 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     hull = upper_hull([(cost, accuracy) for row, _, cost, accuracy in points if not row.reference])
     axes.plot(*zip(*hull, strict=True), color=SKY, linewidth=1.5, zorder=1)
     for row, _, cost, accuracy in points:
-        is_baseline = row.baseline in (row.router, f"{row.router}@{row.settings_hash}")
-        colour = BLACK if row.reference else VERMILION if is_baseline else BLUE
-        marker = "D" if row.reference else "s" if is_baseline else "o"
+        colour = BLACK if row.reference else VERMILION if row.is_baseline else BLUE
+        marker = "D" if row.reference else "s" if row.is_baseline else "o"
         face = "none" if row.reference else colour
         axes.plot(cost, accuracy, marker, color=colour, markerfacecolor=face, markersize=6, zorder=3)
     axes.margins(0.08, 0.1)
