@@ -70,6 +70,10 @@ def t_interval(estimate: float, error: float, df: float) -> Interval:
     return Interval(estimate, estimate - half, estimate + half, 2 * float(stdtr(df, -abs(estimate) / error)), df)
 
 
+# With fewer degrees of freedom the critical value is beyond 40,000 errors, and its inverse may never be found.
+_LEAST_DF = 0.25
+
+
 def mde(
     parts: Sequence[FloatSQ], task_Q: NDArray[Any], n_seeds: int | None = None, queries_factor: float = 1.0
 ) -> float:
@@ -91,6 +95,8 @@ def mde(
     error, df = _variances(parts, task_Q).error_and_df(n_seeds, queries_factor)
     if not error > 0:  # 0 or NaN
         return error
+    if df < _LEAST_DF:
+        return float("nan")
     # The noncentrality at which t exceeds its critical value with the wanted power; the other tail adds nearly nothing.
     return float(nctdtrinc(df, 1 - POWER, stdtrit(df, (1 + LEVEL) / 2))) * error
 
