@@ -28,7 +28,8 @@ def as_csv(rows: Sequence[BaseModel]) -> str:
     values = [_prepared(as_json(row), Versus if isinstance(row, StabilityRow) else Difference) for row in rows]
     frame = pd.json_normalize(values)
     # A figure that one row has in parts and another not at all has its parts' columns alone.
-    names = [name for name in frame if not any(other.startswith(f"{name}.") for other in frame)]
+    every = [str(name) for name in frame]
+    names = [name for name in every if not any(other.startswith(f"{name}.") for other in every)]
     # What is nested would otherwise come last.
     order = list(dict.fromkeys(key for line in values for key in line))
     names.sort(key=lambda name: order.index(name.split(".")[0]))

@@ -27,7 +27,7 @@ def render_reports(reports: Sequence[StabilityReport], format: str) -> str:
 
 def blocks(report: StabilityReport, markdown: bool) -> list[str]:
     """Title, figures, figures against the baseline, notes."""
-    parts = [("### " if markdown else "") + stability_title(report, markdown)]
+    parts = [f"### {stability_title(report, markdown)}" if markdown else filled(stability_title(report))]
     if report.rows:
         parts += ["Where it ended", _table(report, _results(report), markdown)]
         parts += ["On the way", _table(report, _COURSE, markdown)]

@@ -31,7 +31,8 @@ def render(table: Table, format: str = "table") -> str:
 
 def blocks(table: Table, markdown: bool, but: Sequence[str] = ()) -> list[str]:
     """Title, figures of test and of the other evaluated splits, accuracy by task, notes; without the columns `but`."""
-    parts = [("### " if markdown else "") + title(table, markdown), figures_table(table, None, markdown, but)]
+    head = f"### {title(table, markdown)}" if markdown else filled(title(table))
+    parts = [head, figures_table(table, None, markdown, but)]
     for split in sorted({split for row in table.rows for split in row.splits}):
         parts += [f"Split `{split}`:" if markdown else f"Split {split}", figures_table(table, split, markdown, but)]
     parts += ["Accuracy by task, %", per_task_table(table, markdown)]
