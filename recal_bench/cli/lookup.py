@@ -15,13 +15,14 @@ from recal_bench.errors import SettingsError
 def routers(include_paths: tuple[Path, ...]) -> None:
     """List the routers, with their settings."""
     from recal_bench import routers as registry
+    from recal_bench.reporting.text.layout import filled
 
     for name, spec in registry.discover(include_paths).items():
-        click.echo(click.wrap_text(f"{name:20} {spec.summary}", 118, "", " " * 21))
+        click.echo(filled(f"{name:20} {spec.summary}", others=" " * 21))
         values = registry.settings_of(registry.create(name))
         if values:
             shown = ", ".join(f"{key}={value}" for key, value in values.items())
-            click.echo(click.wrap_text(shown, 118, " " * 21, " " * 21))
+            click.echo(filled(shown, " " * 21, " " * 21))
 
 
 @command("recal-bench tasks")

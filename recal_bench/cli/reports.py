@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recal_bench.cli.base import command, run_argument, runs_argument
+from recal_bench.defaults import BASELINE, TRAINING_BASELINE
 
 _format_option = click.option(
     "--format",
@@ -19,7 +20,7 @@ _format_option = click.option(
 
 @command("recal-bench compare runs --baseline knn --format json")
 @runs_argument
-@click.option("--baseline", default="best-single", show_default=True, help="The router that others are held against.")
+@click.option("--baseline", default=BASELINE, show_default=True, help="The router that others are compared with.")
 @click.option(
     "--aggregate",
     type=click.Choice(["mean", "iqm"]),
@@ -39,14 +40,14 @@ def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
 @command("recal-bench leaderboard runs --out leaderboards/mine")
 @runs_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
-@click.option("--baseline", default="best-single", show_default=True, help="The router that others are held against.")
+@click.option("--baseline", default=BASELINE, show_default=True, help="The router that others are compared with.")
 def leaderboard(runs: Path, out: Path, baseline: str) -> None:
     """Write the leaderboard of a folder of runs: markdown, CSV, JSON and pictures, with every row's command."""
     from recal_bench.experiments.records import read_runs
     from recal_bench.provenance import command_line
     from recal_bench.reporting.leaderboard import write_leaderboard
 
-    asked = ["--baseline", baseline] if baseline != "best-single" else []
+    asked = ["--baseline", baseline] if baseline != BASELINE else []
     command = command_line("recal-bench", "leaderboard", str(runs), "--out", str(out), *asked)
     for path in write_leaderboard(read_runs(runs), out, command, baseline):
         click.echo(path)
@@ -55,7 +56,8 @@ def leaderboard(runs: Path, out: Path, baseline: str) -> None:
 @command("recal-bench stability runs --baseline grpo --out stability")
 @runs_argument
 @click.option(
-    "--baseline", help="The router that others are held against, or router@settings.  [default: grpo where it is there]"
+    "--baseline",
+    help=f"The router that others are compared with, or router@settings.  [default: {TRAINING_BASELINE}, if there]",
 )
 @click.option(
     "--utility",
@@ -65,11 +67,12 @@ def leaderboard(runs: Path, out: Path, baseline: str) -> None:
 @_format_option
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for stability.md, stability.json and curves.")
 def stability(runs: Path, baseline: str | None, utility: float | None, format_: str, out: Path | None) -> None:
-    """How steady the routers were trained: spread of the seeds, drawdown, collapse, gradient spikes, speed."""
+    """How stable the training of the routers was: spread of the seeds, drawdown, collapse, gradient spikes, speed."""
     from recal_bench.experiments.records import read_runs
     from recal_bench.provenance import command_line
     from recal_bench.reporting.figures.stability import stability as report_stability
-    from recal_bench.reporting.text.stability import render_reports, write_stability
+    from recal_bench.reporting.stability import write_stability
+    from recal_bench.reporting.text.stability import render_reports
 
     reports = report_stability(read_runs(runs), baseline, utility)
     click.echo(render_reports(reports, format_))

@@ -39,6 +39,8 @@ STUCK, STUCK_RATIO = 0.05, 0.5
 DOMINANT, OVER_ITS_SHARE = 0.5, 1.5
 # One step in a hundred: single spikes are clipped and forgotten.
 SPIKES = 0.01
+# Advice: one scale for the components of all tasks, or no division by a group's spread.
+ONE_SCALE, NO_SPREAD = "--set estimator=recal", "--set estimator=dr-grpo"
 
 
 class Finding(NamedTuple):
@@ -141,7 +143,7 @@ def dominant_task(columns: LogColumns) -> Finding | None:
     return Finding(
         "one task dominates",
         f"{names[top]} has {drawn:.0%} of the queries and {share_T[top]:.0%} of the updates",
-        "one scale for every task: --set estimator=recal --set calibration.dataset_norm=true "
+        f"one scale for every task: {ONE_SCALE} --set calibration.dataset_norm=true "
         "(where it is on, a higher calibration.cap)",
     )
 
@@ -198,8 +200,7 @@ def cost_hacking(columns: LogColumns) -> Finding | None:
     return Finding(
         "cost hacking",
         f"{share:.0%} of validation goes to the cheapest arm, utility {last:.3f}, where {better:.3f} was to be had",
-        "let small cost gaps not outvote rare right answers: --set estimator=recal or --set estimator=dr-grpo "
-        "(and --set reward=components)",
+        f"keep cost gaps from outvoting rare right answers: {ONE_SCALE} or {NO_SPREAD} (and --set reward=components)",
     )
 
 
@@ -233,7 +234,7 @@ def reward_flooding(columns: LogColumns) -> Finding | None:
         "reward flooding",
         f"the reward rose by {rise:.3f} ({', '.join(parts)}), validation utility went from {utility_N[0]:.3f} to "
         f"{utility_N[-1]:.3f}{_best_single(columns)}",
-        "reward what is judged: --set reward=components --set estimator=recal (or dr-grpo); "
+        f"reward what is judged: --set reward=components {ONE_SCALE} (or {NO_SPREAD}); "
         "where the format makes the rise: --set policy.malformed=0.05",
     )
 

@@ -132,7 +132,7 @@ class Overlap(NamedTuple):
     `rows_T` counts the rows of each of the sorted `tasks`, `matched` is the share of rows with a weight above 0.
     `ess_T` is Kish's effective sample size of each task, `sum(w)^2 / sum(w^2)`: that many rows of equal weight would
     leave the same variance. `ess` is that of the macro mean, `T^2 / sum(1 / ess_T)`, and `all_rows` what it would be if
-    all weights were equal. `largest_share` is the largest share of its task's weight that one row has.
+    all weights were equal.
     `mean_weight`, a macro mean, is 1 but for chance where the propensities are right and every arm that the policy
     chooses could be logged. `unlogged` is the share of its choices that go to arms without a row in the log.
     """
@@ -143,8 +143,6 @@ class Overlap(NamedTuple):
     ess_T: FloatN
     ess: float
     all_rows: float
-    largest_weight: float
-    largest_share: float
     mean_weight: Interval
     unlogged: float
 
@@ -166,8 +164,6 @@ def overlap(log: Log, policy: NDArray[Any]) -> Overlap:
         ess_T=ess_T,
         ess=float(len(tasks) ** 2 / (1 / ess_T).sum()) if known_T.all() else 0.0,
         all_rows=float(len(tasks) ** 2 / (1 / rows_T).sum()),
-        largest_weight=float(weight_N.max()),
-        largest_share=float((weight_N / np.where(known_T, total_T, np.inf)[task_index_N]).max()),
         mean_weight=value(weight_N, log.task_N),
         unlogged=float(unlogged_N.mean()),
     )

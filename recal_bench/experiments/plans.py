@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from recal_bench import provenance, routers
+from recal_bench.defaults import COST_FLOOR, STANDARD_ROUTERS
 from recal_bench.errors import PluginError, SettingsError
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.routers import ROUTERS, Router
-
-STANDARD_ROUTERS = ("best-single", "random", "knn")
-"""The rows that every comparison has, at their defaults where nobody asks for more."""
-STANDARD_WITH_COST = ("cheapest",)
-"""Those that it has where the outcomes hold costs."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,8 @@ def plan(
         trials = f"{len(found.trials)} trials" if found and not given else None
         add(each, router, _command(each, [*shared, *own]), trials)
     named = {each.name for each in plans.values()}
-    for name in (*STANDARD_ROUTERS, *(STANDARD_WITH_COST if bench.objective.has_cost else ())):
-        if name not in named:
+    for name in STANDARD_ROUTERS:
+        if name not in named and (name != COST_FLOOR or bench.objective.has_cost):
             add(name, routers.create(name), _command(name, shared))
     return list(plans.values())
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from recal_bench import provenance, routers
 from recal_bench.arrays import finite_or_none
+from recal_bench.defaults import BASELINE, KNOWN_TRUTH, SAVINGS_TARGET, TASK_BEST, UPPER_BOUND
 from recal_bench.encoders import parts_of
 from recal_bench.evaluation import references
 from recal_bench.experiments.bench import Bench
@@ -182,13 +183,13 @@ def run_references(bench: Bench, folder: Path, command: str | None = None, fresh
     at the outcomes it is judged on.
     """
     if command is None:
-        command = provenance.command_line("recal-bench", "run", "--router", "best-single", *bench.options)
+        command = provenance.command_line("recal-bench", "run", "--router", BASELINE, *bench.options)
     train, objective = bench.splits.train, bench.objective
     train_utility_QA = objective.utility(train.score_QA, train.cost_QA)
     accuracy_A = typical_values(train.score_QA, train, np.min)
     mean_cost_A = bench.mean_cost_A[: len(train.arms)]
     choosers: dict[str, Callable[[Outcomes], Decisions]] = {
-        "task-best": lambda part: Decisions(
+        TASK_BEST: lambda part: Decisions(
             references.task_best(
                 train_utility_QA,
                 train.task_Q,
@@ -198,16 +199,14 @@ def run_references(bench: Bench, folder: Path, command: str | None = None, fresh
                 train.propensity_Q,
             )
         ),
-        "best-accuracy": lambda part: bench.calls(bench.of_train_arms(part)).choose(
-            np.tile(accuracy_A, (len(part), 1))
-        ),
+        SAVINGS_TARGET: lambda part: bench.calls(bench.of_train_arms(part)).choose(np.tile(accuracy_A, (len(part), 1))),
     }
     if not bench.data.logged:
-        choosers["oracle"] = lambda part: Decisions(
+        choosers[UPPER_BOUND] = lambda part: Decisions(
             references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
         )
     if train.expected_score_QA is not None:
-        choosers["bayes"] = lambda part: Decisions(bayes_arms(objective, part))
+        choosers[KNOWN_TRUTH] = lambda part: Decisions(bayes_arms(objective, part))
     return [_run_reference(bench, name, choose, folder, command, fresh) for name, choose in choosers.items()]
 
 

@@ -8,32 +8,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recal_bench.defaults import BASELINE, COST_FLOOR, STANDARD_REFERENCES, STANDARD_ROUTERS
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Run
-from recal_bench.reporting.figures.compare import BASELINE, Comparison, Table, tables
+from recal_bench.reporting.figures.compare import Comparison, Table, tables
 from recal_bench.reporting.figures.entries import same_data
-from recal_bench.reporting.figures.learning import as_table, draw, learning
+from recal_bench.reporting.figures.learning import learning
 from recal_bench.reporting.figures.logged import LoggedRow, LoggedTable, logged_tables
+from recal_bench.reporting.figures.names import labels, slugs
 from recal_bench.reporting.figures.stability import stability
 from recal_bench.reporting.figures.training_logs import has_log
 from recal_bench.reporting.pictures.cost_quality import cost_quality
 from recal_bench.reporting.pictures.frontier import frontiers
+from recal_bench.reporting.pictures.learning import draw
+from recal_bench.reporting.stability import write_stability
 from recal_bench.reporting.text import logged as logged_text
 from recal_bench.reporting.text.columns import LATENCY
-from recal_bench.reporting.text.stability import slugs, write_stability
-from recal_bench.reporting.text.tables import as_csv, as_json, blocks, labels
+from recal_bench.reporting.text.learning import as_table
+from recal_bench.reporting.text.report import rows_of
+from recal_bench.reporting.text.rows import as_csv, as_json
+from recal_bench.reporting.text.tables import blocks
 
 _READING = """\
-Utility is `score - alpha * cost / cost_ref`, cost_ref being the mean train cost of the dearest arm. Every figure is the
-mean of the tasks' means unless it says micro. Brackets hold 95% intervals: the luck of whole seeds, crossed with that
-of queries within each task, and differences to the baseline are paired by query; tasks are fixed. `p` is Holm-adjusted
-over the routers of the table. MDE is the least true difference to the baseline that these seeds and queries find with
-80% power; P(utility > ...) is the probability that a seed of the router beats one of the baseline, averaged over tasks.
-AIQ, QNC and deferral AUC sum up what a router does at every price of cost: its mean accuracy over the arms' range of
-costs, the share of the most accurate arm's cost at which it is as accurate, and the area under its accuracies.
-References are no routers: they know the task, the outcome or the truth.
-All figures were measured by the commands below; none is quoted. Fit seconds and routing latency differ from one
-machine to the next and stand in `leaderboard.csv` and `leaderboard.json` only; docs/metrics.md defines every column."""
+Utility is `score - alpha * cost / cost_ref`, where cost_ref is the mean train cost of the most expensive arm. Every
+figure is the mean of the task means unless it says micro. Brackets hold 95% intervals: they cover the luck of whole
+training seeds and that of the queries within each task; the tasks are fixed. Differences to the baseline are paired by
+query. `p` is adjusted over the routers of the table (Holm). MDE is the smallest true difference to the baseline that
+these seeds and queries detect with 80% power. P(utility > ...) is the probability that a seed of the router beats a
+seed of the baseline, averaged over tasks.
+AIQ, QNC and deferral AUC summarise a router over all prices of cost: its mean accuracy over the arms' range of costs,
+the share of the most accurate arm's cost at which it is as accurate as that arm, and the area under its curve of
+accuracy against cost.
+References are not routers: they know the task, the outcomes or the truth.
+All figures were measured by the commands below; none is quoted. Fit seconds and routing latency differ between machines
+and are only in `leaderboard.csv` and `leaderboard.json`. docs/metrics.md defines every column."""
 
 _ROUTER_WORDS = re.compile(r"""\s--(?:(?:router|set|tuned|seeds)(?:\s+|=)(?:'[^']*'|"[^"]*"|\S)+|fresh\b)""")
 
@@ -66,7 +74,7 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
             shown.append(f"![Accuracy at every price of cost, on test{_simulated(table)}]({swept[0].name})")
         if index in curves:
             shown.append(f"![Training curves{_simulated(table)}]({curves[index].name})")
-            shown.append("How steady the routers were trained: [stability.md](stability.md).")
+            shown.append("How stable the training of the routers was: [stability.md](stability.md).")
         parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
         sections.append("\n\n".join(parts))
     for index, found in enumerate(learning(made)):
@@ -79,9 +87,7 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
     texts = {
         "README.md": "\n\n".join([head, *sections]),
-        "leaderboard.csv": as_csv(
-            [*(row for table in made for row in table.rows), *(row for table in estimated for row in table.rows)]
-        ),
+        "leaderboard.csv": as_csv(rows_of(made, estimated)),
         "leaderboard.json": json.dumps(
             _as_json([*made, *estimated], [*groups, *logs], command), indent=1, allow_nan=False
         ),
@@ -94,9 +100,8 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
 def _require_rows(group: list[Run]) -> None:
     data = group[0].record.configuration.data
     there = {run.record.configuration.router for run in group}
-    routers = [BASELINE, "random", *(["cheapest"] if data.cost_ref is not None else []), "knn"]
-    references = ["oracle", "task-best", "best-accuracy"]
-    absent = [name for name in [*routers, *references] if name not in there]
+    routers = [name for name in STANDARD_ROUTERS if name != COST_FLOOR or data.cost_ref is not None]
+    absent = [name for name in [*routers, *STANDARD_REFERENCES] if name not in there]
     if not absent:
         return
     # References come with every run.

@@ -205,6 +205,10 @@ def test_power_at_the_detectable_difference_is_80_percent(seed_sd, query_sd, noi
 def test_what_no_design_can_tell():
     value_SQ = sample(1, 3)
     assert mde([np.zeros((3, len(TASK_Q)))], TASK_Q) == 0
+    # Two seeds that differ on two queries, almost cancelling out, leave hardly a degree of freedom.
+    near_SQ = np.zeros((2, len(TASK_Q)))
+    near_SQ[1, :2] = 1, -0.9
+    assert np.isnan(mde([near_SQ], np.full(len(TASK_Q), "x", dtype=object)))
     assert np.isnan(mde([value_SQ[:, :2]], np.array(["x", "y"], dtype=object)))
     with pytest.raises(RecalBenchError, match="at least 2"):
         mde([value_SQ], TASK_Q, n_seeds=1)

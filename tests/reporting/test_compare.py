@@ -16,7 +16,7 @@ from recal_bench.evaluation.metrics import task_means
 from recal_bench.evaluation.statistics import crossed_interval, mde
 from recal_bench.experiments.records import read_runs
 from recal_bench.reporting.figures.compare import compare, tables
-from recal_bench.reporting.text.tables import as_json
+from recal_bench.reporting.text.rows import as_json
 
 CONTRACT = [
     "router",
@@ -166,7 +166,7 @@ def test_settings_make_rows_of_their_own_and_the_baseline_may_name_one(tmp_path)
     runs = read_runs(tmp_path)
     knn = [row for row in compare(runs) if row.router == "knn"]
     assert len(knn) == 2
-    with pytest.raises(RecalBenchError, match=r"knn stands for 2 rows .* name one of knn@"):
+    with pytest.raises(RecalBenchError, match=r"knn names 2 rows .* name one of knn@"):
         compare(runs, baseline="knn")
     named = f"knn@{knn[0].settings_hash}"
     against = compare(runs, baseline=named)

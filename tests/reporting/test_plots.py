@@ -29,12 +29,12 @@ def test_nothing_is_drawn_where_nothing_is_known(tmp_path):
     assert cost_quality(table, tmp_path / "x") == []
 
 
-def test_where_names_would_cover_each_other_routers_are_numbered_and_listed(tmp_path, monkeypatch):
+def test_where_names_would_cover_each_other_only_the_hull_the_baseline_and_references_have_one(tmp_path, monkeypatch):
     write_standard_runs(tmp_path, World())
     (table,) = tables(read_runs(tmp_path))
     plain = cost_quality(table, tmp_path / "plain")[0].read_text()
     monkeypatch.setattr("recal_bench.reporting.pictures.cost_quality._MOST_NAMES", 2)
-    numbered = cost_quality(table, tmp_path / "numbered")[0].read_text()
-    assert "<!-- 1  " in numbered
-    assert "<!-- 1  " not in plain
-    assert "<!-- oracle -->" in numbered
+    fewer = cost_quality(table, tmp_path / "fewer")[0].read_text()
+    names = {row.router for row in table.rows}
+    assert {name for name in names if f"<!-- {name} -->" in plain} == names
+    assert {name for name in names if f"<!-- {name} -->" in fewer} == names - {"random", "knn"}

@@ -41,7 +41,7 @@ def test_the_oracle_loses_nothing(by_router):
 
 def test_what_is_not_there_is_said(by_router):
     text = show_run(by_router["knn"], [by_router["knn"]])
-    assert "No oracle of the same outcomes" in text
+    assert "There is no oracle of the same outcomes" in text
     assert "no learning curve" in text
 
 

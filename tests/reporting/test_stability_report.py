@@ -16,7 +16,8 @@ from recal_bench.reporting.figures.compare import compare, tables
 from recal_bench.reporting.figures.stability import stability
 from recal_bench.reporting.figures.training_logs import curves_of
 from recal_bench.reporting.pictures.training import PANELS, training_curves
-from recal_bench.reporting.text.stability import render_reports, write_stability
+from recal_bench.reporting.stability import write_stability
+from recal_bench.reporting.text.stability import render_reports
 from recal_bench.reporting.text.tables import render
 
 BEST_SINGLE = 0.4
@@ -141,7 +142,7 @@ def test_several_rows_of_grpo_leave_the_choice_to_the_user(folder):
     write_trained(folder, World(simulated=True), "grpo", [0.6, 0.5], settings={"steps": 7})
     (report,) = stability(read_runs(folder))
     assert report.baseline is None
-    assert any("no baseline: grpo stands for 2 rows" in note for note in report.notes)
+    assert any("no baseline: grpo names 2 rows" in note for note in report.notes)
     named = next(row for row in report.rows if row.router == "grpo" and row.n_seeds == 2)
     assert stability(read_runs(folder), baseline=f"grpo@{named.settings_hash}")[0].baseline.startswith("grpo@")
 

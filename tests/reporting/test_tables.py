@@ -11,8 +11,10 @@ from synthetic_runs import World, sweep_runs, write_run, write_standard_runs
 from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.records import read_runs
 from recal_bench.reporting.figures.compare import compare, tables
+from recal_bench.reporting.figures.names import labels, title
+from recal_bench.reporting.text.layout import WIDTH, terminal_table
 from recal_bench.reporting.text.report import render_all
-from recal_bench.reporting.text.tables import FORMATS, WIDTH, labels, render, title
+from recal_bench.reporting.text.tables import FORMATS, render
 
 
 @pytest.fixture
@@ -32,6 +34,26 @@ def test_the_terminal_table_fits_and_names_what_it_leaves_out(made):
     assert sum(line.startswith("---") for line in first) == 2
     assert "Split ood" in text
     assert "baseline" in next(line for line in lines if line.startswith("best-single"))
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_terminal_table_is_as_wide_as_the_terminal(made, columns, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = render(made[0])
+    assert max(map(len, text.splitlines())) <= columns
+    assert ("MDE" in text.partition("Left out to fit")[0]) == (columns == 200)
+    assert ("Left out to fit 80 columns" in text) == (columns == 80)
+    assert "utility" in text
+
+
+def test_columns_of_the_highest_rank_are_left_out_first_and_named(monkeypatch):
+    headers, lines = ["router", "[95%]", "late", "[bold]"], [["a", "x" * 60, "y" * 40, "z" * 40], ["b", "", "", "1"]]
+    text = terminal_table(headers, lines, ranks=[0, 0, 2, 1], n_below=1)
+    assert text.splitlines()[0].split() == ["router", "[95%]", "[bold]"]
+    assert text.splitlines()[3].startswith("---")
+    assert text.splitlines()[-1].endswith("have them): late")
+    assert "Left out" not in terminal_table(headers, lines)
 
 
 def test_many_tasks_are_broken_into_parts_that_fit(tmp_path):

@@ -14,14 +14,14 @@ import numpy as np
 from pydantic import BaseModel
 
 from recal_bench.arrays import StrQ, finite_or_none
+from recal_bench.defaults import BASELINE
 from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
-from recal_bench.reporting.figures.split_figures import Figures, split_figures
+from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
 
-BASELINE = "best-single"
 AGGREGATES = ("mean", "iqm")
 TEST = "test"
 
@@ -43,6 +43,11 @@ class Identity(BaseModel):
     unknown_costs: int
     encoder: str | None
     n_seeds: int
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the row that the others are compared with."""
+        return self.baseline in (self.router, f"{self.router}@{self.settings_hash}")
 
 
 class Comparison(Figures, Identity):

@@ -94,7 +94,7 @@ class Group:
         if any(not np.array_equal(entry.arm_SQ, found[0].arm_SQ) for entry in found[1:]):
             names = ", ".join(f"{entry.router}@{entry.settings_hash}" for entry in found)
             raise RunError(
-                f"{name} stands for {len(found)} rows on {self.data.name} that decide differently: "
+                f"{name} names {len(found)} rows on {self.data.name} that decide differently: "
                 f"name one of {names} as the baseline, or remove the runs you do not want"
             )
         return found[0] if found else None

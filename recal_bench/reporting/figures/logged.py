@@ -11,12 +11,13 @@ import numpy as np
 from pydantic import BaseModel
 
 from recal_bench.arrays import FloatQ, FloatSQ, IntQ, IntSQ, StrQ
+from recal_bench.defaults import BASELINE
 from recal_bench.evaluation.offpolicy import Log, Overlap, overlap, refusal, row_values
 from recal_bench.evaluation.statistics import Interval, crossed_interval
 from recal_bench.experiments.records import Data, Run
-from recal_bench.reporting.figures.compare import BASELINE, TEST, Identity, baseline_of, command_of, identity, notes
+from recal_bench.reporting.figures.compare import TEST, Identity, baseline_of, command_of, identity, notes
+from recal_bench.reporting.figures.differences import adjusted_p, against, ci_of
 from recal_bench.reporting.figures.entries import Entry, Group, Logged, read_groups
-from recal_bench.reporting.figures.split_figures import adjusted_p, against, ci_of
 
 READING = (
     "every query shows one arm, so no router can be replayed: values are estimated from the queries where its choice "

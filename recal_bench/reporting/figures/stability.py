@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from recal_bench.arrays import finite_or_none
+from recal_bench.defaults import TRAINING_BASELINE
 from recal_bench.errors import RecalBenchError, RunError
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation import stability as measure
@@ -27,8 +28,6 @@ from recal_bench.reporting.figures.training_logs import (
     has_log,
     is_torn,
 )
-
-BASELINE = "grpo"
 
 Bounds: TypeAlias = tuple[float | None, float | None]
 
@@ -126,14 +125,15 @@ class _Trained:
 def stability(runs: Sequence[Run], baseline: str | None = None, utility: float | None = None) -> list[StabilityReport]:
     """One report for each `Data`, those without any training log included (they have no rows).
 
-    `baseline` is a router, or `router@settings_hash`; None takes grpo where it is there. `utility` is the target of
-    `steps_to_target`; None: where the baseline's mean validation curve ends. Raises RunError where no run keeps
-    a training log, or a named baseline has none.
+    `baseline` is a router, or `router@settings_hash`; None takes `TRAINING_BASELINE` if it was run. `utility` is the
+    target of `steps_to_target`; None: where the baseline's mean validation curve ends. Raises RunError where no run
+    keeps a training log, or a named baseline has none.
     """
     logged = [run for run in runs if has_log(run)]
     if not logged:
         raise RunError(
-            "no run here keeps a complete training log: run a router that learns, say `recal-bench run --router recal`"
+            "no run here keeps a complete training log: run a router that is trained, "
+            f"e.g. `recal-bench run --router {TRAINING_BASELINE}`"
         )
     return [_report(group, baseline, utility) for group in same_data(runs)]
 
@@ -148,7 +148,7 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     baseline_entry = _baseline(group, baseline_name, notes)
     trained = [_Trained(entry, _final(group, entry), tuple(map(curves_of, entry.runs))) for entry in group.entries]
     baseline = next((each for each in trained if each.entry is baseline_entry), None)
-    name = None if baseline is None else baseline_name or BASELINE
+    name = None if baseline is None else baseline_name or TRAINING_BASELINE
     ends = baseline.all_of(UTILITY) if baseline else None
     target = utility if utility is not None else float(measure.mean_curve(ends).value_N[-1]) if ends else None
     rows = [(_row(group, each, baseline, name, target, utility), each.curves_S) for each in trained]
@@ -189,7 +189,7 @@ def _baseline(group: Group, name: str | None, notes: list[str]) -> Entry | None:
             )
         return found
     try:
-        return group.find(BASELINE)
+        return group.find(TRAINING_BASELINE)
     except RecalBenchError as error:
         notes.append(f"no baseline: {error}")
         return None

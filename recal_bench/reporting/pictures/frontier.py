@@ -14,8 +14,8 @@ from recal_bench.evaluation.frontier import deferral_curve, upper_hull
 from recal_bench.experiments.records import Frontier, Run
 from recal_bench.reporting.figures.compare import TEST, Comparison, Table
 from recal_bench.reporting.figures.frontier import arms_figures, frontier_of, points_of
+from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.pictures.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, save
-from recal_bench.reporting.text.tables import labels, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

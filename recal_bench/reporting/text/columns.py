@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recal_bench.reporting.figures.compare import Comparison
-from recal_bench.reporting.figures.split_figures import Difference, Figures, InterquartileMean
+from recal_bench.reporting.figures.differences import Difference, InterquartileMean
+from recal_bench.reporting.figures.splits import Figures
 
 UNKNOWN = "-"
 LATENCY = "us med/p95"
@@ -39,8 +40,7 @@ def with_interval(value: float | None, ci: tuple[float, float] | None, spec: str
 
 def _difference(row: Comparison, found: Difference | None, spec: str, scale: float = 1) -> str:
     if found is None:
-        is_baseline = row.baseline in (row.router, f"{row.router}@{row.settings_hash}")
-        return "baseline" if is_baseline else UNKNOWN
+        return "baseline" if row.is_baseline else UNKNOWN
     return with_interval(found.difference, found.ci, spec, scale)
 
 

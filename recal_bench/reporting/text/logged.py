@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from recal_bench.reporting.figures.logged import Estimate, LoggedFigures, LoggedTable
+from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.text.columns import UNKNOWN, p_value, with_interval
-from recal_bench.reporting.text.tables import WIDTH, labels, title
+from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
+
+# When the terminal leaves out a column, by its place among all of them (see `layout.terminal_table`).
+_RANKS = (0, 0, 3, 6, 0, 1, 7, 2, 4, 5, 8)
 
 
 def render(table: LoggedTable, markdown: bool) -> str:
@@ -21,11 +22,7 @@ def render(table: LoggedTable, markdown: bool) -> str:
     for name, row in zip(names, table.rows, strict=True):
         parts += [f"No estimate for {name}: {row.refusal}."] if row.refusal else []
     parts += [f"Note: {note}." for note in table.notes]
-    return "\n\n".join(parts if markdown else map(_filled, parts))
-
-
-def _filled(part: str) -> str:
-    return part if "\n" in part else textwrap.fill(part, WIDTH)
+    return "\n\n".join(parts if markdown else [part if "\n" in part else filled(part) for part in parts])
 
 
 def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigures], markdown: bool) -> str:
@@ -35,7 +32,6 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
     heads += [f"against {table.baseline}", "acc %", "USD/1k", "effective queries", "matched"]
     lines = []
     for name, row, each in zip(names, table.rows, figures, strict=True):
-        is_baseline = table.baseline in (row.router, f"{row.router}@{row.settings_hash}")
         lines.append(
             [
                 f"*{name}* (reference)" if markdown and row.reference else name,
@@ -44,7 +40,7 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
                 _cell(each.ips, spec, scale, short=not markdown),
                 _cell(each.against_logged, "+" + spec, scale),
                 p_value(each.against_logged_p_adjusted),
-                "baseline" if is_baseline else _cell(each.against_baseline, "+" + spec, scale),
+                "baseline" if row.is_baseline else _cell(each.against_baseline, "+" + spec, scale),
                 _cell(each.accuracy, ".1f", 100, short=True),
                 _cell(each.cost_usd_per_1k, "#.4g", short=True),
                 f"{each.effective_queries:,.0f}",
@@ -56,13 +52,11 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
         for column in range(len(heads))
         if any(line[column] != UNKNOWN for line in lines) and not (accuracy and heads[column] == "acc %")
     ]
-    if not markdown:
-        kept = [column for column in kept if heads[column] not in ("IPS", f"against {table.baseline}")]
-        heads = [head.replace("effective queries", "eff. n") for head in heads]
-    align = ("left", *["right"] * (len(kept) - 1))
-    head, *body = ([line[column].replace("|", "\\|") for column in kept] for line in [heads, *lines])
-    style = "pipe" if markdown else "simple"
-    return tabulate(body, head, style, disable_numparse=True, colalign=align)
+    headers, *body = ([line[column] for column in kept] for line in [heads, *lines])
+    if markdown:
+        return markdown_table(headers, body)
+    n_references = sum(row.reference for row in table.rows)
+    return terminal_table(headers, body, [_RANKS[column] for column in kept], n_references)
 
 
 def _cell(found: Estimate | None, spec: str, scale: float = 1.0, short: bool = False) -> str:

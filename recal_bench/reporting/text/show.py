@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tabulate import tabulate
 
+from recal_bench.defaults import UPPER_BOUND
 from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.entries import decisions_of
 from recal_bench.reporting.figures.training_logs import curves_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
-from recal_bench.reporting.text.tables import WIDTH
+from recal_bench.reporting.text.layout import filled, terminal_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,18 +31,11 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
-        textwrap.fill(f"settings: {settings}", WIDTH),
+        filled(f"settings: {settings}"),
         f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
     ]
-    oracle = next(
-        (
-            other
-            for other in runs
-            if other.record.configuration.router == "oracle" and other.record.configuration.data == data
-        ),
-        None,
-    )
-    lost = most_regretted(run, oracle, worst) if oracle else "No oracle of the same outcomes lies beside this run."
+    oracle = next((other for other in runs if _is_upper_bound(other) and other.record.configuration.data == data), None)
+    lost = most_regretted(run, oracle, worst) if oracle else "There is no oracle of the same outcomes beside this run."
     return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
 
 
@@ -57,13 +49,14 @@ def diagnose_run(run: Run) -> str:
         raise RunError(f"the training log of {run.folder} is damaged: run it again with --fresh")
     if not columns:
         raise RunError(
-            f"{run.folder} keeps no training log ({configuration.router}): diagnose a router that is trained, say recal"
+            f"{run.folder} keeps no training log: diagnose the run of a router that is trained step by step, "
+            f"which {configuration.router} is not"
         )
     found = diagnose(columns)
     title = f"{configuration.router}, seed {configuration.seed}, on {configuration.data.name}"
     parts = [
         "\n".join(
-            textwrap.fill(line, WIDTH, initial_indent=indent, subsequent_indent=" " * 10)
+            filled(line, indent, " " * 10)
             for indent, line in (
                 (f"{number}. ", finding.name),
                 ("   shows: ", finding.evidence),
@@ -99,9 +92,7 @@ def per_task_table(run: Run) -> str:
             ]
         )
     headers = ["split", "task", "queries", "acc %", "utility", "USD/1k", "arm chosen most"]
-    return tabulate(
-        lines, headers, disable_numparse=True, colalign=("left", "left", "right", "right", "right", "right", "left")
-    )
+    return terminal_table(headers, lines, left=(0, 1, 6))
 
 
 def most_regretted(run: Run, oracle: Run, n: int) -> str:
@@ -118,9 +109,7 @@ def most_regretted(run: Run, oracle: Run, n: int) -> str:
         for row in worst.itertuples()
     ]
     headers = ["task", "query", f"{measure} lost", "chosen: score, USD", "oracle: score, USD"]
-    return "Decisions on test that lost most against the oracle\n\n" + tabulate(
-        lines, headers, disable_numparse=True, colalign=("left", "left", "right", "left", "left")
-    )
+    return "Decisions on test that lost most against the oracle\n\n" + terminal_table(headers, lines, left=(0, 1, 3, 4))
 
 
 def learning_curve(run: Run) -> str:
@@ -148,6 +137,10 @@ def learning_curve(run: Run) -> str:
     best = int(np.argmax(value_N))
     summary = f"best {value_N[best]:.4f} at step {step_N[best]:g}, last {value_N[-1]:.4f}"
     return f"Utility on validation by training step ({summary})\n\n" + "\n".join(rows)
+
+
+def _is_upper_bound(run: Run) -> bool:
+    return run.record.reference and run.record.configuration.router == UPPER_BOUND
 
 
 def _test(run: Run) -> pd.DataFrame:

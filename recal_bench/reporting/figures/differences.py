@@ -1,4 +1,4 @@
-"""What routers did on one split: the figures of all entries of a group, held against one baseline."""
+"""Routers against one baseline on one split: paired differences, and interquartile means with theirs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from recal_bench.evaluation import metrics
 from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootstrap, iqm
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, mde, p_improvement
 from recal_bench.reporting.figures.entries import Entry, Group
-from recal_bench.reporting.figures.frontier import FrontierFigures, frontier_figures
 
-# The metrics held against the baseline, and where an entry has them.
-_COLUMNS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
+METRICS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
+"""What is compared with the baseline, and where an entry has it."""
 
 
 class Difference(BaseModel):
@@ -46,89 +45,7 @@ class InterquartileMean(BaseModel):
     p_adjusted: float | None
 
 
-class Figures(FrontierFigures):
-    """What a router did on one split; docs/metrics.md defines every figure. Null where unknown."""
-
-    n_queries: int
-    accuracy_macro: float | None
-    accuracy_micro: float | None
-    cost_usd_per_1k: float | None
-    router_cost_usd_per_1k: float | None
-    savings: float | None
-    utility: float | None
-    utility_ci: tuple[float, float] | None
-    vs_baseline: Difference | None
-    iqm: InterquartileMean | None
-    accuracy_vs_baseline: Difference | None
-    gap_closed: float | None
-    regret: float | None
-    top_arm_share: float
-    routing_entropy: float
-    new_arm: float | None = None
-    seed_sd: float | None
-
-
-def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = False) -> list[Figures]:
-    """The figures of every entry on one split; interquartile means only where asked, since they take a bootstrap."""
-    rows_Q = group.split_Q == split
-    # Tasks as numbers: grouping by text would be most of the work.
-    task_Q = np.unique(group.task_Q[rows_Q], return_inverse=True)[1]
-    best_single, oracle = (_macro(group.find(name), "utility_SQ", rows_Q, task_Q) for name in ("best-single", "oracle"))
-    target, *others = (
-        _point(group.find(name), rows_Q, task_Q) for name in ("best-accuracy", "best-single", "cheapest")
-    )
-    singles = [point for point in others if point is not None]
-    differences = [_differences(group, baseline, metric, rows_Q, task_Q) for metric in _COLUMNS]
-    # Where no utility may be reported, accuracy is what is left.
-    metric = "accuracy" if group.data.unknown_costs else "utility"
-    iqms = _iqms(group, baseline, metric, rows_Q, task_Q) if with_iqm else [None] * len(group.entries)
-    figures = []
-    for index, entry in enumerate(group.entries):
-        score_SQ, utility_SQ = entry.score_SQ[:, rows_Q], entry.utility_SQ[:, rows_Q]
-        accuracy, cost = _point(entry, rows_Q, task_Q) or (math.nan, math.nan)
-        utility = crossed_interval([utility_SQ], task_Q)
-        gap_known = not any(math.isnan(value) for value in (utility.estimate, best_single, oracle))
-        seed_utility_S = metrics.macro_mean(utility_SQ, task_Q)
-        arm_SQ = entry.arm_SQ[:, rows_Q]
-        figures.append(
-            Figures(
-                n_queries=int(rows_Q.sum()),
-                accuracy_macro=finite_or_none(accuracy),
-                accuracy_micro=finite_or_none(float(metrics.micro_mean(score_SQ).mean())),
-                cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "cost_SQ", rows_Q, task_Q)),
-                router_cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
-                savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
-                utility=finite_or_none(utility.estimate),
-                utility_ci=ci_of(utility),
-                vs_baseline=differences[0][index],
-                iqm=iqms[index],
-                accuracy_vs_baseline=differences[1][index],
-                gap_closed=metrics.gap_closed(utility.estimate, best_single, oracle) if gap_known else None,
-                regret=finite_or_none(_macro(entry, "regret_SQ", rows_Q, task_Q)),
-                top_arm_share=float(np.mean([metrics.top_arm_share(arm_Q) for arm_Q in arm_SQ])),
-                routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
-                new_arm=float(np.isin(arm_SQ, group.data.held_out).mean()) if entry.record.adapted else None,
-                seed_sd=finite_or_none(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
-                **dict(frontier_figures(entry.runs, split)),
-            )
-        )
-    return figures
-
-
-def _macro(entry: Entry | None, name: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]) -> float:
-    """The mean over seeds of a column's macro mean; NaN where a value is unknown or there is no such entry."""
-    return math.nan if entry is None else float(metrics.macro_mean(getattr(entry, name)[:, rows_Q], task_Q).mean())
-
-
-def _point(entry: Entry | None, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]) -> tuple[float, float] | None:
-    """Accuracy and cost in USD per query, the router's own included."""
-    if entry is None:
-        return None
-    costs = (_macro(entry, name, rows_Q, task_Q) for name in ("cost_SQ", "router_cost_SQ"))
-    return _macro(entry, "score_SQ", rows_Q, task_Q), sum(costs)
-
-
-def _differences(
+def differences(
     group: Group, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
 ) -> list[Difference | None]:
     """Every entry's paired difference to the baseline; Holm's family is the routers of the table."""
@@ -136,15 +53,15 @@ def _differences(
     parts = [_parts(entry, baseline, metric, rows_Q) for entry in group.entries]
     intervals = [None if each is None else crossed_interval(each, task_Q) for each in parts]
     adjusted_R = adjusted_p(group, intervals)
-    differences: list[Difference | None] = []
+    found: list[Difference | None] = []
     for entry, part, interval, adjusted in zip(group.entries, parts, intervals, adjusted_R, strict=True):
         if part is None or interval is None:
-            differences.append(None)
+            found.append(None)
             continue
         means = (metrics.task_means(each_SQ, task_Q) for each_SQ in (_values(entry, metric, rows_Q), of_baseline_SQ))
         # Where no query differs from another there is nothing to tell it from; 0 would promise too much.
         detectable = None if entry.record.reference else finite_or_none(mde(part, task_Q)) or None
-        differences.append(
+        found.append(
             Difference(
                 metric=metric,
                 difference=interval.estimate,
@@ -154,10 +71,10 @@ def _differences(
                 mde=detectable,
             )
         )
-    return differences
+    return found
 
 
-def _iqms(
+def interquartile_means(
     group: Group, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
 ) -> list[InterquartileMean | None]:
     """Every entry's interquartile mean, all on the same resamples; the difference is that of the two."""
@@ -197,7 +114,7 @@ def _iqms(
 
 
 def _values(entry: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> FloatSQ:
-    value_SQ: FloatSQ = getattr(entry, _COLUMNS[metric])[:, rows_Q]
+    value_SQ: FloatSQ = getattr(entry, METRICS[metric])[:, rows_Q]
     return value_SQ
 
 

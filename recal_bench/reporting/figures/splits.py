@@ -1,0 +1,106 @@
+"""What routers did on one split: the figures of all entries of a group, held against one baseline."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recal_bench.arrays import finite_or_none
+from recal_bench.defaults import BASELINE, COST_FLOOR, SAVINGS_TARGET, UPPER_BOUND
+from recal_bench.evaluation import metrics
+from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.reporting.figures.differences import (
+    METRICS,
+    Difference,
+    InterquartileMean,
+    ci_of,
+    differences,
+    interquartile_means,
+)
+from recal_bench.reporting.figures.entries import Entry, Group
+from recal_bench.reporting.figures.frontier import FrontierFigures, frontier_figures
+
+
+class Figures(FrontierFigures):
+    """What a router did on one split; docs/metrics.md defines every figure. Null where unknown."""
+
+    n_queries: int
+    accuracy_macro: float | None
+    accuracy_micro: float | None
+    cost_usd_per_1k: float | None
+    router_cost_usd_per_1k: float | None
+    savings: float | None
+    utility: float | None
+    utility_ci: tuple[float, float] | None
+    vs_baseline: Difference | None
+    iqm: InterquartileMean | None
+    accuracy_vs_baseline: Difference | None
+    gap_closed: float | None
+    regret: float | None
+    top_arm_share: float
+    routing_entropy: float
+    new_arm: float | None = None
+    seed_sd: float | None
+
+
+def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = False) -> list[Figures]:
+    """The figures of every entry on one split; interquartile means only where asked, since they take a bootstrap."""
+    rows_Q = group.split_Q == split
+    # Tasks as numbers: grouping by text would be most of the work.
+    task_Q = np.unique(group.task_Q[rows_Q], return_inverse=True)[1]
+    gap_start, gap_end = (_macro(group.find(name), "utility_SQ", rows_Q, task_Q) for name in (BASELINE, UPPER_BOUND))
+    target, *others = (_point(group.find(name), rows_Q, task_Q) for name in (SAVINGS_TARGET, BASELINE, COST_FLOOR))
+    singles = [point for point in others if point is not None]
+    by_utility, by_accuracy = (differences(group, baseline, metric, rows_Q, task_Q) for metric in METRICS)
+    # Where no utility may be reported, accuracy is what is left.
+    metric = "accuracy" if group.data.unknown_costs else "utility"
+    iqms: list[InterquartileMean | None] = [None] * len(group.entries)
+    if with_iqm:
+        iqms = interquartile_means(group, baseline, metric, rows_Q, task_Q)
+    figures = []
+    for index, entry in enumerate(group.entries):
+        score_SQ, utility_SQ = entry.score_SQ[:, rows_Q], entry.utility_SQ[:, rows_Q]
+        accuracy, cost = _point(entry, rows_Q, task_Q) or (math.nan, math.nan)
+        utility = crossed_interval([utility_SQ], task_Q)
+        gap_known = not any(math.isnan(value) for value in (utility.estimate, gap_start, gap_end))
+        seed_utility_S = metrics.macro_mean(utility_SQ, task_Q)
+        arm_SQ = entry.arm_SQ[:, rows_Q]
+        figures.append(
+            Figures(
+                n_queries=int(rows_Q.sum()),
+                accuracy_macro=finite_or_none(accuracy),
+                accuracy_micro=finite_or_none(float(metrics.micro_mean(score_SQ).mean())),
+                cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "cost_SQ", rows_Q, task_Q)),
+                router_cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
+                savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
+                utility=finite_or_none(utility.estimate),
+                utility_ci=ci_of(utility),
+                vs_baseline=by_utility[index],
+                iqm=iqms[index],
+                accuracy_vs_baseline=by_accuracy[index],
+                gap_closed=metrics.gap_closed(utility.estimate, gap_start, gap_end) if gap_known else None,
+                regret=finite_or_none(_macro(entry, "regret_SQ", rows_Q, task_Q)),
+                top_arm_share=float(np.mean([metrics.top_arm_share(arm_Q) for arm_Q in arm_SQ])),
+                routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
+                new_arm=float(np.isin(arm_SQ, group.data.held_out).mean()) if entry.record.adapted else None,
+                seed_sd=finite_or_none(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
+                **dict(frontier_figures(entry.runs, split)),
+            )
+        )
+    return figures
+
+
+def _macro(entry: Entry | None, name: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]) -> float:
+    """The mean over seeds of a column's macro mean; NaN where a value is unknown or there is no such entry."""
+    return math.nan if entry is None else float(metrics.macro_mean(getattr(entry, name)[:, rows_Q], task_Q).mean())
+
+
+def _point(entry: Entry | None, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]) -> tuple[float, float] | None:
+    """Accuracy and cost in USD per query, the router's own included."""
+    if entry is None:
+        return None
+    costs = (_macro(entry, name, rows_Q, task_Q) for name in ("cost_SQ", "router_cost_SQ"))
+    return _macro(entry, "score_SQ", rows_Q, task_Q), sum(costs)

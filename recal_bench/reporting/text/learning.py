@@ -1,0 +1,27 @@
+"""How much log is enough, as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recal_bench.reporting.figures.learning import Learning
+from recal_bench.reporting.text.layout import markdown_table, terminal_table
+
+
+def as_table(found: Learning, markdown: bool = False) -> str:
+    """The values by router and number of train queries, with intervals."""
+    headers = [f"{train:,} ({fraction:g})" for train, fraction in zip(found.train_P, found.fraction_P, strict=True)]
+    lines = [
+        [name, *(_cell(*of_point) for of_point in zip(*of_router, strict=True))]
+        for name, *of_router in zip(found.routers, found.value_RP, found.low_RP, found.high_RP, strict=True)
+    ]
+    simulated = ", simulated" if found.data.simulated else ""
+    title = f"{found.what.capitalize()} on test by number of train queries (share), {found.data.name}{simulated}"
+    grid = (markdown_table if markdown else terminal_table)(["router", *headers], lines)
+    return f"{'### ' if markdown else ''}{title}\n\n{grid}"
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
