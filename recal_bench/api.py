@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recal_bench import plugins, routers
+from recal_bench.defaults import BASELINE
 from recal_bench.errors import RecalBenchError, SettingsError, near_miss
 from recal_bench.experiments import deployed, records, tuning
 from recal_bench.experiments.bench import Bench, load_bench, load_outcomes
@@ -18,9 +19,9 @@ from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.splits import prepare
-from recal_bench.reporting.figures.compare import BASELINE, tables
+from recal_bench.reporting.figures.compare import tables
+from recal_bench.reporting.figures.frames import comparison_frame, runs_frame
 from recal_bench.reporting.figures.logged import logged_tables
-from recal_bench.reporting.frames import comparison_frame, runs_frame
 from recal_bench.routers import Router
 
 if TYPE_CHECKING:

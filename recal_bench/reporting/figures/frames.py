@@ -10,10 +10,11 @@ import numpy as np
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.compare import TEST, Table
+from recal_bench.reporting.figures.differences import Difference, InterquartileMean
 from recal_bench.reporting.figures.entries import decisions_of
 from recal_bench.reporting.figures.logged import Estimate, LoggedFigures, LoggedTable
-from recal_bench.reporting.figures.split_figures import Difference, Figures, InterquartileMean
-from recal_bench.reporting.text.tables import labels
+from recal_bench.reporting.figures.names import labels
+from recal_bench.reporting.figures.splits import Figures
 
 if TYPE_CHECKING:
     import pandas as pd
