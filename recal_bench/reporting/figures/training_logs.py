@@ -73,4 +73,5 @@ def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
 
 
 def _is_short(run: Run, lines: Sequence[Mapping[str, Any]]) -> bool:
-    return run.record.steps is not None and (not lines or lines[-1].get("step") != run.record.steps)
+    steps = run.record.steps
+    return steps is not None and (not lines or lines[-1].get("step", -1) < steps)
