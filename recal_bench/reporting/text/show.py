@@ -82,8 +82,8 @@ def per_task_table(run: Run) -> str:
         arm = counts.index[int(np.argmax(counts.to_numpy()))]
         lines.append(
             [
-                split,
-                task,
+                str(split),
+                str(task),
                 f"{len(part):,}",
                 _number(100 * part["score"].mean(skipna=False), ".2f"),
                 _number(part["utility"].mean(skipna=False), ".4f"),
@@ -105,7 +105,7 @@ def most_regretted(run: Run, oracle: Run, n: int) -> str:
     if worst.empty:
         return "No decision on test lost anything against the oracle."
     lines = [
-        [row.task, row.query_id, f"{row.lost:.3f}", _choice(row, ""), _choice(row, "_oracle")]
+        [str(row.task), str(row.query_id), f"{row.lost:.3f}", _choice(row, ""), _choice(row, "_oracle")]
         for row in worst.itertuples()
     ]
     headers = ["task", "query", f"{measure} lost", "chosen: score, USD", "oracle: score, USD"]
