@@ -81,7 +81,7 @@ def mde(
     variances seen: with `n_seeds` seeds for each part that has several (None: as many as there are), and with
     `queries_factor` times the queries in each task. A part with one seed keeps it. Where 2 to 4 seeds differ
     much, more queries alone may not lower it: what is left of the error is then known from few seeds. NaN where the
-    data cannot tell.
+    data cannot tell, as with less than a quarter of a degree of freedom.
     Raises SettingsError for fewer than 2 seeds or a factor that is not above 0.
     """
     from scipy.special import nctdtrinc, stdtrit
