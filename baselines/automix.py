@@ -8,7 +8,7 @@ the query, whose observation is the confidence, and whose actions are to keep th
 With one observation and one action its best policy is, for each level of confidence, the action of the highest expected
 reward under the belief, which comes from counts on train.
 
-What is replaced: the verifier, which a log does not hold. Its stand-in is a confidence learnt on train (the paper's
+What is replaced: the verifier, which a log does not hold. A substitute is a confidence learnt on train (the paper's
 needs no training): the expected score of the small arm's answer, by ridge regression on the query's encoding, and a
 second one on what that left over, on what the answer looks like (is one marked, how long are it and the text). That
 costs nothing, while the paper's verifier costs a call of the small model. With `verifier=second-opinion` it does: the
@@ -131,7 +131,7 @@ class AutoMix(Saved):
         self.beside_P = verified(small, *opinion)[1]
 
     def _by_size(self, train: Train, typical_A: np.ndarray) -> list[int]:
-        """The arms from the cheapest to the dearest; without costs, from the lowest score to the highest."""
+        """The arms from the cheapest to the most expensive; without costs, from the lowest score to the highest."""
         cost_A = np.zeros(len(typical_A))
         if train.objective.has_cost:
             cost_A = np.nan_to_num(mean_over_observed(train.outcomes.cost_QA), nan=np.inf)

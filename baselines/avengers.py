@@ -28,7 +28,7 @@ from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, typical_values
 
 PROMPTS_A_CLUSTER = 20
-"""There are never more clusters than one for so many train prompts."""
+"""There are never more clusters than one for this many train prompts."""
 MEAN_COUNT = 1.0
 """Queries that an arm's mean over everything counts for in a cluster."""
 

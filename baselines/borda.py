@@ -8,7 +8,7 @@ What differs: points are shares of the other arms present, so that queries with 
 every task counts the same, as where routers are judged. Where outcomes are missing, arms are compared by task-adjusted
 effects, as `best-single` compares them. A rank tells who is ahead, not by how much: costs would leave no ties, and the
 smallest saving would gain as much as a right answer. So savings of no more than `margin` are a tie, half of what the
-dearest arm costs; that was chosen on validation of the embedded pool. `margin=0` is the original.
+most expensive arm costs; that was chosen on validation of the embedded pool. `margin=0` is the original.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ TIE = 1e-9
 class Borda(Saved):
     """Borda count over the train queries' rankings of the arms by utility; the arm of most points is chosen.
 
-    Utilities tie that differ by no more than `margin` of what the dearest arm costs.
+    Utilities tie that differ by no more than `margin` of what the most expensive arm costs.
     """
 
     LEARNT = ("points_A",)

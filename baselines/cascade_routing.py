@@ -4,8 +4,8 @@ Dekoninck, Baader, Vechev, "A Unified Approach to Routing and Cascading for LLMs
 that are called for one query are a supermodel. Its quality is that of its best answer, as it will be estimated once all
 are there. Before each call the supermodel of the highest expected quality minus priced cost is looked for, among those
 that hold the arms called already. Where it holds no other arm, the answer of the highest estimated quality is taken;
-else one of its other arms is called (the cheapest), and the choice is made anew. Each set of called arms has estimators
-of its own. The expected best is that of normal variables, centred on the present estimates, with the covariance that
+else one of its other arms is called (the cheapest), and the choice is made again. Each set of called arms has its own
+estimators. The expected best is that of normal variables, centred on the present estimates, with the covariance that
 their revisions had on train, the same for all queries. Routing (one call) and cascades (one order) are special cases.
 
 What differs. The price of cost is given (alpha); the paper searches one for each step, to meet a budget. Qualities are
@@ -13,7 +13,7 @@ estimated by ridge regression on the query's encoding, and a second one on what 
 marked, how long are they and the texts, which ones agree: one, normalised, holds the other). The authors' logistic
 regressions see agreement too, and token probabilities besides, which logs lack. Revisions run from the called arms to
 the supermodel, not to all arms, and are those of queries that the estimators have not seen (five folds). Clark's
-formulas (1961) stand for 100 samples of normal variables. Costs are predicted from the query. Arms are called in any
+formulas (1961) replace 100 samples of normal variables. Costs are predicted from the query. Arms are called in any
 order; the authors' code goes from cheap to dear.
 
 Supermodels are made of a `pool` of arms found on train, those whose best one has the highest utility in hindsight; any

@@ -76,7 +76,7 @@ class EmbedLlm(Saved):
 
         generator = torch.Generator().manual_seed(context.seed)
         inputs, readouts = encoding_QE.shape[1], excess_QC.shape[1] // arms
-        # The readouts start at zero: all arms level. An arm's vector hangs on its name, not on its place in the list.
+        # The readouts start at zero: all arms level. An arm's vector depends on its name, not on its place in the list.
         start = [
             torch.randn(inputs, self.factors, generator=generator) * inputs**-0.5,
             torch.zeros(self.factors),

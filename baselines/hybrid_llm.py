@@ -18,7 +18,7 @@ The threshold. The paper takes the one that saves most calls of the large model 
 held-out queries. Here it is the one of the highest mean utility (of all tasks alike), on train queries predicted by
 classifiers that were fitted without them (five folds); of several, the one that asks the small arm least.
 
-Simplified: a logistic regression on the encoding stands for a fine-tuned DeBERTa-v3-large; both minimise the same
+Simplified: a logistic regression on the encoding replaces a fine-tuned DeBERTa-v3-large; both minimise the same
 cross-entropy. The paper estimates y from ten answers of each model; logs hold one. As the cross-entropy is linear in
 the label, that one's label, 0 or 1, gives the same loss in expectation; the price is variance, and that with one answer
 the probabilistic router is the deterministic one. The mean difference of 0/1 labels is 2p(1 - p) at a share p of ones.

@@ -7,13 +7,13 @@ starts from there, with A = lambda * I and b = lambda * theta: an arm is believe
 firmly as lambda outcomes would say it; what is asked and seen then corrects that.
 
 What differs, above all: there are no human preferences between these arms here, and of single outcomes no two arms on
-one query to compare. Outcomes of train stand in their place: a share of the train queries, drawn by the seed, goes to
-one random arm each (in a log of single choices: to the logged one), and teaches the prior. So the prior is no knowledge
-from elsewhere; it is bought with outcomes that LinUCB would have used as well. The mechanism is the paper's, its
-advantage at a cold start is not to be expected. Its two steps (a triplet loss for the projection, cross-entropy over
-pairs for the arms) become two ridge regressions of the utility for every arm: the leading singular vectors of the
+one query to compare. Outcomes of train take their place: a share of the train queries, drawn by the seed, goes to
+one random arm each (in a log of single choices: to the logged one), and teaches the prior. So the prior is not
+knowledge from elsewhere; it is bought with outcomes that LinUCB would have used as well. The mechanism is the paper's,
+its advantage at a cold start is not to be expected. Its two steps (a triplet loss for the projection, cross-entropy
+over pairs for the arms) become two ridge regressions of the utility for every arm: the leading singular vectors of the
 first one's weights are the projection, the second one, within it, gives theta. The expected reward is theta' x with a
-constant in x, no cosine, since utilities are no similarities; rewards are measured from the share's mean, and the bonus
+constant in x, no cosine, as utilities are not similarities; rewards are measured from the share's mean, and the bonus
 is in units of its standard deviation. The paper's budgets, spent by an online knapsack, are left out: a cost enters by
 the utility. Exploration, lambda, share and penalties were chosen on validation; the paper's values are not known here.
 When it routes, it explores no more: the highest posterior mean decides. An arm never seen counts as bad, and dear, as

@@ -47,7 +47,7 @@ class PromptLlm(Saved):
 
     `pool` (a pool file) and `adviser` (a model of it) say who is asked; without a pool, a simulated model of the
     embedded pool, `brelune-8b` where none is named. `describe`: each arm's mean score, or its score on every task of
-    train too. `listed`: so many arms, the best on train, are described. An answer that names none of them, or one that
+    train too. `listed`: how many arms, the best on train, are described. An answer that names none of them, or one that
     is not available, gives way to the best available arm on train; how often that happened is kept in the run's
     `router/advice.json`.
     """

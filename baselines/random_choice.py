@@ -30,6 +30,6 @@ class RandomChoice(Saved):
         return Decisions(arm_Q.astype(np.int64))
 
     def _draw(self, query_id: str, prompt: str) -> int:
-        """A whole number that depends on the seed and the query alone, not on the row it stands in."""
+        """A whole number that depends on the seed and the query alone, not on the row it is in."""
         text = json.dumps([self.seed, query_id, prompt])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

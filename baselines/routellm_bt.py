@@ -1,4 +1,4 @@
-"""RouteLLM's similarity-weighted ranking: a Bradley-Terry ranking of the arms, made anew for every query.
+"""RouteLLM's similarity-weighted ranking: a Bradley-Terry ranking of the arms, made for every query.
 
 Ong, Almahairi, Wu, Chiang, Wu, Gonzalez, Kadous, Stoica, "RouteLLM: Learning to Route LLMs with Preference Data", ICLR
 2025, arXiv 2406.18665. Each preference of train weighs gamma^(1 + S), where S is the cosine similarity of its query to

@@ -80,7 +80,7 @@ class RouteLlmMf(Saved):
 
         generator = torch.Generator().manual_seed(context.seed)
         inputs = encoding_QE.shape[1]
-        # The readout starts at zero: all arms level. An arm's vector hangs on its name, not on its place in the list.
+        # The readout starts at zero: all arms level. An arm's vector depends on its name, not on its place in the list.
         start = [
             torch.randn(inputs, self.factors, generator=generator) * inputs**-0.5,
             torch.zeros(self.factors),

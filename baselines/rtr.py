@@ -2,7 +2,7 @@
 
 Pan, Zhang, Zhao, Han, "Route to Reason: Adaptive Routing for LLM and Reasoning Strategy Selection" (arXiv 2505.19435).
 Two networks with one hidden layer read the query's, the model's and the strategy's embedding: one predicts whether the
-answer is right, the other how long it is. Length stands for cost, and the router trades one for the other. As an arm is
+answer is right, the other how long it is. Length measures cost, and the router trades one for the other. As an arm is
 a model's embedding beside a strategy's, what is learnt of a model under one strategy serves it under all others, and a
 combination never seen can be predicted.
 

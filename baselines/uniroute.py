@@ -30,7 +30,7 @@ from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import PRIOR_COUNT, in_fixed_order, targets_of
 
 PROMPTS_A_CLUSTER = 10
-"""There are never more clusters than one for so many train prompts."""
+"""There are never more clusters than one for this many train prompts."""
 COST_COUNT = 1.0
 """Outcomes that the average arm's cost counts for in a new arm's: costs differ more between arms than between queries,
 so a few tell most of it."""
@@ -88,7 +88,7 @@ class UniRoute(Saved):
             self.cost_KA = self._features(cost_QA, cluster_Q, self.cost_A * self.dearness_K[:, None])
 
     def adapt(self, arms: Sequence[Arm], few: Train) -> None:
-        """Make arms known by a few labelled train queries; arms known already are estimated anew from these.
+        """Make arms known by a few labelled train queries; arms known already are estimated again from these.
 
         `few.outcomes` has a column for each of the arms. An arm without any outcome in it is taken to be as bad, and as
         dear, as the worst arm known. From now on predictions hold the arms of train and then these. Raises

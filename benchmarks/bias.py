@@ -66,7 +66,7 @@ Floats = NDArray[np.float64]
 class World(NamedTuple):
     """The test texts of one world and their law, costs in units of `cost_ref`; and its train split.
 
-    Texts that show the same share a law: `first` and `which_Q` say which row stands for each.
+    Texts that show the same share a law: `first` and `which_Q` say which row represents each.
     """
 
     score_QA: Floats
@@ -126,7 +126,7 @@ def pair_law(questions: Sequence[Question]) -> tuple[Floats, Floats, Floats]:
 
 
 def drawn(questions: Sequence[Question], count: int, first_seed: int) -> tuple[Floats, Floats]:
-    """Scores and costs (USD) of the texts in `count` other pools, `[N, Q, A]`: the same texts, outcomes drawn anew."""
+    """Scores and costs (USD) of the texts in `count` other pools, `[N, Q, A]`: the same texts, outcomes drawn again."""
     score_NQA, cost_NQA = [], []
     for seed in range(first_seed, first_seed + count):
         replies = SimulatedPool(seed).answer_all(questions)

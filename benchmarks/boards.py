@@ -1,4 +1,4 @@
-"""Makes a leaderboard anew: tunes every router on validation, runs it with five seeds, writes the tables.
+"""Makes a leaderboard again: tunes every router on validation, runs it with five seeds, writes the tables.
 
     python benchmarks/boards.py routerdc             # one of BOARDS, or several: tuned, into leaderboards/
     python benchmarks/boards.py --untuned runs/plain # all of them, every router at its defaults, into that folder

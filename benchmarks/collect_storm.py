@@ -4,7 +4,7 @@
 
 A quiet collection first, against an honest server. Then the same one in a storm: the server injects faults of every
 kind, and the collector is killed (SIGKILL) at random instants, from its start to the writing of the outcomes file, and
-started again, until so many kills are done; then it may finish. With `--collectors 2`, two processes share the journal
+started again, until all kills are done; then it may finish. With `--collectors 2`, two processes share the journal
 and each kill takes one of them. Checked, and printed:
 
 - the outcomes file equals that of the quiet collection, latencies and times of asking aside: scores, tokens, cost;

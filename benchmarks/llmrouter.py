@@ -1,6 +1,6 @@
 """Our routers beside LLMRouter's of the same kind: the same rows, the same embeddings, the same queries.
 
-The outcomes are LLMRouter's own (llmrouter_default14: 14 tasks, 9 models). Of their 500 test prompts 119 also stand in
+The outcomes are LLMRouter's own (llmrouter_default14: 14 tasks, 9 models). Of their 500 test prompts 119 are also in
 train; those rows are dropped from both sides' train, and the 381 others are what is compared. LLMRouter learns from
 our train and validation together. Its label of a query is the first row of the highest score, so that among models
 that tie the order of the rows decides: it is trained with the rows as they are in the file and with the strongest

@@ -3,7 +3,7 @@
 Outcomes that are known for every arm are logged by a known policy, a softmax (temperature 0.1) of the arms' mean
 utilities on train: of each query of every split the outcome of one arm, with its propensity, written to a file. Routers
 are run on that file as on any log. What they chose on test is then looked up in the complete outcomes: that is the
-truth, and beside it stands what the same router is worth when it is fitted to the complete train split (a bandit: when
+truth, and beside it is what the same router is worth when it is fitted to the complete train split (a bandit: when
 it may choose itself which arm to ask).
 
 Run with `python benchmarks/logged_runs.py [repetitions]`: on the embedded pool (simulated) and, where the environment

@@ -22,7 +22,7 @@ real models.
 
 Six tasks: mean success .05 to .95; scores right or wrong in four tasks, graded within a narrow band in two; costs
 {costs}, train queries {sizes}. A task has two or three topics, whose best arms (of eight) differ and which the text
-tells with some noise. Each world draws anew which kind of task has which size and cost, and all else. Training draws
+tells with some noise. Each world draws which kind of task has which size and cost, and all else. Training draws
 queries, not tasks, so small tasks are seen seldom; the macro utility weighs all tasks alike. Policies learn from
 nothing (`prior.kind=none`). Judged is the true expected utility of the greedy policy's decisions on held-out texts.
 

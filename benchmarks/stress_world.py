@@ -39,7 +39,7 @@ class Kind(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """Train queries, and mean cost of the dearest arm in USD a query."""
+    """Train queries, and mean cost of the most expensive arm in USD a query."""
 
     n_train: int
     cost_usd: float
@@ -53,7 +53,7 @@ KINDS = {
     "graded70": Kind(0.70, 0.06, 3),
     "right95": Kind(0.95, None, 2),
 }
-# Sizes x20 and costs x100, both in geometric steps. Their pairing is fixed and keeps the dearest task among the large
+# Sizes x20 and costs x100, both in geometric steps. Their pairing is fixed and keeps the costliest task among the large
 # ones: cost_ref is a mean over all train queries, so a dear task of few queries would have costs that dwarf any score.
 SLOTS = (
     Slot(4000, 1e-3 * 100**0.4),

@@ -1,6 +1,6 @@
 """recal-bench: which LLM router should I trust, at what cost, and was its training stable?
 
-What stands in `__all__` is meant for scripts and notebooks (docs/python.md). It is loaded when first asked for, so
+What `__all__` names is meant for scripts and notebooks (docs/python.md). It is loaded when first asked for, so
 that the command line starts fast.
 """
 

@@ -98,7 +98,7 @@ def run(
     `runs` is the folder of the records: a run that is there already is read, not run, but where `fresh` is set.
 
     Raises SettingsError on an unknown name or setting, OutcomesError where a router cannot learn from these outcomes,
-    PluginError where an instance is no router.
+    PluginError where an instance is not a router.
     """
     plugins.discover()
     wanted = [routers] if isinstance(routers, str) or not isinstance(routers, Sequence) else list(routers)
@@ -134,7 +134,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
 ) -> Tuned:
-    """Choose the settings of a router on validation, with so many trials; `settings` are part of every trial.
+    """Choose the settings of a router on validation, with this many trials; `settings` are part of every trial.
 
     Raises SettingsError on an unknown name or setting, OutcomesError where the router cannot learn from these outcomes.
     """

@@ -146,7 +146,7 @@ def _inner(code: CodeType) -> list[CodeType]:
 
 
 def _compiled(code: CodeType) -> str:
-    """The instructions with all that they refer to; sets in an order that does not hang on hashing."""
+    """The instructions with all that they refer to; sets in an order that does not depend on hashing."""
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     shown = [repr(sorted(map(repr, each)) if isinstance(each, frozenset) else each) for each in constants]
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {shown} {[*map(_compiled, _inner(code))]}"

@@ -75,7 +75,7 @@ def recal(batch: Batch, state: CalibrationState, settings: Calibration) -> tuple
     `z` are the component advantages. With `keep_utility`, `sigma_k` is the running spread of component k and `w_ik` is
     the variance-aware weight for the outcome component, with mean 1 over the groups where it has any spread, and 1 for
     the others. Without it `sigma_k` is 1 and all components of a query have its weight. The batch enters the
-    running quantities before they are used. Where components are off, their sum stands for them.
+    running quantities before they are used. Where components are off, their sum takes their place.
     """
     reward_QGK, weight_K, dataset_Q, valid_QG = batch.reward_QGK, batch.weight_K, batch.dataset_Q, batch.valid_QG
     xp = array_namespace(reward_QGK)

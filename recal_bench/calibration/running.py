@@ -1,4 +1,4 @@
-"""Running means that persist between steps, as explicit state: taken, and returned anew."""
+"""Running means that persist between steps, as explicit state: taken, and returned."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from recal_bench.errors import SettingsError
 @click.option("--models", metavar="A,B", default="", help="wide: the columns that are models.")
 @click.option("--metric", metavar="NAME", help="lm-eval: the metric that is the score.")
 @click.option("--filter", "filter_name", metavar="NAME", help="lm-eval: the filter whose samples count.")
-@click.option("--unsafe-pickle", is_flag=True, help="Open pickles, which may run any code: only from whom you trust.")
+@click.option("--unsafe-pickle", is_flag=True, help="Open pickles, which may run any code: only those that you trust.")
 def import_(
     format_name: str | None,
     sources: tuple[Path, ...],

@@ -26,7 +26,7 @@ _PAUSE_S = 0.01
 _MAGIC = b"SQLite format 3\0"
 _IN_ONE_QUERY = 500
 _OTHER_LENGTH = 64
-"""Texts that differ by so many characters cannot all have the same number of tokens."""
+"""Texts that differ by this many characters cannot all have the same number of tokens."""
 _SCHEMA = """
 CREATE TABLE answers(
   key BLOB PRIMARY KEY, model TEXT NOT NULL, strategy TEXT NOT NULL, body TEXT NOT NULL, prompt_tokens INTEGER,

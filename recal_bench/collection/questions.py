@@ -158,7 +158,7 @@ def _splits_of(task: Any) -> list[str]:
 
 
 def _chosen(task: str, split: str, count: int, limit: int | None) -> list[int]:
-    """The rows that are asked: all, or so many, drawn evenly. A larger limit holds those of a smaller one."""
+    """The rows that are asked: all, or this many, drawn evenly. A larger limit holds those of a smaller one."""
     if limit is None or limit >= count:
         return list(range(count))
     seed = int.from_bytes(hashlib.sha256(f"{task}/{split}".encode()).digest()[:8], "little")

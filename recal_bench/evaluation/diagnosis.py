@@ -284,7 +284,7 @@ def _rate(columns: LogColumns, factor: float) -> str:
 
 
 _COMPONENTS = ("component_mean/outcome", "component_mean/format")
-# Causes stand before what they lead to. A mode is judged where the log has the columns it needs.
+# Causes come before what they lead to. A mode is judged where the log has the columns it needs.
 MODES: dict[str, tuple[Callable[[LogColumns], Finding | None], tuple[str, ...]]] = {
     "no signal": (no_signal, ("entropy", "groups_without_spread", "malformed_share")),
     "starved component": (starved_component, ("spread_share/", "component_mean/")),

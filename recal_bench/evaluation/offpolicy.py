@@ -175,7 +175,7 @@ def refusal(found: Overlap) -> str | None:
     No rule of the literature says how much is enough: effective sample sizes diagnose, and fail where the large weights
     were never drawn (Owen, "Monte Carlo theory, methods and examples", chapter 9; Elvira, Martino, Robert 2022). The
     limits here, the usual 30 rows for a mean among them, are where t intervals cover about 90% or more in simulations
-    (benchmarks/off_policy.py). Few rows are no reason if all of them count: then nothing is lost by the weights. The
+    (benchmarks/off_policy.py). Few rows are not a reason if all of them count: then nothing is lost by the weights. The
     mean weight has the known expectation 1 (Swaminathan, Joachims 2015). Where most logs of a kind are refused, those
     that are not have more matching rows than they should, and IPS is too high there; SNIPS and DR do not follow that.
     """

@@ -24,7 +24,7 @@ WINDOW, LEAST_WINDOW = 50, 10
 # Once a policy has converged nearly all gradients are 0, and any other would count as a spike: the running median is
 # taken to be at least this share of the first `WINDOW` steps'.
 LEAST_MEDIAN = 0.1
-# "At the start" and "at the end" are means of so many logged steps, or of a tenth of a shorter training's.
+# "At the start" and "at the end" are means of this many logged steps, or of a tenth of a shorter training's.
 EDGE = 10
 # A seed that gave back this share of what it had gained over best-single has collapsed.
 GAVE_BACK = 0.5
@@ -251,7 +251,7 @@ def aligned(curves: Sequence[Curve]) -> tuple[FloatN, NDArray[np.float64]]:
 def steps_ratio(router: Sequence[Curve], baseline: Sequence[Curve], target: float | None, paired: bool) -> Bounded:
     """Steps that the router's mean curve needs to the target, over the baseline's.
 
-    `target` None: where the baseline's mean curve ends, found anew in every resample. The interval is a bootstrap of
+    `target` None: where the baseline's mean curve ends, found again in every resample. The interval is a bootstrap of
     whole seeds (pairs of them where `paired`) with Hesterberg's expanded percentiles (arXiv 1411.5279), since few seeds
     make plain percentiles too narrow. A target that is never reached counts as infinitely many steps: a side of the
     interval may be open. NaN where neither gets there, or the baseline starts there; no interval for two seeds.

@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
     """Load the router of a run (arrays, JSON, safetensors, skops; never a pickle) and route the prompts.
 
-    Raises RunError for a reference (which is no router) and for a run whose router cannot be loaded, PluginError where
+    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded, PluginError where
     its class is not there.
     """
     record = run.record

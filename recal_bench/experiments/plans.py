@@ -97,7 +97,7 @@ def _set_words(settings: Mapping[str, Any]) -> list[str | Path]:
 
 
 def _name_of_instance(router: Any) -> str:
-    """Raises PluginError on what is no router, SettingsError on a setting that a record could not hold."""
+    """Raises PluginError on what is not a router, SettingsError on a setting that a record could not hold."""
     cls = type(router)
     if isinstance(router, type):
         raise PluginError(f"{router.__name__} is a class: give an instance of it, {router.__name__}()")

@@ -89,7 +89,7 @@ class FrontierPoint(OperatingPoint):
 class Frontier(BaseModel):
     """What one router does on one split at every price of cost, and the single arms on the same queries.
 
-    `arms` are in the order of `Data.arms`; where an arm lacks outcomes, others stand in for it (see `sweep`).
+    `arms` are in the order of `Data.arms`; where an arm lacks outcomes, others take its place (see `sweep`).
     `best_accuracy` is the arm that was most accurate on train, as the reference of that name decides.
     """
 

@@ -70,7 +70,7 @@ def _decider(router: Router, part: Outcomes) -> Callable[[Calls], Decisions]:
 
 
 def _single_arm(bench: Bench, part: Outcomes, arm: int) -> OperatingPoint:
-    """One arm for every query. Where it has no outcome, the arm nearest to it in the order of train costs stands in."""
+    """One arm for every query; where it has no outcome, the arm nearest to it in the order of train costs."""
     rank_A = np.argsort(np.argsort(bench.mean_cost_A, kind="stable"))
     nearness_A = -np.abs(rank_A - rank_A[arm]).astype(np.float64)
     calls = bench.calls(part)

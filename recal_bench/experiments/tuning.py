@@ -125,7 +125,7 @@ def keep_tuned(tuned: Tuned, bench: Bench, path: Path) -> None:
 
 
 def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
-    """Tuned settings by router. Raises SettingsError where the file is none, or was made on other outcomes."""
+    """Tuned settings by router. Raises SettingsError where the file holds none, or was made on other outcomes."""
     try:
         parsed = [Tuned.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, ValidationError) as error:

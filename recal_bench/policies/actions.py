@@ -1,4 +1,4 @@
-"""A structured action: is the response well-formed, and which arm does it name. Axes before Q are kept (seeds, say)."""
+"""A structured action: is the response well-formed, and which arm does it name. Axes before Q are kept (e.g. seeds)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEVER = -1e9
 class Actions(NamedTuple):
     """Actions, `[..., Q, G]`. The arm counts only where the action is well-formed.
 
-    `share_QG` is how much of the query an action stands for; the shares of a query add up to 1.
+    `share_QG` is how much of the query an action accounts for; the shares of a query add up to 1.
     """
 
     well_formed_QG: Tensor

@@ -23,7 +23,7 @@ class Policy:
 
     hidden     units of the one hidden layer
     malformed  how often the untrained policy's actions are malformed
-    alpha      `fixed`: for the run's price of cost; `conditioned`: the price is an input, drawn anew in training, so
+    alpha      `fixed`: for the run's price of cost; `conditioned`: the price is an input, drawn at each step, so
                that one policy can be asked at any
     """
 

@@ -160,7 +160,7 @@ class Price(_Checked):
         )
 
     def most_usd(self, prompt: int, completion: int) -> float:
-        """The most that so many tokens can cost."""
+        """The most that this many tokens can cost."""
         return _PER_MILLION * (
             prompt * max(self.input, self.cached or 0.0) + completion * max(self.output, self.reasoning or 0.0)
         )

@@ -39,7 +39,7 @@ COINS = ("crown", "florin", "mark", "ducat", "thaler", "groat")
 
 
 class Kind(NamedTuple):
-    """A kind of entity. `noun` stands before a name; `pattern` builds names from a coined word and a modifier;
+    """A kind of entity. `noun` precedes a name; `pattern` builds names from a coined word and a modifier;
     `variants` are other wordings of a name. `{c}`, `{m}`, `{n}`: coined word, modifier (for a person: given name),
     whole name."""
 

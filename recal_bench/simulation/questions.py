@@ -93,7 +93,7 @@ def _paths(kind: str, hops: int) -> tuple[tuple[Relation, ...], ...]:
 def write(world: World, task: str, split: str, count: int) -> tuple[Question, ...]:
     """The first `count` questions of a task and split; a smaller count gives a beginning of a larger one.
 
-    Raises SettingsError where the world does not hold so many.
+    Raises SettingsError where the world does not hold that many.
     """
     found: dict[str, Question] = {}
     for question in _attempts(world, task, split, count * _ATTEMPTS_PER_QUESTION):

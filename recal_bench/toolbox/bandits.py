@@ -24,7 +24,7 @@ NOTHING = 1e-9
 class Asking:
     """The train queries one by one, in an order drawn by `rng`; of each, the outcome of one arm.
 
-    Here the arms A stand in the order of their names, so that no draw depends on how they are listed. Values V are the
+    Here the arms A are in the order of their names, so that no draw depends on how they are listed. Values V are the
     utility, the score and, where the objective has one, the cost in units of `cost_ref`. Raises OutcomesError where
     no arm has an outcome.
     """

@@ -1,4 +1,4 @@
-"""Random starts that hang on what an arm is called, not on its place in a list."""
+"""Random starts that depend on what an arm is called, not on its place in a list."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ CHUNK = 1024
 
 
 def chunks(queries: int, size: int = CHUNK) -> Iterator[slice]:
-    """Slices of at most `size` rows that make up so many queries."""
+    """Slices of at most `size` rows that cover this many queries."""
     return (slice(start, start + size) for start in range(0, queries, size))
 
 

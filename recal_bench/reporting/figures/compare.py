@@ -114,7 +114,7 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
 
 
 def baseline_of(group: Group, name: str) -> Entry:
-    """The entry that others are held against. Raises RunError where there is none of that name."""
+    """The entry that others are compared with. Raises RunError where there is none of that name."""
     baseline = group.find(name)
     if baseline is None:
         there = ", ".join(sorted({entry.router for entry in group.entries}))

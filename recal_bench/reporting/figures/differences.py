@@ -134,7 +134,7 @@ def against(entry: Entry, value_SQ: FloatSQ, baseline: Entry, of_baseline_SQ: Fl
 
 
 def adjusted_p(group: Group, intervals: Sequence[Interval | None]) -> list[float | None]:
-    """Adjusted p of every entry; None for what is no hypothesis (the baseline, references) or cannot be told."""
+    """Adjusted p of every entry; None for what is not a hypothesis (the baseline, references) or cannot be told."""
     family = {
         index: interval.p
         for index, interval in enumerate(intervals)

@@ -159,7 +159,7 @@ class _Reader:
         if self._raw_keys is not None and raw_keys.equals(self._raw_keys):
             same_order: pd.DataFrame = frame.iloc[self._order]
             return same_order
-        # Sorting the keys of every run would take most of the time; nearly always they stand in the same order.
+        # Sorting the keys of every run would take most of the time; nearly always they are in the same order.
         order = raw_keys.sort_values(_KEYS, kind="stable").index.to_numpy()
         keys = raw_keys.iloc[order].reset_index(drop=True)
         if self._raw_keys is None:

@@ -23,7 +23,7 @@ FIRST = (
     "router", "outcomes", "alpha", "utility", "utility_low", "utility_high", "difference", "difference_low",
     "difference_high", "p_adjusted", "accuracy", "cost_usd_per_1k", "savings", "regret", "n_seeds", "reference",
 )  # fmt: skip
-"""The columns that stand first; the others follow in the order of the figures' definitions."""
+"""The columns that come first; the others follow in the order of the figures' definitions."""
 
 
 def comparison_frame(made: Sequence[Table | LoggedTable]) -> pd.DataFrame:

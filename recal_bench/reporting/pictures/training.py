@@ -23,7 +23,7 @@ PANELS = {
     "gradient_norm": "gradient norm",
 }
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
-# Columns logged at every step are averaged over so many stretches: single steps are noise that hides the others' lines.
+# Columns logged at every step are averaged over this many stretches: single steps are noise that hides others.
 _STRETCHES = 40
 _ACROSS = 3
 
@@ -72,7 +72,7 @@ def _panel(
     axes.set_title(PANELS[column], fontsize=8)
     axes.set_xlabel("training step", fontsize=7)
     if column == "gradient_norm":
-        # The default would write 9 x 10^-1 for .9, too wide to stand beside another panel.
+        # The default would write 9 x 10^-1 for .9, too wide beside another panel.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
