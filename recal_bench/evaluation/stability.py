@@ -227,11 +227,10 @@ def collapse_difference(router: Collapse, baseline: Collapse) -> Bounded:
 
 
 def _wilson(found: Collapse) -> tuple[float, float]:
-    from scipy.special import ndtri
+    from scipy.stats import binomtest
 
-    n, p, z = found.seeds, found.rate, float(ndtri((1 + LEVEL) / 2))
-    middle, half = p + z**2 / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+    interval = binomtest(found.collapsed, found.seeds).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
