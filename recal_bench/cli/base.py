@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -29,6 +28,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except RecalBenchError as error:
             if isinstance(error, PluginError) and error.__cause__ is not None:
+                import traceback
+
                 click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
             raise _BadInput(str(error)) from error
         except OSError as error:
