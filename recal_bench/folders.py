@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,8 @@ def written_whole(path: Path, sync: bool = False) -> Iterator[Path]:
     `sync` puts the content on the disk before the draft gets its name, so that it also survives a power cut. Raises
     OSError where the file cannot be written; then, and after an error in the block, no draft is left.
     """
+    import secrets
+
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     # Not by `tempfile`, whose files are private: this one gets the mode that the umask gives any new file.
