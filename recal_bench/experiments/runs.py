@@ -106,7 +106,7 @@ def run_router(
 def _plugins_in(router: Any) -> list[Any]:
     """The plug-ins of other kinds that a router is made of: those it names in `made_of`, and its encoder's classes."""
     encoder = routers.settings_of(router).get("encoder")
-    return [*getattr(router, "made_of", ()), *(parts_of(encoder).values() if encoder else ())]
+    return [*routers.flags_of(router).made_of, *(parts_of(encoder).values() if encoder else ())]
 
 
 def _fit_and_keep(

@@ -23,6 +23,7 @@ class Flags:
     partial_feedback  learns from the outcome of one arm a query, see `Feedback`
     reads_responses   is shown `outcomes.response_QA`, and what `calls.ask` answers has its text
     reads_columns     numeric columns of the outcomes file that it is shown as `outcomes.column_QA[name]`
+    made_of           plug-ins of other kinds that its results depend on: a change of their code makes it run again
     sweeps            `route` heeds `calls.objective.alpha`, whatever alpha the router was fitted at
     space             values of each setting among which `recal-bench tune` looks
     """
@@ -33,6 +34,7 @@ class Flags:
     partial_feedback: bool = False
     reads_responses: bool = False
     reads_columns: tuple[str, ...] = ()
+    made_of: tuple[Any, ...] = ()
     sweeps: bool = False
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -67,6 +69,8 @@ def check_class(cls: type[Any]) -> None:
             fits = isinstance(value, Mapping) and all(isinstance(values, tuple) for values in value.values())
         elif each.name == "reads_columns":
             fits = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+        elif each.name == "made_of":
+            fits = isinstance(value, tuple)
         else:
             fits = isinstance(value, bool)
         if not fits:
