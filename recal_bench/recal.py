@@ -6,14 +6,12 @@ same policy, prior and loop with another calibration, so that what differs betwe
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
+from pydantic import Field
 
 from recal_bench import provenance
 from recal_bench.calibration import ESTIMATORS, Calibration, Estimator
@@ -47,6 +45,12 @@ if TYPE_CHECKING:
 @router("recal-no-reweighting", "ReCal without variance-aware weights", calibration__reweighting=False)
 @router("recal-no-components", "ReCal on the summed reward", calibration__components=False)
 @router(
+    "recal-from-knn", "ReCal that starts from the nearest train queries", prior__kind="knn", trust=1.0, balance=False
+)
+@router("recal-no-task", "ReCal whose prior has no level for the inferred task", prior__tasks=False)
+@router("recal-no-shrinkage", "ReCal on outcomes as they are", trust=1.0)
+@router("recal-no-balance", "ReCal on queries drawn as they come, not as many of every task", balance=False)
+@router(
     "recal-plain",
     "ReCal without keeping the components' exchange rate: the reconstruction taken at its word",
     calibration__keep_utility=False,
@@ -60,6 +64,8 @@ class RecalRouter(Optimisation):
     reward       `components`, or `router-r1`: that system's own scalar, for training only
     components   what plug-ins reward besides format, outcome and cost: `latency`, `latency:0.3,length`
     cost_gate    the cost counts only where the answer is right
+    trust        a drawn arm is rewarded with `trust` times its outcome and, for the rest, with what the prior expects
+                 of it without that outcome: one outcome is mostly luck
     """
 
     deterministic: ClassVar[bool] = False
@@ -67,8 +73,8 @@ class RecalRouter(Optimisation):
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "encoder": tuple(name for name in installed_encoders() if name.startswith("tfidf")),
-        "prior.k": (100, 500),
-        "prior.scale": (20.0, 30.0, 50.0),
+        "prior.scale": (20.0, 30.0, 60.0),
+        "trust": (0.1, 0.2, 0.5),
         "learning_rate": (3e-4, 7e-4, 2e-3),
         "steps": (200, 400),
         "group_size": (8, 16),
@@ -80,6 +86,7 @@ class RecalRouter(Optimisation):
     reward: Literal["components", "router-r1"] = "components"
     components: str = ""
     cost_gate: bool = False
+    trust: Annotated[float, Field(gt=0, le=1)] = 0.2
     policy: Policy = field(default_factory=Policy)
     prior: Prior = field(default_factory=Prior)
     calibration: Calibration = field(default_factory=Calibration)
@@ -87,7 +94,7 @@ class RecalRouter(Optimisation):
     arms: tuple[Arm, ...] = field(init=False, default=())
     _encoder: Any = field(init=False, default=None, repr=False)
     _policy: Any = field(init=False, default=None, repr=False)
-    _memory: Any = field(init=False, default=None, repr=False)
+    _prior: Any = field(init=False, default=None, repr=False)
     _alpha: float = field(init=False, default=0.0, repr=False)
     _last: Any = field(init=False, default=None, repr=False)
 
@@ -134,8 +141,8 @@ class RecalRouter(Optimisation):
 
         from recal_bench.encoders import fit_encoder
         from recal_bench.policies.encoder_policy import EncoderPolicy
-        from recal_bench.policies.prior import Memory
-        from recal_bench.training import loop
+        from recal_bench.toolbox.priors import fit_prior
+        from recal_bench.training import digest_of, loop
         from recal_bench.training.examples import best_single_utility, cost_units, learnable
         from recal_bench.training.learner import Learner
 
@@ -147,13 +154,11 @@ class RecalRouter(Optimisation):
         for each in seeds:
             each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
         embedding_QE = first._embed(train.queries)
-        if first.prior.kind != "none":
-            value_QX = np.concatenate([outcomes.score_QA, cost_units(train)], axis=1)
-            memory = Memory(embedding_QE, torch.tensor(value_QX, dtype=torch.float32))
-            for each in seeds:
-                each._memory = memory
+        fitted = fit_prior(first.prior, train, embedding_QE, cost_units(train))
+        for each in seeds:
+            each._prior = fitted and fitted.prior
         size = embedding_QE.shape[1] + first.sweeps
-        examples = first._examples(train, embedding_QE, device, leave_out=True)
+        examples = first._examples(train, embedding_QE, device, fitted and fitted.left_out_QX)
         judged = first._examples(validation, first._embed(validation.queries), device)
         best_single = best_single_utility(train, validation)
 
@@ -175,7 +180,9 @@ class RecalRouter(Optimisation):
                 validation=judged,
             )
 
-        digests = [first._digest(context.seed, device, train, validation) for context in contexts]
+        source = provenance.source_hash(cls, *first.made_of, *parts_of(first.encoder).values())
+        described = (source, settings_of(first), device)
+        digests = [digest_of((*described, each.seed), (train, validation), first.reads_columns) for each in contexts]
         for each, kept in zip(seeds, loop.train(make, contexts, digests), strict=True):
             each._policy = EncoderPolicy(
                 each.arms, size, each.policy.hidden, each.policy.malformed, [torch.Generator()]
@@ -220,23 +227,29 @@ class RecalRouter(Optimisation):
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: `policy.safetensors`, `policy.json` and the encoder."""
         from recal_bench.policies.files import Kept, save_policy
+        from recal_bench.toolbox.priors import tensors_of
 
-        save_policy(folder, Kept(self.arms, self._alpha, self._policy, self._memory))
+        save_policy(folder, Kept(self.arms, self._alpha, self._policy, tensors_of(self._prior)))
         self._encoder.save(folder / "encoder")
 
     def load(self, folder: Path) -> None:
         """Take up what `save` kept. Raises SettingsError where a file is missing or damaged."""
         from recal_bench.encoders import load_encoder
         from recal_bench.policies.files import load_policy
+        from recal_bench.toolbox.priors import prior_of
 
-        self.arms, self._alpha, self._policy, self._memory = load_policy(folder, self.policy.malformed)
+        self.arms, self._alpha, self._policy, tensors = load_policy(folder, self.policy.malformed)
+        self._prior = prior_of(self.prior, tensors)
         self._encoder = load_encoder(folder / "encoder")
 
     def _known(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings and priors; those of the last queries are kept, for a sweep asks for them at every price."""
+        from recal_bench.toolbox.priors import prior_values
+
         if self._last is None or self._last[0] is not queries:
             embedding_QE = self._embed(queries)
-            self._last = (queries, embedding_QE, *self._prior(embedding_QE))
+            value_QX = prior_values(self._prior, embedding_QE, len(self.arms))
+            self._last = (queries, embedding_QE, *self._logits(value_QX))
         known: tuple[Tensor, Tensor, Tensor] = self._last[1:]
         return known
 
@@ -246,34 +259,19 @@ class RecalRouter(Optimisation):
 
         return torch.nn.functional.normalize(torch.from_numpy(self._encoder.encode(queries.prompt)), dim=1)
 
-    def _prior(self, embedding_QE: Tensor, prompt_Q: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score and cost part of the logits before training, `[Q, A]`; with `prompt_Q` each prompt itself left out."""
-        if self._memory is None:
-            nothing_QA = embedding_QE.new_zeros((len(embedding_QE), len(self.arms)))
-            return nothing_QA, nothing_QA
-        means_QX = self._memory.means(embedding_QE, self.prior.k, prompt_Q)
-        score_QA, cost_QA = (self.prior.scale * means_QX).tensor_split(2, dim=1)
+    def _logits(self, value_QX: Tensor) -> tuple[Tensor, Tensor]:
+        """Score and cost part of the logits before training, `[Q, A]`, from what the prior expects of the arms."""
+        score_QA, cost_QA = (self.prior.scale * value_QX).tensor_split(2, dim=1)
         return score_QA, cost_QA
 
-    def _examples(self, split: Train, embedding_QE: Tensor, device: str, leave_out: bool = False) -> Examples:
-        from recal_bench.policies.prior import prompt_numbers
-        from recal_bench.training.examples import examples_of
+    def _examples(self, split: Train, embedding_QE: Tensor, device: str, left_out_QX: Tensor | None = None) -> Examples:
+        """A split to be judged by; with the prior's left-out values, one to learn from, its outcomes shrunk to them."""
+        from recal_bench.toolbox.priors import prior_values
+        from recal_bench.training.examples import examples_of, shrunk
 
-        prompt_Q = prompt_numbers(split.queries.prompt) if leave_out else None
-        return examples_of(split, embedding_QE, *self._prior(embedding_QE, prompt_Q), self.reads_columns, device)
-
-    def _digest(self, seed: int, device: str, *splits: Train) -> str:
-        """A hash of all that determines what is trained."""
-        source = provenance.source_hash(type(self), *self.made_of, *parts_of(self.encoder).values())
-        digest = hashlib.sha256(json.dumps([source, settings_of(self), seed, device], sort_keys=True).encode())
-        for split in splits:
-            arms = [str(arm) for arm in split.outcomes.arms]
-            described = [split.queries, list(split.outcomes.task_Q), arms, vars(split.objective)]
-            digest.update(json.dumps(described).encode())
-            columns = [split.outcomes.column_QA[name] for name in self.reads_columns]
-            for value_QA in (split.outcomes.score_QA, split.outcomes.cost_QA, *columns):
-                digest.update(value_QA.tobytes())
-        return digest.hexdigest()
+        value_QX = prior_values(self._prior, embedding_QE, len(self.arms)) if left_out_QX is None else left_out_QX
+        examples = examples_of(split, embedding_QE, *self._logits(value_QX), self.reads_columns, device)
+        return examples if left_out_QX is None else shrunk(examples, left_out_QX.to(device), self.trust)
 
 
 def _as_router(name: str, entry: Estimator) -> None:

@@ -53,25 +53,28 @@ def neighbour_means(
 class Memory:
     """Train queries and what the arms were worth on them; embeddings have unit length, NaN values do not count.
 
+    A query's values are the means over its `k` nearest.
+
     Seeds, estimators and trials of a search ask for the same neighbours over and over, which takes longer than a fit:
     the last answers for many queries are kept, by the content of what they were made from.
     """
 
     embedding_NE: Tensor
     value_NA: Tensor
+    k: int
 
     @cached_property
     def digest(self) -> bytes:
         return _digest(self.embedding_NE, self.value_NA)
 
-    def means(self, embedding_QE: Tensor, k: int, prompt_Q: Tensor | None = None) -> Tensor:
+    def values(self, embedding_QE: Tensor, prompt_Q: Tensor | None = None) -> Tensor:
         """`neighbour_means` of these queries, `[Q, A]`."""
         if len(embedding_QE) < WORTH_REMEMBERING:
-            return neighbour_means(embedding_QE, self.embedding_NE, self.value_NA, k, prompt_Q)
+            return neighbour_means(embedding_QE, self.embedding_NE, self.value_NA, self.k, prompt_Q)
         left_out = b"" if prompt_Q is None else _digest(prompt_Q)
-        key = self.digest + _digest(embedding_QE) + left_out + str(k).encode()
+        key = self.digest + _digest(embedding_QE) + left_out + str(self.k).encode()
         if key not in _REMEMBERED:
-            _REMEMBERED[key] = neighbour_means(embedding_QE, self.embedding_NE, self.value_NA, k, prompt_Q)
+            _REMEMBERED[key] = neighbour_means(embedding_QE, self.embedding_NE, self.value_NA, self.k, prompt_Q)
             if len(_REMEMBERED) > REMEMBERED:
                 _REMEMBERED.popitem(last=False)
         _REMEMBERED.move_to_end(key)

@@ -10,11 +10,17 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 @dataclass
 class Prior:
-    """Where the policy starts: `scale` times each arm's mean utility on the `k` nearest train queries, or nowhere."""
+    """Where the policy starts: logits of `scale` times each arm's expected utility.
 
-    kind: Literal["knn", "none"] = "knn"
+    kind   `hierarchy`: arms in the inferred task, and what the text moves (toolbox/hierarchy.py); `knn`: each arm's
+           mean over the `k` nearest train queries; `none`: nowhere
+    tasks  whether the hierarchy has a level for the inferred task
+    """
+
+    kind: Literal["hierarchy", "knn", "none"] = "hierarchy"
     k: PositiveInt = 500
     scale: PositiveFloat = 30.0
+    tasks: bool = True
 
 
 @dataclass

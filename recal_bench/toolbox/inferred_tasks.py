@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatQA, StrQ
 
 PENALTY = 10.0
 """In queries."""
+INVERSE_PENALTY = 10.0
+"""Of the logistic regression; large, since confident tasks serve better than timid ones."""
+ITERATIONS = 300
+
+
+def fit_posterior(encoding_QE: FloatQA, task_Q: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights `[E + 1, T]` of a multinomial logistic regression; the last row is the intercept. Tasks sorted.
+
+    `softmax(x @ weights)` is the probability of each task. Every task has the same weight in the fit.
+    """
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    n_tasks = len(np.unique(task_Q))
+    weight_ET = np.zeros((encoding_QE.shape[1] + 1, n_tasks))
+    if n_tasks == 1:
+        return weight_ET
+    # One thread: sums in another order would let the weights depend on the number of cores.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a posterior do not matter
+        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=ITERATIONS, class_weight="balanced")
+        model.fit(np.asarray(encoding_QE, dtype=np.float64), task_Q)
+    found_ET = np.vstack([model.coef_.T, model.intercept_])
+    # Of two tasks the regression gives the second's weights alone.
+    weight_ET[:, n_tasks - found_ET.shape[1] :] = found_ET
+    return weight_ET
 
 
 def fit_tasks(encoding_QE: np.ndarray, task_Q: StrQ) -> np.ndarray:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recal_bench.folders import written_whole
+from recal_bench.routers import Train
 
 NAME = "checkpoint.pt"
+
+
+def digest_of(described: Any, splits: Sequence[Train], columns: Sequence[str]) -> str:
+    """A hash of all that determines what is trained: what JSON can hold of it, the splits, their named columns."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for split in splits:
+        outcomes = split.outcomes
+        arms = [str(arm) for arm in outcomes.arms]
+        digest.update(json.dumps([split.queries, list(outcomes.task_Q), arms, vars(split.objective)]).encode())
+        for value_QA in (outcomes.score_QA, outcomes.cost_QA, *(outcomes.column_QA[name] for name in columns)):
+            digest.update(value_QA.tobytes())
+    return digest.hexdigest()
 
 
 def write_checkpoint(folder: Path, content: dict[str, Any]) -> None:

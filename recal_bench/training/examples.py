@@ -75,6 +75,20 @@ def examples_of(
     return Examples(*(part.to(device) for part in parts))
 
 
+def shrunk(examples: Examples, expected_QX: Tensor, trust: float) -> Examples:
+    """Examples whose scores and costs are `trust` outcome and, for the rest, what is expected without it, `[Q, 2 A]`.
+
+    Empirical Bayes: an outcome says little of an arm's expectation. What is not available stays 0.
+    """
+    values = [
+        torch.where(examples.available_QA, trust * value_QA + (1 - trust) * expected_QA, 0.0)
+        for value_QA, expected_QA in zip(
+            (examples.score_QA, examples.cost_QA), expected_QX.tensor_split(2, dim=1), strict=True
+        )
+    ]
+    return examples._replace(score_QA=values[0], cost_QA=values[1])
+
+
 def cost_units(split: Train) -> FloatQA:
     """Costs in units of `cost_ref`, 0 where the outcomes hold none; NaN where an arm has no outcome."""
     outcomes, cost_ref = split.outcomes, split.objective.cost_ref

@@ -72,6 +72,8 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate)
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
         self.selections = [Selection() for _ in self.generators]
+        dataset_Q = self.train.dataset_Q.cpu()
+        self.reached_Q = (1 / torch.bincount(dataset_Q).double())[dataset_Q].cumsum(dim=0)
         count_A = self.train.available_QA.sum(dim=0).clamp(min=1)
         self.cost_rank_A = (self.train.cost_QA.sum(dim=0) / count_A).argsort().argsort()
 
@@ -90,10 +92,7 @@ class Learner:
     @torch.no_grad()
     def draw(self) -> Rollouts:
         """Queries of train, and actions of the policy for each."""
-        draws = [
-            torch.randint(len(self.train.dataset_Q), (self.settings.batch_size,), generator=generator)
-            for generator in self.generators
-        ]
+        draws = [self._rows(generator) for generator in self.generators]
         batch = self.train.take(torch.stack(draws).to(self.policy.device))
         alpha_SQ1 = self._alphas()
         distribution: ActionDistribution = self.policy(*self._priced(batch, alpha_SQ1), batch.available_QA)
@@ -102,6 +101,13 @@ class Learner:
         else:
             actions = distribution.sample(self.settings.group_size, self.generators)
         return Rollouts(batch, alpha_SQ1, actions, distribution.log_prob(actions))
+
+    def _rows(self, generator: torch.Generator) -> Tensor:
+        """Rows of train for a batch, `[B]`: any alike, or with `balance` any task, and of that any row."""
+        if not self.settings.balance:
+            return torch.randint(len(self.train.dataset_Q), (self.settings.batch_size,), generator=generator)
+        threshold_B = torch.rand(self.settings.batch_size, generator=generator, dtype=torch.float64)
+        return torch.searchsorted(self.reached_Q, threshold_B * self.reached_Q[-1], right=True)
 
     @torch.no_grad()
     def judge(self, rollouts: Rollouts) -> Judged:

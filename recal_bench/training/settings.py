@@ -14,7 +14,7 @@ class Optimisation:
     `group_size` actions are drawn for each of `batch_size` queries a step; `epochs` gradient steps reuse them, and with
     more than one `clip` (downwards) and `clip_high` (upwards) bound how far the policy may go from the one that drew
     them. `entropy` and `kl` (to the untrained policy) weigh the bonus and the penalty. The learning rate falls linearly
-    to 0.
+    to 0. With `balance` every task of train gives as many queries to a batch as any other, on average.
     """
 
     steps: PositiveInt = 400
@@ -26,3 +26,4 @@ class Optimisation:
     clip_high: PositiveFloat = 0.2
     entropy: NonNegativeFloat = 0.0
     kl: NonNegativeFloat = 0.0
+    balance: bool = True

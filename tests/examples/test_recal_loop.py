@@ -69,7 +69,7 @@ def test_the_first_steps_are_those_of_the_trainer(loop: Any) -> None:
         reward=Components(Terms(ALPHA, has_cost=True)),
         estimator=ESTIMATORS["recal"],
         calibration=Calibration(),
-        settings=Optimisation(steps=STEPS),
+        settings=Optimisation(steps=STEPS, balance=False),
         price="fixed",
         tasks=("common", "rare", "solved"),
         cost_ref=1.0,
