@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,8 +146,14 @@ def tune(
 
 
 def read_runs(folder: str | Path = RUNS) -> list[Run]:
-    """All finished runs below a folder. Raises RunError where there are none, or one is damaged."""
-    return records.read_runs(Path(folder))
+    """All finished runs of a folder. A record that cannot be read is left out with a warning.
+
+    Raises RunError where there is none.
+    """
+    found = records.find_runs(Path(folder))
+    for line in found.left_out:
+        warnings.warn(line, stacklevel=2)
+    return found.runs
 
 
 def route(run: Run | str | Path, prompts: Sequence[str]) -> list[Advice]:

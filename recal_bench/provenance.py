@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -206,7 +206,7 @@ def _imports_of(origin: type[Any] | Callable[..., Any]) -> list[str]:
     return [name for name in names if name and name != "__main__"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imports_in(path: Path) -> tuple[str, ...]:
     """The absolute imports of a file, each with the modules that its names may be; none of those for type checkers."""
     found: list[str] = []
@@ -232,7 +232,7 @@ def _file_of_ours(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _versions_of(top: str) -> tuple[tuple[str, str], ...]:
     """The distributions that a package to import belongs to, with their versions; nothing where it is not installed."""
     with contextlib.suppress(metadata.PackageNotFoundError):

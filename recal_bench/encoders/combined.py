@@ -12,9 +12,9 @@ from recal_bench.arrays import Float32QE
 from recal_bench.encoders import cache
 from recal_bench.encoders.cache import Arrays
 from recal_bench.encoders.registry import Part, parts_of
+from recal_bench.encoders.shared import FILE, find_encoder
 from recal_bench.errors import PluginError, SettingsError
 
-_FILE = "encoder.npz"
 _MAX_CHARACTERS = 4_000
 _MIN_CACHED_PROMPTS = 64
 
@@ -41,7 +41,7 @@ class Encoder:
         arrays = {"name": cache.pack(self.name)}
         for name, part in self.parts.items():
             arrays |= {f"{name}_{key}": value for key, value in part.save().items()}
-        cache.write(folder / _FILE, arrays)
+        cache.write(folder / FILE, arrays)
 
 
 def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
@@ -57,8 +57,11 @@ def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
 
 
 def load_encoder(folder: Path) -> Encoder:
-    """The encoder that `save` wrote. Raises SettingsError where the folder holds none, or a damaged one."""
-    path = folder / _FILE
+    """The encoder that `save` wrote, or the shared one that the folder refers to (see `shared`).
+
+    Raises SettingsError where there is none, or a damaged one.
+    """
+    path = find_encoder(folder)
     try:
         arrays = cache.read(path)
         name = cache.unpack(arrays["name"])

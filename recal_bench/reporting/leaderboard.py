@@ -11,6 +11,8 @@ from typing import Any
 from recal_bench.defaults import BASELINE, COST_FLOOR, STANDARD_REFERENCES, STANDARD_ROUTERS
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Run
+from recal_bench.experiments.standing import standing
+from recal_bench.folders import written_whole
 from recal_bench.reporting.figures.compare import Comparison, Table, tables
 from recal_bench.reporting.figures.entries import same_data
 from recal_bench.reporting.figures.learning import learning
@@ -54,7 +56,7 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     missing, with the command that adds it.
     """
     replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
-    groups, logs = same_data(replayed), same_data(logged)
+    groups, logs = ([standing(each).runs for each in same_data(these)] for these in (replayed, logged))
     for group in groups:
         _require_rows(group)
     if out.exists() and not out.is_dir():
@@ -93,7 +95,8 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
         ),
     }
     for name, text in texts.items():
-        (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
+        with written_whole(out / name) as draft:
+            draft.write_text(text + "\n", encoding="utf-8", newline="\n")
     return [*(out / name for name in texts), *pictures, *stability_paths]
 
 

@@ -1,5 +1,5 @@
 """The training loop, its log and its checkpoints."""
 
-from recal_bench.training.checkpoint import checkpoint_step
+from recal_bench.training.checkpoint import checkpoint_step, remove_checkpoint
 
-__all__ = ["checkpoint_step"]
+__all__ = ["checkpoint_step", "remove_checkpoint"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from recal_bench.evaluation.stability import Collapse, Curve, collapse
-from recal_bench.experiments.records import Run
+from recal_bench.experiments.records import Run, parse_line
 
 UTILITY = "validation_utility"
 BEST_SINGLE = "validation_best_single"
+_EVALUATED = f'"{UTILITY}"'.encode()
 
 Curves: TypeAlias = dict[str, Curve]
 
@@ -24,11 +24,18 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Curves:
     columns: dict[str, dict[float, float]] = defaultdict(dict)
     for line in lines:
         for name, value in line.items():
-            if name != "step" and "step" in line and isinstance(value, int | float) and math.isfinite(value):
+            if name != "step" and _is_number(line.get("step")) and _is_number(value):
                 columns[name][float(line["step"])] = float(value)
     return {
         name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)])) for name, at in columns.items()
     }
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def curves_of(run: Run) -> Curves:
@@ -53,15 +60,10 @@ def evaluations_of(run: Run) -> Curves:
     Only these lines are parsed: comparing many runs would else be reading their logs.
     """
     path = run.folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines:
-        return {}
-    try:
-        first, last = json.loads(lines[0]), json.loads(lines[-1])
-        evaluated = [json.loads(line) for line in lines[1:-1] if f'"{UTILITY}"' in line]
-    except json.JSONDecodeError:
-        return {}
-    return {} if _is_short(run, [last]) else curves([first, *evaluated, last])
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    chosen = [line for number, line in enumerate(lines) if number in (0, len(lines) - 1) or _EVALUATED in line]
+    parsed = [found for line in chosen if (found := parse_line(line)) is not None]
+    return {} if len(parsed) < len(chosen) or _is_short(run, parsed) else curves(parsed)
 
 
 def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
@@ -74,4 +76,7 @@ def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
 
 def _is_short(run: Run, lines: Sequence[Mapping[str, Any]]) -> bool:
     steps = run.record.steps
-    return steps is not None and (not lines or lines[-1].get("step", -1) < steps)
+    if steps is None:
+        return False
+    last = lines[-1].get("step") if lines else None
+    return not _is_number(last) or last < steps

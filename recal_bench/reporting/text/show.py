@@ -34,7 +34,14 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         filled(f"settings: {settings}"),
         f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
     ]
-    oracle = next((other for other in runs if _is_upper_bound(other) and other.record.configuration.data.identity == data.identity), None)
+    oracle = next(
+        (
+            other
+            for other in runs
+            if _is_upper_bound(other) and other.record.configuration.data.identity == data.identity
+        ),
+        None,
+    )
     lost = most_regretted(run, oracle, worst) if oracle else "There is no oracle of the same outcomes beside this run."
     return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
 
