@@ -58,13 +58,16 @@ class _Commands(click.Group):
 def _nobody_reads() -> bool:
     """Whether what this program prints to is closed (`| head`): then it ends silently, as SIGPIPE would end it."""
     import os
+    import select
     import sys
 
     closed = False
+    if not hasattr(select, "poll"):
+        return True
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # without a wish of ours it tells errors alone
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
             closed = True
             # What is still in the buffer would be written once more when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -74,7 +74,7 @@ def _unfitted(run: Run) -> Router:
     Raises PluginError where its class is not registered and not imported here.
     """
     configuration, written = run.record.configuration, run.record.router_class
-    if configuration.router in routers.ROUTERS or written is None:
+    if routers.is_known(configuration.router) or written is None:
         created: Router = routers.create(configuration.router, configuration.settings)
         return created
     module, _, name = written.partition(":")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 from recal_bench import provenance, routers
 from recal_bench.encoders import parts_of
 from recal_bench.encoders.shared import share_encoders
+from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.latency import Fitted, measure
 from recal_bench.experiments.plans import RunPlan, class_of
@@ -38,16 +40,24 @@ def run_plans(
     on_plan: Callable[[RunPlan], None] = lambda plan: None,
     on_step: Callable[[dict[str, Any]], None] = lambda line: None,
     on_seed: Callable[[], None] = lambda: None,
+    on_refused: Callable[[RunPlan, RecalBenchError], None] = lambda plan, error: None,
 ) -> list[Run]:
     """The references and the runs of all plans. `on_plan` is called before each, the others as `run_router` does.
 
-    Latencies are measured when everything is fitted.
+    Where an optional router refuses the outcomes, `on_refused` is told, and the others go on. Latencies are measured
+    when everything is fitted.
     """
     done = run_references(bench, folder, fresh=fresh)
     fitted = []
     for each in plans:
         on_plan(each)
-        fitted.append(_run(bench, each, folder, fresh, on_step, on_seed))
+        try:
+            bench.require_fit_for(each.name, each.router)
+            fitted.append(_run(bench, each, folder, fresh, on_step, on_seed))
+        except RecalBenchError as error:
+            if not each.optional:
+                raise
+            on_refused(each, error)
     return [*done, *measure(bench, fitted, folder)]
 
 
@@ -147,7 +157,7 @@ def _fit_and_keep(
             log = _logger(file, on_step if number == 0 else lambda line: None)
             contexts.append(Context(configuration.seed, configuration.device, work, log))
         start = time.perf_counter()
-        with naming(works[0]):
+        with naming(works[0]), _cleared(works):
             routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
             if bench.labelled is not None:
                 for router in (each for each in seeds if hasattr(each, "adapt")):
@@ -179,6 +189,17 @@ def _fit_and_keep(
         finish(target, record)
         on_seed()
     return seeds
+
+
+@contextmanager
+def _cleared(works: Sequence[Path]) -> Iterator[None]:
+    """Nothing is left of a router that refuses the outcomes."""
+    try:
+        yield
+    except RecalBenchError:
+        for work in works:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def _logger(file: TextIO, on_step: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatQ, FloatSQ, StrQ
+from recal_bench.defaults import BASELINE, SAVINGS_TARGET
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Data, Run, RunRecord
 from recal_bench.experiments.standing import made_by, standing, superseded_notes
-from recal_bench.wording import counted, listed
+from recal_bench.wording import counted, listed, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +149,7 @@ def _read_group(runs: list[Run]) -> Group:
         entries.append(reader.entry(chosen[:1] if chosen[0][0].record.deterministic else chosen))
     data = _data_of(runs)
     notes = [*data.notes, *_renamed(runs, data), *(f"left out: {error}" for error in left_out)]
-    notes += [*superseded_notes(found.superseded), *_mixed(entries)]
+    notes += [*superseded_notes(found.superseded), *_mixed(entries), *_fixed_arms(entries)]
     split_Q, task_Q, query_id_Q = (reader.keys[name].to_numpy(dtype=object) for name in _KEYS)
     return Group(data, split_Q, task_Q, query_id_Q, tuple(entries), reader.logged, tuple(notes))
 
@@ -167,6 +168,18 @@ def _mixed(entries: Sequence[Entry]) -> list[str]:
         f"not all seeds of {listed(mixed)} were run by the same code, packages and device: "
         f"--fresh runs {'them' if len(mixed) > 1 else 'it'} again"
     ]
+
+
+def _fixed_arms(entries: Sequence[Entry]) -> list[str]:
+    """Which arm the rows are that always take one, where they can."""
+    named = []
+    for entry in entries:
+        if entry.router in (BASELINE, SAVINGS_TARGET):
+            arms, count = np.unique(entry.arm_SQ[0].astype(str), return_counts=True)
+            most = int(np.argmax(count))
+            part = "" if len(arms) == 1 else f" (on {share(int(count[most]), int(count.sum()))} of the queries)"
+            named.append(f"{entry.router} is {arms[most]}{part}")
+    return ["; ".join(sorted(named, reverse=True))] if named else []
 
 
 class UnreadableRunError(RunError):

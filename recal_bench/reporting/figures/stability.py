@@ -145,6 +145,7 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     if not logged:
         return StabilityReport(data, None, utility, (), (), tuple(notes))
     (group,) = read_groups(logged)
+    notes += [note for note in group.notes if note not in data.notes]
     baseline_entry = _baseline(group, baseline_name, notes)
     trained = [_Trained(entry, _final(group, entry), tuple(map(curves_of, entry.runs))) for entry in group.entries]
     baseline = next((each for each in trained if each.entry is baseline_entry), None)
