@@ -14,6 +14,7 @@ from recal_bench.experiments.records import Run, parse_line
 
 UTILITY = "validation_utility"
 BEST_SINGLE = "validation_best_single"
+KEPT = ("kept_step", "kept_gain", "kept_gain_error")
 _EVALUATED = f'"{UTILITY}"'.encode()
 
 Curves: TypeAlias = dict[str, Curve]
@@ -72,6 +73,17 @@ def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
         return None
     levels = [float(columns[BEST_SINGLE].value_N[-1]) for columns in seeds]
     return collapse([columns[UTILITY] for columns in seeds], levels)
+
+
+def gains_of(seeds: Sequence[Mapping[str, Curve]]) -> list[tuple[float, float, float]] | None:
+    """Of each seed the kept step, what its policy gained over the untrained one on validation, and the standard error.
+
+    None where a log does not tell (older ones, and trainings without a prior policy).
+    """
+    if not seeds or not all(name in columns for columns in seeds for name in KEPT):
+        return None
+    last = [[float(columns[name].value_N[-1]) for name in KEPT] for columns in seeds]
+    return [(step, gain, error) for step, gain, error in last]
 
 
 def _is_short(run: Run, lines: Sequence[Mapping[str, Any]]) -> bool:

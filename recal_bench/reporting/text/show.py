@@ -12,7 +12,7 @@ from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.entries import decisions_of
-from recal_bench.reporting.figures.training_logs import curves_of, is_torn
+from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
 
@@ -32,6 +32,7 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
         filled(f"settings: {settings}"),
+        *_kept(run),
         f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
     ]
     oracle = next(
@@ -59,7 +60,7 @@ def diagnose_run(run: Run) -> str:
             f"{run.folder} keeps no training log: diagnose the run of a router that is trained step by step, "
             f"which {configuration.router} is not"
         )
-    found = diagnose(columns)
+    found = diagnose(columns, configuration.settings)
     title = f"{configuration.router}, seed {configuration.seed}, on {configuration.data.name}"
     parts = [
         "\n".join(
@@ -76,9 +77,20 @@ def diagnose_run(run: Run) -> str:
         parts = [
             f"No failure mode shows: the training looks healthy ({len(MODES) - len(found.not_judged)} modes judged)."
         ]
+        parts += _kept(run)
     if found.not_judged:
         parts.append(f"Not judged, since the log lacks what it takes: {', '.join(found.not_judged)}.")
     return "\n\n".join([title, *parts])
+
+
+def _kept(run: Run) -> list[str]:
+    """Which step's policy is the result, and what it gained over the untrained one; nothing where no log tells."""
+    gains = gains_of([curves_of(run)])
+    if gains is None:
+        return []
+    ((step, gain, error),) = gains
+    line = f"kept: the policy of step {step:g} of {run.record.steps}; {gain:+.4f} on validation over the untrained one"
+    return [f"{line} (standard error {error:.4f})"]
 
 
 def per_task_table(run: Run) -> str:
@@ -143,6 +155,8 @@ def learning_curve(run: Run) -> str:
     rows.append(" " * 10 + first + " " * max(1, columns - len(first) - len(last)) + last)
     best = int(np.argmax(value_N))
     summary = f"best {value_N[best]:.4f} at step {step_N[best]:g}, last {value_N[-1]:.4f}"
+    kept = run.record.kept_step
+    summary += "" if kept is None else f", kept: step {kept}"
     return f"Utility on validation by training step ({summary})\n\n" + "\n".join(rows)
 
 
