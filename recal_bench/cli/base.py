@@ -101,7 +101,13 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
-    cli(prog_name="recal-bench")
+    try:
+        cli(prog_name="recal-bench")
+    except SystemExit as end:
+        # What an option prints by itself (--help) does not pass through the group.
+        if end.code == 1 and _nobody_reads():
+            raise SystemExit(_SIGPIPE_EXIT) from None
+        raise
 
 
 def split_commas(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:

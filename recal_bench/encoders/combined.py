@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recal_bench.arrays import Float32QE
 from recal_bench.encoders import cache
@@ -79,9 +81,16 @@ def _make(name: str) -> dict[str, Part]:
 
 
 def _encode(name: str, part: Part, read: list[str]) -> Float32QE:
+    def fits(encoding_QE: NDArray[Any]) -> bool:
+        return encoding_QE.ndim == 2 and len(encoding_QE) == len(read) and bool(np.isfinite(encoding_QE).all())
+
+    def check(arrays: Arrays) -> None:
+        if not fits(arrays["encoding_QE"]):
+            raise ValueError("an embedding of other prompts")
+
     def encode() -> Arrays:
         encoding_QE = np.asarray(part.encode(read))
-        if encoding_QE.ndim != 2 or len(encoding_QE) != len(read) or not np.isfinite(encoding_QE).all():
+        if not fits(encoding_QE):
             raise PluginError(f"encoder {name} must give one finite vector for each of {len(read)} prompts")
         norm_Q = np.linalg.norm(encoding_QE, axis=1, keepdims=True)
         return {"encoding_QE": (encoding_QE / np.where(norm_Q > 0, norm_Q, 1.0)).astype(np.float32)}
@@ -89,7 +98,7 @@ def _encode(name: str, part: Part, read: list[str]) -> Float32QE:
     key = getattr(part, "key", None)
     if key is None or len(read) < _MIN_CACHED_PROMPTS:
         return encode()["encoding_QE"]
-    return cache.through_cache(Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz", encode)["encoding_QE"]
+    return cache.through_cache(Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz", encode, check)["encoding_QE"]
 
 
 def _shorten(prompt: str) -> str:

@@ -35,6 +35,8 @@ def measure(bench: Bench, fitted: Sequence[Fitted], folder: Path) -> list[Run]:
     Where another process is at work in the folder, or it cannot be written, the latency stays unknown: whoever runs the
     same again measures it.
     """
+    if all(run.record.route_us_per_query is not None for each in fitted for run in each.runs):
+        return [run for each in fitted for run in each.runs]
     measured = []
     with alone(folder) as is_alone:
         for each in fitted:

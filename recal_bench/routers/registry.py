@@ -67,7 +67,7 @@ def named(words: Sequence[str]) -> Named:
 
     Raises SettingsError where they name none, and on a name that nothing has.
     """
-    split = [word.strip() for given in words for word in _BETWEEN_NAMES.split(given) if word.strip()]
+    split = [word.strip(" ,") for given in words for word in _BETWEEN_NAMES.split(given) if word.strip(" ,")]
     if not split:
         raise SettingsError("no router is named: `recal-bench routers` lists them")
     asked = [word for word in split if word != EVERYTHING]
