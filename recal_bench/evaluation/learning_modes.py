@@ -42,7 +42,7 @@ def nothing_added(columns: LogColumns, settings: Settings | None) -> Finding | N
         return None
     return Finding(
         "training adds nothing to its prior",
-        f"the policy of step {step:.0f} is kept; on validation it gains {gain:+.3f} (standard error {error:.3f}) over "
+        f"the policy of step {step:.0f} is kept; on validation it gains {gain:+.4f} (standard error {error:.4f}) over "
         "the untrained one",
         advice(
             settings,

@@ -19,6 +19,7 @@ from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
+from recal_bench.routers.fixed_arm import PREFIX as ARM_PREFIX
 
 AGGREGATES = ("mean", "iqm")
 TEST = "test"
@@ -116,8 +117,9 @@ def baseline_of(group: Group, name: str) -> Entry:
     baseline = group.find(name)
     if baseline is None:
         there = ", ".join(sorted({entry.router for entry in group.entries}))
+        how = f"run it with --router {shlex.quote(name)}, or " if name.startswith(ARM_PREFIX) else ""
         raise RunError(
-            f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): choose one of {there}"
+            f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): {how}choose one of {there}"
         )
     return baseline
 
