@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ def slug(name: str) -> str:
     """A name as part of a file's: letters, digits, dots, underscores; a hyphen for all else that follows each other."""
     import re
 
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100]
 
 
 def cache_folder() -> Path:
@@ -64,3 +65,24 @@ def written_whole(path: Path, sync: bool = False) -> Iterator[Path]:
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """Gives an empty hidden folder in `folder`; its files move into that one when the block ends without an error.
+
+    So the files of a folder are all of one making, and after an error those of before. Raises OSError where they cannot
+    be written.
+    """
+    import tempfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as name:
+            yield Path(name)
+            for path in sorted(Path(name).iterdir()):
+                path.replace(folder / path.name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing was in it before
+        raise

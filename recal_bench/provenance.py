@@ -48,7 +48,13 @@ def code_version() -> str:
 
 
 def _git(top: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(top), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(top), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
     return done.stdout
 
 

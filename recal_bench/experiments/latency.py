@@ -1,4 +1,4 @@
-"""How long routers take to route, measured alone: one after the other, when all fits are over."""
+"""How long routers take to route, measured alone: one call after the other, when all fits are over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recal_bench.experiments.work import alone, write_record
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Router, decide
 
-TIMED_QUERIES, REPEATS = 50, 3
+TIMED_QUERIES, REPEATS = 50, 5
 
 
 class Fitted(NamedTuple):
@@ -37,21 +37,30 @@ def measure(bench: Bench, fitted: Sequence[Fitted], folder: Path) -> list[Run]:
     """
     if all(run.record.route_us_per_query is not None for each in fitted for run in each.runs):
         return [run for each in fitted for run in each.runs]
-    measured = []
     with alone(folder) as is_alone:
-        for each in fitted:
-            lacking = [run for run in each.runs if run.record.route_us_per_query is None]
-            router = each.router or (_loaded(each.plan, lacking[0]) if lacking and is_alone else None)
-            if not lacking or not is_alone or router is None:
-                measured += each.runs
-                continue
-            taken_Q = time_single_queries(bench, router)
-            found = {"route_us_per_query": float(np.median(taken_Q)), "route_us_p95": float(np.percentile(taken_Q, 95))}
-            for run in each.runs:
-                if run.record.route_us_per_query is None:
-                    run = Run(folder=run.folder, record=run.record.model_copy(update=found))
-                    write_record(run.folder, run.record)
-                measured.append(run)
+        routers = [_to_measure(each) if is_alone else None for each in fitted]
+        taken = iter(time_single_queries(bench, [router for router in routers if router is not None]))
+        return [
+            run
+            for each, router in zip(fitted, routers, strict=True)
+            for run in (each.runs if router is None else _written(each.runs, next(taken)))
+        ]
+
+
+def _to_measure(each: Fitted) -> Router | None:
+    """A fitted router of a plan of which a latency is unknown."""
+    lacking = [run for run in each.runs if run.record.route_us_per_query is None]
+    return (each.router or _loaded(each.plan, lacking[0])) if lacking else None
+
+
+def _written(runs: Sequence[Run], taken_Q: FloatQ) -> list[Run]:
+    found = {"route_us_per_query": float(np.median(taken_Q)), "route_us_p95": float(np.percentile(taken_Q, 95))}
+    measured = []
+    for run in runs:
+        if run.record.route_us_per_query is None:
+            run = Run(folder=run.folder, record=run.record.model_copy(update=found))
+            write_record(run.folder, run.record)
+        measured.append(run)
     return measured
 
 
@@ -65,17 +74,22 @@ def _loaded(plan: RunPlan, run: Run) -> Router | None:
     return router
 
 
-def time_single_queries(bench: Bench, router: Router) -> FloatQ:
-    """Microseconds to route a query that comes alone, `[Q]`, for the first queries of test: of each the median of some
-    repeats, after one call that is not measured."""
+def time_single_queries(bench: Bench, routers: Sequence[Router]) -> list[FloatQ]:
+    """Of each router the microseconds to route a query that comes alone, `[Q]`, for the first queries of test.
+
+    Each is the median of some repeats. The routers take turns, so that what else the machine does meets them alike; the
+    first call of each is not measured.
+    """
     test = bench.splits.test
     singles = [test.take(np.array([row])) for row in range(min(TIMED_QUERIES, len(test)))]
 
-    def taken(one: Outcomes) -> float:
+    def taken(router: Router, one: Outcomes) -> float:
         calls, queries = bench.calls(one, router), queries_of(one)
         begin = time.perf_counter()
         decide(router, queries, calls)
         return (time.perf_counter() - begin) * 1e6
 
-    taken(singles[0])
-    return np.asarray(np.median([[taken(one) for one in singles] for _ in range(REPEATS)], axis=0))
+    for router in routers:
+        taken(router, singles[0])
+    taken_NRQ = [[[taken(router, one) for one in singles] for router in routers] for _ in range(REPEATS)]
+    return [np.asarray(np.median(of_one, axis=0)) for of_one in zip(*taken_NRQ, strict=True)]

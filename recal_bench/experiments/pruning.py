@@ -31,4 +31,4 @@ def size_of(folder: Path) -> int:
 
 def unfinished(folder: Path) -> list[Path]:
     """The hidden folders in which runs are worked on, or that a killed process left."""
-    return [path for path in sorted(folder.glob(".*-s*")) if path.is_dir() and not path.name.startswith(".locks")]
+    return [path for path in sorted(folder.glob(".*-s*")) if path.is_dir()]

@@ -69,7 +69,7 @@ def _run_reference(
         device="cpu",
         data=bench.data,
         source=provenance.source_hash(Bench),
-        versions=provenance.versions_used(Bench),
+        versions=provenance.versions_used(references.oracle),
     )
     target = folder / f"{name}-{configuration.key}-s0"
     if not fresh and (found := find_run(bench, target)):

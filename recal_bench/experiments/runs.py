@@ -23,7 +23,17 @@ from recal_bench.experiments.records import Configuration, Run, read_log, read_r
 from recal_bench.experiments.reference_runs import run_references
 from recal_bench.experiments.replay import replay
 from recal_bench.experiments.sweep import sweep
-from recal_bench.experiments.work import METRICS, begin, find_run, finish, locked, record_of, recover, write_decisions
+from recal_bench.experiments.work import (
+    METRICS,
+    begin,
+    find_run,
+    finish,
+    locked,
+    record_of,
+    recover,
+    work_folder,
+    write_decisions,
+)
 from recal_bench.folders import naming, slug
 from recal_bench.outcomes.dense import column_hash
 from recal_bench.routers import Context, Router
@@ -147,7 +157,7 @@ def _fit_and_keep(
     seeds = [copy.deepcopy(plan.router) for _ in todo]
     works = []
     started, resumed = datetime.now(timezone.utc), False
-    with ExitStack() as logs:
+    with naming(work_folder(todo[0][1]) / METRICS), ExitStack() as logs:
         contexts = []
         for number, (configuration, target) in enumerate(todo):
             work, step = begin(target, fresh)
@@ -157,7 +167,7 @@ def _fit_and_keep(
             log = _logger(file, on_step if number == 0 else lambda line: None)
             contexts.append(Context(configuration.seed, configuration.device, work, log))
         start = time.perf_counter()
-        with naming(works[0]), _cleared(works):
+        with _cleared(works):
             routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
             if bench.labelled is not None:
                 for router in (each for each in seeds if hasattr(each, "adapt")):

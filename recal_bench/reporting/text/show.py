@@ -11,7 +11,7 @@ from recal_bench.defaults import UPPER_BOUND
 from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.experiments.records import Run
-from recal_bench.reporting.figures.entries import decisions_of
+from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_of
 from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
@@ -43,8 +43,13 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         ),
         None,
     )
-    lost = most_regretted(run, oracle, worst) if oracle else "There is no oracle of the same outcomes beside this run."
-    return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
+    by_task, lost = per_task_table(run), "There is no oracle of the same outcomes beside this run."
+    if oracle:
+        try:
+            lost = most_regretted(run, oracle, worst)
+        except UnreadableRunError as error:
+            lost = f"No decisions are held against the oracle's: {error}"
+    return "\n\n".join(["\n".join(facts), by_task, lost, learning_curve(run)])
 
 
 def diagnose_run(run: Run) -> str:
