@@ -28,8 +28,8 @@ from recal_bench.reporting.figures.training_logs import (
     gains_of,
     has_log,
     is_torn,
+    prior_notes,
 )
-from recal_bench.wording import counted
 
 Bounds: TypeAlias = tuple[float | None, float | None]
 
@@ -165,25 +165,10 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     rows.sort(key=lambda pair: (_last(pair[0]), pair[0].router, pair[0].settings_hash))
     if any(each.collapse is None for each in trained):
         notes.append(f"collapse is unknown where a log lacks {BEST_SINGLE} (written by an older version)")
-    notes += _nothing_added([row for row, _ in rows])
+    notes += prior_notes([(each.entry.router, gains_of(each.curves_S)) for each in trained])
     return StabilityReport(
         data, name, target, tuple(row for row, _ in rows), tuple(curves for _, curves in rows), tuple(notes)
     )
-
-
-def _nothing_added(rows: Sequence[StabilityRow]) -> list[str]:
-    """Whose training adds nothing to its prior, in most of its seeds."""
-    named = [
-        f"{row.router} ({row.adds_nothing} of {counted(row.n_seeds, 'seed')}, {row.gain_over_prior:+.3f})"
-        for row in rows
-        if row.adds_nothing and 2 * row.adds_nothing > row.n_seeds
-    ]
-    if not named:
-        return []
-    return [
-        f"training adds nothing to its prior: {', '.join(named)}. The kept policy gains no more on validation over the "
-        "untrained one than a standard error"
-    ]
 
 
 def _last(row: StabilityRow) -> float:

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
-from recal_bench.evaluation.stability import Collapse, Curve, collapse
+from recal_bench.evaluation.stability import Collapse, Curve, adds_nothing, collapse
 from recal_bench.experiments.records import Run, parse_line
+from recal_bench.wording import counted
 
 UTILITY = "validation_utility"
 BEST_SINGLE = "validation_best_single"
@@ -18,6 +19,8 @@ KEPT = ("kept_step", "kept_gain", "kept_gain_error")
 _EVALUATED = f'"{UTILITY}"'.encode()
 
 Curves: TypeAlias = dict[str, Curve]
+Gain: TypeAlias = tuple[float, float, float]
+"""Of one seed the kept step, the gain of its policy on validation over the untrained one, and the standard error."""
 
 
 def curves(lines: Iterable[Mapping[str, Any]]) -> Curves:
@@ -75,7 +78,7 @@ def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
     return collapse([columns[UTILITY] for columns in seeds], levels)
 
 
-def gains_of(seeds: Sequence[Mapping[str, Curve]]) -> list[tuple[float, float, float]] | None:
+def gains_of(seeds: Sequence[Mapping[str, Curve]]) -> list[Gain] | None:
     """Of each seed the kept step, what its policy gained over the untrained one on validation, and the standard error.
 
     None where a log does not tell (older ones, and trainings without a prior policy).
@@ -84,6 +87,22 @@ def gains_of(seeds: Sequence[Mapping[str, Curve]]) -> list[tuple[float, float, f
         return None
     last = [[float(columns[name].value_N[-1]) for name in KEPT] for columns in seeds]
     return [(step, gain, error) for step, gain, error in last]
+
+
+def prior_notes(by_router: Iterable[tuple[str, list[Gain] | None]]) -> list[str]:
+    """Whose training adds nothing to its prior, in most of its seeds: one line, nothing where nobody's does."""
+    named = []
+    for router, gains in by_router:
+        nothing = sum(adds_nothing(*gain) for gain in gains or ())
+        if gains and 2 * nothing > len(gains):
+            mean = sum(gain for _, gain, _ in gains) / len(gains)
+            named.append(f"{router} ({nothing} of {counted(len(gains), 'seed')}, {mean:+.4f})")
+    if not named:
+        return []
+    return [
+        f"training adds nothing to its prior: {', '.join(named)}. The kept policy gains no more on validation over the "
+        "untrained one than a standard error"
+    ]
 
 
 def _is_short(run: Run, lines: Sequence[Mapping[str, Any]]) -> bool:
