@@ -46,7 +46,7 @@ def nothing_added(columns: LogColumns, settings: Settings | None) -> Finding | N
         "the untrained one",
         advice(
             settings,
-            "take the prior's own router instead (knn)",
+            "compare with routers that need no training (knn): they may be as good",
             Way("or let training change more", [*_weaker_prior(settings), rate(columns, 3)]),
             "or train on more queries",
         ),

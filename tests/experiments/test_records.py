@@ -209,6 +209,16 @@ def test_a_record_of_the_first_version_is_read_and_one_of_a_later_version_is_nam
     assert invoke("show", later).exit_code == 2
 
 
+def test_a_router_that_had_other_settings_then_is_one_line(runs):
+    folder = folder_of(runs, "ridge")
+    record = json.loads((folder / "run.json").read_text())
+    record["configuration"]["settings"]["gone_since"] = 1
+    (folder / "run.json").write_text(json.dumps(record))
+    refused = invoke("route", "--run", folder, "which river?")
+    assert refused.exit_code == 2
+    assert "where ridge had other settings than here" in refused.output
+
+
 # Work in progress, and damage
 
 
