@@ -23,7 +23,8 @@ from recal_bench import provenance, routers
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.experiments.bench import Bench, load_bench
 from recal_bench.experiments.plans import RunPlan
-from recal_bench.experiments.runs import run_references, run_router
+from recal_bench.experiments.reference_runs import run_references
+from recal_bench.experiments.runs import run_router
 from recal_bench.experiments.tuning import Trial, Tuned, tune, write_tuned
 
 COMMAND = "python benchmarks/calibration_study.py"

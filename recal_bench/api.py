@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from recal_bench.errors import RecalBenchError, SettingsError, near_miss
 from recal_bench.experiments import deployed, records, tuning
 from recal_bench.experiments.bench import Bench, load_bench, load_outcomes
 from recal_bench.experiments.deployed import Advice
-from recal_bench.experiments.plans import plan
+from recal_bench.experiments.plans import RunPlan, plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.tuning import Tuned
@@ -22,7 +23,7 @@ from recal_bench.outcomes.splits import prepare
 from recal_bench.reporting.figures.compare import tables
 from recal_bench.reporting.figures.frames import comparison_frame, runs_frame
 from recal_bench.reporting.figures.logged import logged_tables
-from recal_bench.routers import Router
+from recal_bench.routers import Router, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,8 @@ def run(
     """Fit routers on train, replay their decisions on the other splits, keep a record of each run.
 
     `routers` are names or instances, of registered classes or of your own; an instance is copied, never fitted itself.
+    `arm:model|strategy` is a fixed arm; "all" are the registered ones, of which one that refuses the outcomes is left
+    out with a warning.
     With them come the rows that every comparison needs: best-single, random, cheapest, knn and the references.
     `seeds` counts the training seeds (0, 1, ...); a deterministic router has one run. `settings` maps a router's name
     to settings that are not its defaults; `tuned` is what `tune` returned, or the file of `recal-bench tune`.
@@ -101,12 +104,16 @@ def run(
     PluginError where an instance is not a router.
     """
     plugins.discover()
-    wanted = [routers] if isinstance(routers, str) or not isinstance(routers, Sequence) else list(routers)
-    named = [each for each in wanted if isinstance(each, str)]
+    given = [routers] if isinstance(routers, str) or not isinstance(routers, Sequence) else list(routers)
+    by_name = [each for each in given if isinstance(each, str)]
+    names, by_all = named(by_name) if by_name else ((), frozenset[str]())
+    wanted: list[str | Router] = []
+    for each in given:
+        wanted += named([each]).names if isinstance(each, str) else [each]
     for name in settings or {}:
-        if name not in named:
+        if name not in names:
             raise SettingsError(
-                f"settings for {name}{near_miss(name, named)}: it is not among the routers to run by name"
+                f"settings for {name}{near_miss(name, names)}: it is not among the routers to run by name"
             )
     path = Path(tuned) if isinstance(tuned, str | Path) else None
     plans = plan(
@@ -117,8 +124,13 @@ def run(
         tuned_path=path,
         seeds=seeds,
         device=device,
+        optional=by_all,
     )
-    return run_plans(bench, plans, Path(runs), fresh)
+
+    def on_refused(each: RunPlan, error: RecalBenchError) -> None:
+        warnings.warn(f"{each.name} is left out: {error}", stacklevel=3)
+
+    return run_plans(bench, plans, Path(runs), fresh, on_refused=on_refused)
 
 
 def _by_router(tuned: Any, bench: Bench) -> dict[str, Tuned]:
@@ -145,8 +157,14 @@ def tune(
 
 
 def read_runs(folder: str | Path = RUNS) -> list[Run]:
-    """All finished runs below a folder. Raises RunError where there are none, or one is damaged."""
-    return records.read_runs(Path(folder))
+    """All finished runs of a folder. A record that cannot be read is left out with a warning.
+
+    Raises RunError where there is none.
+    """
+    found = records.find_runs(Path(folder))
+    for line in found.left_out:
+        warnings.warn(line, stacklevel=2)
+    return found.runs
 
 
 def route(run: Run | str | Path, prompts: Sequence[str]) -> list[Advice]:

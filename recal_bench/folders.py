@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,30 @@ def shipped(kind: str) -> Path:
     return inside if inside.is_dir() else package.parent / kind
 
 
+def slug(name: str) -> str:
+    """A name as part of a file's: letters, digits, dots, underscores; a hyphen for all else that follows each other."""
+    import re
+
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100]
+
+
 def cache_folder() -> Path:
     """The user's cache folder, or the one that RECAL_BENCH_CACHE names."""
     import platformdirs
 
     return Path(os.environ.get("RECAL_BENCH_CACHE") or platformdirs.user_cache_dir("recal-bench"))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError that names no file (a disk is full while it is written) gets this one's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        code = error.errno
+        raise (OSError(code, os.strerror(code), str(path)) if code else OSError(f"{error}: {path}")) from error
 
 
 @contextmanager
@@ -37,10 +57,32 @@ def written_whole(path: Path, sync: bool = False) -> Iterator[Path]:
     # Not by `tempfile`, whose files are private: this one gets the mode that the umask gives any new file.
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        yield draft
-        if sync:
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-        draft.replace(path)
+        with naming(path):
+            yield draft
+            if sync:
+                with draft.open("rb") as file:
+                    os.fsync(file.fileno())
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """Gives an empty hidden folder in `folder`; its files move into that one when the block ends without an error.
+
+    So the files of a folder are all of one making, and after an error those of before. Raises OSError where they cannot
+    be written.
+    """
+    import tempfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as name:
+            yield Path(name)
+            for path in sorted(Path(name).iterdir()):
+                path.replace(folder / path.name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing was in it before
+        raise

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 GROUPS = ("recal_bench.routers", "recal_bench.estimators", "recal_bench.components", "recal_bench.encoders")
 """Entry point groups: a package names a module under any of them, and importing it registers what it holds."""
+MODULES: set[str] = set()
+"""The modules that registered something."""
 FOLDER_PREFIX = "recal_bench_plugins_"
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -57,6 +59,7 @@ class Registry(Generic[T]):
             where = f"twice in {file}" if len(places) == 1 else f"in {' and in '.join(places)}"
             raise PluginError(f"two {self.kind}s are called {name}, {where}: rename one of them")
         self._entries[name], self._origins[name] = entry, (module, file)
+        MODULES.add(module)
         for listener in self._listeners:
             listener(name, entry)
 

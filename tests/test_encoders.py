@@ -242,3 +242,21 @@ def test_minilm_reads_the_same_whatever_the_order() -> None:
     texts = prompts(9)
     np.testing.assert_array_equal(encoder.encode(texts[::-1])[::-1], encoder.encode(texts))
     assert encoder.encode([]).shape == (0, 384)
+
+
+@pytest.mark.parametrize("damage", ["other arrays", "other shapes", "other kinds"])
+def test_a_cached_encoder_of_other_content_is_fitted_again(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("RECAL_BENCH_CACHE", str(tmp_path))
+    prompts = [f"question {number} about rivers and kings" for number in range(80)]
+    before = fit_encoder("tfidf", prompts).encode(prompts)
+    for path in tmp_path.rglob("*.npz"):
+        with np.load(path) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        if damage == "other arrays":
+            arrays = {"x": np.zeros(3)}
+        elif damage == "other shapes":
+            arrays = {name: value[:-1] for name, value in arrays.items()}
+        else:
+            arrays = {name: np.full(value.shape, "text") for name, value in arrays.items()}
+        np.savez(path, **arrays)
+    np.testing.assert_array_equal(fit_encoder("tfidf", prompts).encode(prompts), before)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recal_bench.folders import written_whole
+from recal_bench.folders import naming, slug, written_together, written_whole
 
 
 def left_in(folder: Path) -> list[str]:
@@ -73,3 +73,38 @@ def test_many_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     assert len(text) == 10_000
     assert len(set(text)) == 1
     assert left_in(tmp_path) == ["note.txt"]
+
+
+def test_an_error_that_names_no_file_gets_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    with pytest.raises(OSError, match=r"No space left on device.*note\.txt"), naming(path):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match=r"a library's own words: .*note\.txt"), written_whole(path):
+        raise OSError("a library's own words")
+    with pytest.raises(FileNotFoundError, match="other"), naming(path):
+        (tmp_path / "other").read_text(encoding="utf-8")
+
+
+def test_the_files_of_a_folder_are_all_of_one_making(tmp_path: Path) -> None:
+    def write(text: str, fails: bool) -> None:
+        with written_together(tmp_path / "board") as draft:
+            (draft / "a").write_text(text, encoding="utf-8")
+            if fails:
+                raise OSError(28, "No space left on device")
+            (draft / "b").write_text(text, encoding="utf-8")
+
+    with pytest.raises(OSError, match="No space"):
+        write("never", fails=True)
+    assert left_in(tmp_path) == []
+    write("old", fails=False)
+    with pytest.raises(OSError, match="No space"):
+        write("new", fails=True)
+    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "board").iterdir()} == {
+        "a": "old",
+        "b": "old",
+    }
+
+
+@pytest.mark.parametrize(("name", "file"), [("arm:a/b|cot", "arm-a-b-cot"), ("knn", "knn"), ("../..", "")])
+def test_a_name_as_part_of_a_file_name(name: str, file: str) -> None:
+    assert slug(name) == file

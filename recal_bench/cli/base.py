@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -13,7 +13,11 @@ from recal_bench import __version__
 from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import PluginError, RecalBenchError, near_miss
 
+if TYPE_CHECKING:
+    from recal_bench.experiments.records import Run
+
 RUNS = Path("runs")
+_SIGPIPE_EXIT = 141
 
 
 class _BadInput(click.ClickException):
@@ -35,6 +39,9 @@ class _Commands(click.Group):
         except OSError as error:
             from recal_bench.plugins import raised_by_plugin
 
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                raise SystemExit(_SIGPIPE_EXIT) from error
+
             if raised_by_plugin(error):
                 raise
             raise _BadInput(f"{error}: check the path, and that it can be written") from error
@@ -46,6 +53,35 @@ class _Commands(click.Group):
             hint = near_miss(args[0], self.commands)
             ctx.fail(f"no command is called {args[0]}{hint}: it is one of {', '.join(sorted(self.commands))}")
         return super().resolve_command(ctx, args)
+
+
+def _nobody_reads() -> bool:
+    """Whether what this program prints to is closed (`| head`): then it ends silently, as SIGPIPE would end it."""
+    import os
+    import select
+    import sys
+
+    closed = False
+    if not hasattr(select, "poll"):
+        return True
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # without a wish of ours it tells errors alone
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            closed = True
+            # What is still in the buffer would be written once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return closed
+
+
+def read_folder(folder: Path) -> list[Run]:
+    """The runs of a folder; what cannot be read is named on stderr."""
+    from recal_bench.experiments.records import find_runs
+
+    found = find_runs(folder)
+    for line in found.left_out:
+        click.echo(f"Note: {line}", err=True)
+    return found.runs
 
 
 def command(example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -65,7 +101,13 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
-    cli(prog_name="recal-bench")
+    try:
+        cli(prog_name="recal-bench")
+    except SystemExit as end:
+        # What an option prints by itself (--help) does not pass through the group.
+        if end.code == 1 and _nobody_reads():
+            raise SystemExit(_SIGPIPE_EXIT) from None
+        raise
 
 
 def split_commas(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:

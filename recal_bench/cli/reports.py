@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recal_bench.cli.base import command, run_argument, runs_argument
+from recal_bench.cli.base import command, read_folder, run_argument, runs_argument
 from recal_bench.defaults import BASELINE, TRAINING_BASELINE
 
 _format_option = click.option(
@@ -31,10 +31,9 @@ _format_option = click.option(
 @_format_option
 def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
     """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, the frontier, regret."""
-    from recal_bench.experiments.records import read_runs
     from recal_bench.reporting.text.report import report
 
-    click.echo(report(read_runs(runs), format_, baseline, aggregate))
+    click.echo(report(read_folder(runs), format_, baseline, aggregate))
 
 
 @command("recal-bench leaderboard runs --out leaderboards/mine")
@@ -43,13 +42,12 @@ def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
 @click.option("--baseline", default=BASELINE, show_default=True, help="The router that others are compared with.")
 def leaderboard(runs: Path, out: Path, baseline: str) -> None:
     """Write the leaderboard of a folder of runs: markdown, CSV, JSON and pictures, with every row's command."""
-    from recal_bench.experiments.records import read_runs
     from recal_bench.provenance import command_line
     from recal_bench.reporting.leaderboard import write_leaderboard
 
     asked = ["--baseline", baseline] if baseline != BASELINE else []
     command = command_line("recal-bench", "leaderboard", str(runs), "--out", str(out), *asked)
-    for path in write_leaderboard(read_runs(runs), out, command, baseline):
+    for path in write_leaderboard(read_folder(runs), out, command, baseline):
         click.echo(path)
 
 
@@ -68,13 +66,12 @@ def leaderboard(runs: Path, out: Path, baseline: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for stability.md, stability.json and curves.")
 def stability(runs: Path, baseline: str | None, utility: float | None, format_: str, out: Path | None) -> None:
     """How stable the training of the routers was: spread of the seeds, drawdown, collapse, gradient spikes, speed."""
-    from recal_bench.experiments.records import read_runs
     from recal_bench.provenance import command_line
     from recal_bench.reporting.figures.stability import stability as report_stability
     from recal_bench.reporting.stability import write_stability
     from recal_bench.reporting.text.stability import render_reports
 
-    reports = report_stability(read_runs(runs), baseline, utility)
+    reports = report_stability(read_folder(runs), baseline, utility)
     click.echo(render_reports(reports, format_))
     if out is not None:
         asked = ["--baseline", baseline] if baseline is not None else []
@@ -98,8 +95,8 @@ def diagnose(run_folder: Path) -> None:
 @run_argument
 def show(run_folder: Path) -> None:
     """A run's per-task table, its most regretted decisions and its learning curve."""
-    from recal_bench.experiments.records import read_run, read_runs
+    from recal_bench.experiments.records import read_run
     from recal_bench.reporting.text.show import show_run
 
     chosen = read_run(run_folder)
-    click.echo(show_run(chosen, read_runs(run_folder.resolve().parent)))
+    click.echo(show_run(chosen, read_folder(run_folder.resolve().parent)))

@@ -17,10 +17,10 @@ from recal_bench.cli.base import (
     runs_option,
     split_commas,
 )
-from recal_bench.errors import SettingsError
+from recal_bench.errors import RecalBenchError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from rich.progress import Progress
 
@@ -40,25 +40,42 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _load_bench(progress: Progress, data: DataOptions, settings: dict[str, dict[str, str]]) -> Bench:
+def _load_bench(
+    progress: Progress, data: DataOptions, settings: dict[str, dict[str, str]], by_all: Collection[str]
+) -> Bench:
+    """The outcomes, with what the routers read of them; a router that nobody named cannot ask for columns."""
     from recal_bench import routers
     from recal_bench.experiments.bench import load_bench
 
     what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
-    flags = [routers.flags_of(routers.create(name, chosen)) for name, chosen in settings.items()]
+    flags = {name: routers.flags_of(routers.create(name, chosen)) for name, chosen in settings.items()}
     bench = load_bench(
         data.outcomes,
         world_seed=data.world_seed,
         tasks=data.tasks,
         alpha=data.alpha,
         missing=data.missing,
-        responses=any(each.reads_responses for each in flags),
-        columns=sorted({name for each in flags for name in each.reads_columns}),
+        responses=any(each.reads_responses for each in flags.values()),
+        columns=sorted({column for name in flags.keys() - by_all for column in flags[name].reads_columns}),
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
     return bench
+
+
+_router_option = click.option(
+    "--router",
+    "words",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A router's name, several as in a,b, a fixed arm as in 'arm:model|strategy', or all (repeatable).",
+)
+
+
+def _refused(name: str, error: RecalBenchError) -> None:
+    click.echo(f"Note: {name} is left out: {error}", err=True)
 
 
 def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
@@ -75,7 +92,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     "recal-bench run --router recal --router knn --seeds 5\n"
     "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400"
 )
-@click.option("--router", "names", multiple=True, required=True, help="A router's name (repeatable).")
+@_router_option
 @data_options
 @device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
@@ -115,7 +132,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--fresh", is_flag=True, help="Run again what is already there.")
 @include_path
 def run(
-    names: tuple[str, ...],
+    words: tuple[str, ...],
     data: DataOptions,
     device: str,
     seeds: int,
@@ -141,15 +158,16 @@ def run(
     from recal_bench.reporting.text.report import overview
 
     routers.discover(include_paths)
+    names, by_all = routers.named(words)
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
-    words = [part for folder in include_paths for part in ("--include-path", folder)]
+    options = [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
-        bench = _load_bench(progress, data, settings)
+        bench = _load_bench(progress, data, settings, by_all)
         tuned = read_tuned(tuned_path, bench) if tuned_path else {}
         for name in names:
-            if tuned_path and name not in tuned:
+            if tuned_path and name not in tuned and name not in by_all:
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
         done: list[Run] = []
         for fraction in fractions:
@@ -164,7 +182,8 @@ def run(
                 tuned_path=tuned_path,
                 seeds=seeds,
                 device=device,
-                words=words,
+                words=options,
+                optional=by_all,
             )
             bar = progress.add_task("", total=sum(len(each.seeds) for each in plans), detail="")
 
@@ -175,14 +194,18 @@ def run(
             def on_step(line: dict[str, Any]) -> None:
                 progress.update(bar, detail=f"step {line.get('step', '')}")  # noqa: B023
 
-            done += run_plans(part, plans, runs, fresh, on_plan, on_step, lambda: progress.advance(bar))  # noqa: B023
+            done += run_plans(
+                *(part, plans, runs, fresh, on_plan, on_step),
+                on_seed=lambda: progress.advance(bar),  # noqa: B023
+                on_refused=lambda each, error: _refused(each.name, error),
+            )
             progress.remove_task(bar)
     click.echo(overview(done))
     click.echo(f"\n{len(done)} run records in {runs}/")
 
 
 @command("recal-bench tune --router recal --router knn --trials 8 --out tuned.json")
-@click.option("--router", "names", multiple=True, required=True, help="A router's name (repeatable).")
+@_router_option
 @data_options
 @device_option
 @click.option(
@@ -207,7 +230,7 @@ def run(
 )
 @include_path
 def tune(
-    names: tuple[str, ...],
+    words: tuple[str, ...],
     data: DataOptions,
     device: str,
     trials: int,
@@ -224,22 +247,29 @@ def tune(
     if out.is_dir():
         raise SettingsError(f"--out {out} is a folder: name a JSON file")
     routers.discover(include_paths)
+    names, by_all = routers.named(words)
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])
     with _progress() as progress:
-        bench = _load_bench(progress, data, settings)
+        bench = _load_bench(progress, data, settings, by_all)
         if out.exists():
             read_tuned(out, bench)  # refuses a file of other outcomes before any work is done
         for name in names:
             bar = progress.add_task(name, total=trials, detail="")
-            found = tune_router(bench, name, trials, device, settings[name], lambda trial: progress.advance(bar))  # noqa: B023
+            try:
+                found = tune_router(bench, name, trials, device, settings[name], lambda trial: progress.advance(bar))  # noqa: B023
+            except RecalBenchError as error:
+                if name not in by_all:
+                    raise
+                _refused(name, error)
+                continue
             best = max(trial.validation_utility for trial in found.trials)
             click.echo(
                 f"{name}: {best:.4f} on validation in {len(found.trials)} trials"
                 f" (defaults {found.trials[0].validation_utility:.4f}): {found.settings or 'defaults'}"
             )
             keep_tuned(found, bench, out)
-    words = [*bench.options, *(part for folder in include_paths for part in ("--include-path", folder))]
-    named = [part for name in names for part in ("--router", name)]
-    click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *words, '--tuned', out)}")
+    options = [*bench.options, *(part for folder in include_paths for part in ("--include-path", folder))]
+    named = [part for word in words for part in ("--router", word)]
+    click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *options, '--tuned', out)}")

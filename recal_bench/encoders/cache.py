@@ -20,7 +20,7 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 VERSION = 1
 """Of the shipped encoders: part of every key, raised whenever an encoding changes."""
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, RecursionError, zipfile.BadZipFile, zlib.error)
 
 
 def hash_of(content: Any) -> str:
@@ -28,11 +28,16 @@ def hash_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def through_cache(path: Path, compute: Callable[[], Arrays]) -> Arrays:
-    """The arrays kept under a path of the cache, or else computed, and kept."""
+def through_cache(path: Path, compute: Callable[[], Arrays], check: Callable[[Arrays], None]) -> Arrays:
+    """The arrays kept under a path of the cache, or else computed, and kept.
+
+    `check` raises one of `UNREADABLE` on arrays that cannot be the right ones: they are computed again.
+    """
     path = cache_folder() / path
     try:
-        return read(path)
+        arrays = read(path)
+        check(arrays)
+        return arrays
     except UNREADABLE:
         arrays = compute()
         with contextlib.suppress(OSError):

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recal_bench.arrays import Float32QE
 from recal_bench.encoders import cache
 from recal_bench.encoders.cache import Arrays
 from recal_bench.encoders.registry import Part, parts_of
+from recal_bench.encoders.shared import FILE, find_encoder
 from recal_bench.errors import PluginError, SettingsError
 
-_FILE = "encoder.npz"
 _MAX_CHARACTERS = 4_000
 _MIN_CACHED_PROMPTS = 64
 
@@ -41,7 +43,7 @@ class Encoder:
         arrays = {"name": cache.pack(self.name)}
         for name, part in self.parts.items():
             arrays |= {f"{name}_{key}": value for key, value in part.save().items()}
-        cache.write(folder / _FILE, arrays)
+        cache.write(folder / FILE, arrays)
 
 
 def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
@@ -57,8 +59,11 @@ def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
 
 
 def load_encoder(folder: Path) -> Encoder:
-    """The encoder that `save` wrote. Raises SettingsError where the folder holds none, or a damaged one."""
-    path = folder / _FILE
+    """The encoder that `save` wrote, or the shared one that the folder refers to (see `shared`).
+
+    Raises SettingsError where there is none, or a damaged one.
+    """
+    path = find_encoder(folder)
     try:
         arrays = cache.read(path)
         name = cache.unpack(arrays["name"])
@@ -76,9 +81,16 @@ def _make(name: str) -> dict[str, Part]:
 
 
 def _encode(name: str, part: Part, read: list[str]) -> Float32QE:
+    def fits(encoding_QE: NDArray[Any]) -> bool:
+        return encoding_QE.ndim == 2 and len(encoding_QE) == len(read) and bool(np.isfinite(encoding_QE).all())
+
+    def check(arrays: Arrays) -> None:
+        if not fits(arrays["encoding_QE"]):
+            raise ValueError("an embedding of other prompts")
+
     def encode() -> Arrays:
         encoding_QE = np.asarray(part.encode(read))
-        if encoding_QE.ndim != 2 or len(encoding_QE) != len(read) or not np.isfinite(encoding_QE).all():
+        if not fits(encoding_QE):
             raise PluginError(f"encoder {name} must give one finite vector for each of {len(read)} prompts")
         norm_Q = np.linalg.norm(encoding_QE, axis=1, keepdims=True)
         return {"encoding_QE": (encoding_QE / np.where(norm_Q > 0, norm_Q, 1.0)).astype(np.float32)}
@@ -86,7 +98,7 @@ def _encode(name: str, part: Part, read: list[str]) -> Float32QE:
     key = getattr(part, "key", None)
     if key is None or len(read) < _MIN_CACHED_PROMPTS:
         return encode()["encoding_QE"]
-    return cache.through_cache(Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz", encode)["encoding_QE"]
+    return cache.through_cache(Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz", encode, check)["encoding_QE"]
 
 
 def _shorten(prompt: str) -> str:

@@ -39,15 +39,29 @@ class Tfidf:
 
     def fit(self, prompts: Sequence[str]) -> None:
         key = hash_of([VERSION, "tfidf", metadata.version("scikit-learn"), prompts])
-        prefixed = through_cache(
-            Path("encoders") / f"{key}.npz",
-            lambda: {f"tfidf_{name}": value for name, value in _fit(key, prompts).items()},
-        )
-        self.load({name.removeprefix("tfidf_"): value for name, value in prefixed.items()})
+
+        def load(prefixed: Arrays) -> None:
+            self.load({name.removeprefix("tfidf_"): value for name, value in prefixed.items()})
+            if self.key != key:
+                raise ValueError("an encoder of other prompts")
+
+        def fit() -> Arrays:
+            return {f"tfidf_{name}": value for name, value in _fit(key, prompts).items()}
+
+        load(through_cache(Path("encoders") / f"{key}.npz", fit, load))
 
     def load(self, arrays: Arrays) -> None:
-        self.key, words, ngrams = unpack(arrays["key_and_vocabularies"])
-        self.vocabularies, self.idf_V, self.projection_VE = (words, ngrams), arrays["idf_V"], arrays["projection_VE"]
+        key, words, ngrams = unpack(arrays["key_and_vocabularies"])
+        idf_V, projection_VE = arrays["idf_V"], arrays["projection_VE"]
+        size = len(words) + len(ngrams)
+        texts = [key, *words, *ngrams]
+        if idf_V.shape != (size,) or projection_VE.shape[:1] != (size,) or projection_VE.ndim != 2:
+            raise ValueError("the vocabulary does not go with the weights")
+        if not all(isinstance(text, str) for text in texts) or not (
+            idf_V.dtype.kind == projection_VE.dtype.kind == "f"
+        ):
+            raise TypeError("a vocabulary is of texts, weights are numbers")
+        self.key, self.vocabularies, self.idf_V, self.projection_VE = key, (words, ngrams), idf_V, projection_VE
 
     def save(self) -> Arrays:
         return _arrays(self.key, self.vocabularies, self.idf_V, self.projection_VE)

@@ -158,6 +158,14 @@ def gave_back(curve: Curve, best_single: float) -> bool | None:
     return float(curve.value_N[-1]) - best_single <= (1 - GAVE_BACK) * gain if gain > 0 else None
 
 
+def adds_nothing(kept_step: float, gain: float, error: float) -> bool:
+    """Whether a training cannot be told from its prior: the untrained policy is kept, or gains no more than one error.
+
+    `gain` is that of the kept policy over the untrained one on validation, `error` its standard error.
+    """
+    return kept_step == 0 or gain <= error
+
+
 def collapse(curves: Sequence[Curve], best_singles: Sequence[float]) -> Collapse:
     """Collapsed seeds among all, from the validation utility of each and that of best-single (one number a seed)."""
     fates = [gave_back(curve, level) for curve, level in zip(curves, best_singles, strict=True)]

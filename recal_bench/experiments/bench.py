@@ -16,7 +16,7 @@ from recal_bench.errors import OutcomesError, SettingsError
 from recal_bench.experiments.records import Data
 from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
 from recal_bench.outcomes.splits import Splits, prepare
-from recal_bench.routers import Calls, Queries, Reply, Router, Train, flags_of
+from recal_bench.routers import Calls, FixedArm, Queries, Reply, Router, Train, flags_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Bench:
     def require_fit_for(self, name: str, router: Router) -> None:
         """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""
         flags = flags_of(router)
+        if isinstance(router, FixedArm):
+            router.require(self.splits.train.arms)
         if self.data.logged and flags.compares_arms:
             raise OutcomesError(
                 f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "

@@ -12,7 +12,7 @@ import numpy as np
 
 from recal_bench import routers
 from recal_bench.arrays import finite_or_none
-from recal_bench.errors import PluginError, RunError
+from recal_bench.errors import PluginError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.routers import Calls, Predicts, Queries, Router, decide
@@ -30,8 +30,8 @@ class Advice(NamedTuple):
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
     """Load the router of a run (arrays, JSON, safetensors, skops; never a pickle) and route the prompts.
 
-    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded, PluginError where
-    its class is not there.
+    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded or has other settings
+    here, PluginError where its class is not there.
     """
     record = run.record
     configuration, data = record.configuration, record.configuration.data
@@ -71,11 +71,17 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
 def _unfitted(run: Run) -> Router:
     """The router of a run, before it is loaded. Nothing is imported because a record names it.
 
-    Raises PluginError where its class is not registered and not imported here.
+    Raises PluginError where its class is not registered and not imported here, RunError where its settings are others.
     """
     configuration, written = run.record.configuration, run.record.router_class
-    if configuration.router in routers.ROUTERS or written is None:
-        created: Router = routers.create(configuration.router, configuration.settings)
+    if routers.is_known(configuration.router) or written is None:
+        try:
+            created: Router = routers.create(configuration.router, configuration.settings)
+        except SettingsError as error:
+            raise RunError(
+                f"{run.folder} was run by recal-bench {run.record.code}, where {configuration.router} had other "
+                "settings than here: run it again, or use that version"
+            ) from error
         return created
     module, _, name = written.partition(":")
     cls = getattr(sys.modules.get(module), name, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ from recal_bench.defaults import COST_FLOOR, STANDARD_ROUTERS
 from recal_bench.errors import PluginError, SettingsError
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.tuning import Tuned
-from recal_bench.routers import ROUTERS, Router
+from recal_bench.routers import Router, is_known
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """A router with its seeds, and the name it is recorded under. Each seed is fitted on a copy of `router`.
 
-    `command` reproduces the row; `tuned` says how the settings were chosen.
+    `command` reproduces the row; `tuned` says how the settings were chosen. An `optional` router may refuse the
+    outcomes.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RunPlan:
     device: str = "auto"
     command: str = ""
     tuned: str | None = None
+    optional: bool = False
 
 
 def plan(
@@ -42,12 +44,13 @@ def plan(
     seeds: int = 1,
     device: str = "auto",
     words: Sequence[str | Path] = (),
+    optional: Collection[str] = (),
 ) -> list[RunPlan]:
     """The wanted routers, then the standard rows that are not among them. A deterministic router has one run.
 
     `settings` and `tuned` go to the routers that are named; an instance has its own. `tuned_path` is the file that
     `tuned` was read from, `words` are options of the command line beside those of the bench and the device.
-    Raises RecalBenchError on a router that cannot run on such outcomes.
+    Raises RecalBenchError on a router that cannot run on such outcomes, but for the `optional` names.
     """
     settings, tuned = settings or {}, tuned or {}
     if seeds < 1:
@@ -58,9 +61,10 @@ def plan(
 
     def add(name: str, router: Router, command: str, chosen: str | None = None) -> None:
         routers.require_parts(name, router)
-        bench.require_fit_for(name, router)
+        if name not in optional:
+            bench.require_fit_for(name, router)
         numbers = tuple(range(1 if router.deterministic else seeds))
-        made = RunPlan(name, router, numbers, device, command, chosen)
+        made = RunPlan(name, router, numbers, device, command, chosen, name in optional)
         plans[json.dumps([name, routers.settings_of(router), chosen], sort_keys=True, default=str)] = made
 
     for each in wanted:
@@ -85,7 +89,7 @@ def plan(
 def class_of(plan: RunPlan) -> str | None:
     """`module:Class` of a router that its name alone does not find."""
     cls = type(plan.router)
-    return None if plan.name in ROUTERS else f"{cls.__module__}:{cls.__qualname__}"
+    return None if is_known(plan.name) else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _command(name: str, words: Sequence[str | Path]) -> str:
@@ -119,7 +123,7 @@ def _name_of_instance(router: Any) -> str:
 def _command_of_instance(name: str, router: Any, shared: Sequence[str | Path]) -> str:
     """The command that runs the same by name; of a class that is not registered the call in Python."""
     settings = routers.settings_of(router)
-    if name in ROUTERS:
+    if is_known(name):
         defaults = routers.settings_of(routers.create(name))
         changed = {key: value for key, value in settings.items() if value != defaults[key]}
         return _command(name, [*shared, *_set_words(changed)])

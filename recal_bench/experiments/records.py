@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recal_bench.errors import RunError
 
-RECORD_VERSION: Literal[1] = 1
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORD_VERSION: Literal[2] = 2
+"""Version 1 had no `versions` in its configuration: its `source` held those of all packages, used or not."""
+_NAMING = {"name", "notes"}
 
 
 class Data(BaseModel):
-    """The outcomes a run used. Runs whose `Data` differ never share a table.
+    """The outcomes a run used. Runs whose `Data` differ in more than `name` and `notes` never share a table.
 
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
     `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries. `logged`: they
@@ -44,11 +48,18 @@ class Data(BaseModel):
     logged: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def identity(self) -> str:
+        """What the outcomes are, whatever their file is called."""
+        return json.dumps(self.model_dump(mode="json", exclude=_NAMING), sort_keys=True)
+
 
 class Configuration(BaseModel):
     """What determines a result. Its hash names the run's folder.
 
-    `columns` are the other columns of the outcomes that the router learns from, with the hash of their train values.
+    `source` is a hash of our code and the router's, `versions` are those of the packages that the router's code imports
+    (and of Python). `columns` are the other columns of the outcomes that the router learns from, with the hash of their
+    train values.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,15 +71,17 @@ class Configuration(BaseModel):
     data: Data
     tuned: str | None = None
     source: str
+    versions: dict[str, str] = {}
     columns: dict[str, str] = {}
 
     @property
     def key(self) -> str:
-        return _hash(self.model_dump(mode="json", exclude_defaults=True))
+        return _hash(self.model_dump(mode="json", exclude_defaults=True, exclude={"data": _NAMING}))
 
     @property
     def settings_hash(self) -> str:
-        return _hash({"settings": self.settings, "device": self.device, "source": self.source, **self.columns})
+        """Tells rows of one router apart: its settings, and the columns that it learns from."""
+        return _hash({"settings": self.settings, "columns": self.columns})
 
 
 class OperatingPoint(BaseModel):
@@ -104,12 +117,15 @@ class Frontier(BaseModel):
 class RunRecord(BaseModel):
     """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, ...); they have no settings.
 
+    `packages` is the environment, whether or not the router used it. `kept_step` is the training step whose policy is
+    the result, of `steps`; null for a router that keeps its last one. The latencies are null until they are measured.
+
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered.
     """
 
-    record_version: Literal[1] = RECORD_VERSION
+    record_version: Literal[1, 2] = RECORD_VERSION
     configuration: Configuration
     reference: bool = False
     adapted: bool = False
@@ -124,6 +140,7 @@ class RunRecord(BaseModel):
     route_us_per_query: float | None = None
     route_us_p95: float | None = None
     steps: int | None = None
+    kept_step: int | None = None
     encoder: str | None = None
     mean_score_A: tuple[float | None, ...]
     mean_cost_A: tuple[float | None, ...]
@@ -146,21 +163,32 @@ class Run(BaseModel):
     def decisions(self) -> pd.DataFrame:
         """One row a query: split, task, query_id, arm, calls, answer, score, cost_usd, router_cost_usd, utility,
         regret."""
+        import pandas as pd
+
         return pd.read_parquet(self.folder / "decisions.parquet")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The training log, one object a step; empty for a router that keeps none. A torn last line is left out."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        parsed = []
-        for line in lines:
-            try:
-                parsed.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return parsed
+        """The training log, one object a step; empty for a router that keeps none. It ends before a damaged line."""
+        return read_log(self.folder / "metrics.jsonl")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a training log up to the first one that is no JSON object; none where there is no file."""
+    parsed: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        if (found := parse_line(line)) is None:
+            break
+        parsed.append(found)
+    return parsed
+
+
+def parse_line(line: bytes | str) -> dict[str, Any] | None:
+    """A line of a training log; None where it is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _hash(value: Any) -> str:
@@ -168,24 +196,55 @@ def _hash(value: Any) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """One run. Raises RunError where the folder holds none, or one of another version."""
+    """One run. Raises RunError where the folder holds none, or a damaged one, or one of a later version."""
     path = folder / "run.json"
     if not path.exists():
         raise RunError(f"{folder} holds no run.json: give the folder of one run, as `recal-bench run` prints it")
+    content = b""
     try:
-        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"{path} is damaged, or was written by another version: delete {folder} and run again"
-        ) from error
-    return Run(folder=folder, record=record)
+        content = path.read_bytes()
+        return Run(folder=folder, record=RunRecord.model_validate_json(content))
+    except (OSError, ValidationError) as error:
+        version = (parse_line(content) or {}).get("record_version")
+        if isinstance(version, int) and version > RECORD_VERSION:
+            raise LaterRunError(
+                f"{path} is a record of version {version}, and this recal-bench reads up to version {RECORD_VERSION}: "
+                "update recal-bench"
+            ) from error
+        raise RunError(f"{path} is damaged: run it again, or remove {folder}") from error
 
 
-def read_runs(folder: Path) -> list[Run]:
-    """All finished runs below a folder, in the order of their folders' names."""
-    runs = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))] if folder.is_dir() else []
+class LaterRunError(RunError):
+    """A record that a later version of recal-bench wrote."""
+
+
+class Found(NamedTuple):
+    """The runs of a folder, and one line for each record that could not be read."""
+
+    runs: list[Run]
+    left_out: tuple[str, ...]
+
+
+def find_runs(folder: Path) -> Found:
+    """All finished runs of a folder in the order of their names, and what is wrong with the other records.
+
+    Folders whose name begins with a dot are work in progress, and not looked at. Raises RunError where there is no run.
+    """
+    runs, left_out = [], []
+    for path in sorted(folder.glob("[!.]*/run.json")) if folder.is_dir() else []:
+        try:
+            runs.append(read_run(path.parent))
+        except RunError as error:
+            left_out.append(f"left out: {error}")
+    if not runs and left_out:
+        raise RunError(f"{folder} holds no run that can be read; {left_out[0]}")
     if not runs:
         raise RunError(
             f"{folder} holds no finished run: start one with `recal-bench run --router recal --runs {folder}`"
         )
-    return runs
+    return Found(runs, tuple(left_out))
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs of `find_runs`."""
+    return find_runs(folder).runs

@@ -1,8 +1,7 @@
-"""Replays a router's decisions on logged outcomes: what was chosen, what it scored and cost, how long it took."""
+"""Replays a router's decisions on logged outcomes: what was chosen, what it scored and cost."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +15,6 @@ from recal_bench.routers import Calls, Decisions, Router, decide
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TIMED_QUERIES = 50
 
 
 def replay(bench: Bench, router: Router) -> pd.DataFrame:
@@ -129,17 +126,3 @@ def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
     assert outcomes.expected_cost_QA is not None
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
     return _of_arm(expected_QA, best_Q) - _of_arm(expected_QA, arm_Q)
-
-
-def time_single_queries(bench: Bench, router: Router) -> FloatQ:
-    """Microseconds to route a query that comes alone, for the first queries of test (one call unmeasured before)."""
-    test = bench.splits.test
-    taken = []
-    for row in [0, *range(min(TIMED_QUERIES, len(test)))]:
-        one = test.take(np.array([row]))
-        calls = bench.calls(one, router)
-        queries = queries_of(one)
-        begin = time.perf_counter()
-        decide(router, queries, calls)
-        taken.append((time.perf_counter() - begin) * 1e6)
-    return np.array(taken[1:])

@@ -7,10 +7,10 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from recal_bench import provenance, routers
 from recal_bench.errors import SettingsError
@@ -40,7 +40,7 @@ class Tuned(BaseModel):
     missing: str
     alpha: float
     seeds: tuple[int, ...]
-    trials: list[Trial]
+    trials: Annotated[list[Trial], Field(min_length=1)]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
     """Tuned settings by router. Raises SettingsError where the file holds none, or was made on other outcomes."""
     try:
         parsed = [Tuned.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, ValidationError) as error:
         raise SettingsError(
             f"{path} holds no tuned settings: write them with `recal-bench tune --out {path}`"
         ) from error

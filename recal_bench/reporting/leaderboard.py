@@ -11,6 +11,8 @@ from typing import Any
 from recal_bench.defaults import BASELINE, COST_FLOOR, STANDARD_REFERENCES, STANDARD_ROUTERS
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Run
+from recal_bench.experiments.standing import standing
+from recal_bench.folders import naming, written_together
 from recal_bench.reporting.figures.compare import Comparison, Table, tables
 from recal_bench.reporting.figures.entries import same_data
 from recal_bench.reporting.figures.learning import learning
@@ -47,19 +49,32 @@ _ROUTER_WORDS = re.compile(r"""\s--(?:(?:router|set|tuned|seeds)(?:\s+|=)(?:'[^'
 
 
 def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: str = BASELINE) -> list[Path]:
-    """Write README.md, leaderboard.csv, leaderboard.json and the pictures; return their paths.
+    """Write README.md, leaderboard.csv, leaderboard.json and the pictures, all or none; return their paths.
 
     The same runs give the same bytes. Runs repeated with the same code, packages and device give the same README.md and
     pictures, but not the same timings (CSV, JSON). Raises RunError where a row that every leaderboard needs is
     missing, with the command that adds it.
     """
     replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
-    groups, logs = same_data(replayed), same_data(logged)
+    groups, logs = ([standing(each).runs for each in same_data(these)] for these in (replayed, logged))
     for group in groups:
         _require_rows(group)
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file: --out takes a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    with written_together(out) as draft:
+        paths = _write(replayed, logged, groups, logs, draft, command, baseline)
+    return [out / path.name for path in paths]
+
+
+def _write(
+    replayed: Sequence[Run],
+    logged: Sequence[Run],
+    groups: Sequence[list[Run]],
+    logs: Sequence[list[Run]],
+    out: Path,
+    command: str,
+    baseline: str,
+) -> list[Path]:
     made, estimated = tables(replayed, baseline), logged_tables(logged, baseline)
     reports = stability(replayed) if any(map(has_log, replayed)) else []
     stability_paths, curves = write_stability(reports, out, command)
@@ -93,7 +108,8 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
         ),
     }
     for name, text in texts.items():
-        (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
+        with naming(out / name):
+            (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
     return [*(out / name for name in texts), *pictures, *stability_paths]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recal_bench.errors import RunError
+from recal_bench.folders import written_whole
 from recal_bench.reporting.figures.names import labels, slugs, stability_title
 from recal_bench.reporting.figures.stability import StabilityReport
 from recal_bench.reporting.pictures.training import training_curves
@@ -50,5 +51,6 @@ def write_stability(reports: Sequence[StabilityReport], out: Path, command: str)
         "stability.json": json.dumps({"command": command, "reports": made}, indent=1, allow_nan=False),
     }
     for name, text in texts.items():
-        (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
+        with written_whole(out / name) as draft:
+            draft.write_text(text + "\n", encoding="utf-8", newline="\n")
     return [*(out / name for name in texts), *pictures], drawn

@@ -1,6 +1,7 @@
 """The Router interface and its registry: all that the author of a router imports."""
 
 from recal_bench.plugins import load_folder
+from recal_bench.routers.fixed_arm import FixedArm
 from recal_bench.routers.flags import Flags, flags_of
 from recal_bench.routers.interface import (
     Calls,
@@ -25,7 +26,9 @@ from recal_bench.routers.registry import (
     build,
     create,
     discover,
+    is_known,
     name_of,
+    named,
     require_parts,
     router,
     setting_names,
@@ -38,6 +41,7 @@ __all__ = [
     "Context",
     "Decisions",
     "Feedback",
+    "FixedArm",
     "Flags",
     "Outcome",
     "Predictions",
@@ -55,8 +59,10 @@ __all__ = [
     "discover",
     "fit_seeds",
     "flags_of",
+    "is_known",
     "load_folder",
     "name_of",
+    "named",
     "require_parts",
     "router",
     "setting_names",

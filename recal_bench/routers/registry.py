@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from recal_bench import plugins
 from recal_bench.errors import PluginError, SettingsError, near_miss
 from recal_bench.plugins import Registry
+from recal_bench.routers.fixed_arm import PREFIX, FixedArm
 from recal_bench.routers.flags import check_class
 
 
@@ -26,6 +27,8 @@ class Spec:
 
 
 ROUTERS: Registry[Spec] = Registry("router", "`recal-bench routers` lists them all")
+EVERYTHING = "all"
+_BETWEEN_NAMES = re.compile(rf",(?=\s*(?:{PREFIX}|[a-z0-9-]+\s*(?:,|$)))")
 _Cls = TypeVar("_Cls", bound=type)
 
 
@@ -52,12 +55,48 @@ def discover(include_paths: tuple[Path, ...] = ()) -> dict[str, Spec]:
     return {name: ROUTERS[name] for name in ROUTERS}
 
 
+class Named(NamedTuple):
+    """Routers that were asked for: `names` in their order, and which of them only by the word `all`."""
+
+    names: tuple[str, ...]
+    by_all: frozenset[str]
+
+
+def named(words: Sequence[str]) -> Named:
+    """The routers that words name: `a`, `a,b`, `arm:model|strategy`, or `all` for every registered one.
+
+    Raises SettingsError where they name none, and on a name that nothing has.
+    """
+    split = [word.strip(" ,") for given in words for word in _BETWEEN_NAMES.split(given) if word.strip(" ,")]
+    if not split:
+        raise SettingsError("no router is named: `recal-bench routers` lists them")
+    asked = [word for word in split if word != EVERYTHING]
+    for name in asked:
+        spec_of(name)
+    everything = [*ROUTERS] if EVERYTHING in split else []
+    return Named(tuple(dict.fromkeys([*asked, *everything])), frozenset(everything) - frozenset(asked))
+
+
+def spec_of(name: str) -> Spec:
+    """The entry of a name; a fixed arm's is made. Raises SettingsError, with a hint, where nothing has that name."""
+    if is_known(name) and name not in ROUTERS:
+        return Spec(name, FixedArm, {}, "One arm for every query.")
+    return ROUTERS[name]
+
+
+def is_known(name: str) -> bool:
+    """Whether a router can be made from its name alone."""
+    return name in ROUTERS or name.startswith(PREFIX)
+
+
 def create(name: str, settings: Mapping[str, Any] | None = None) -> Any:
     """An unfitted router with its settings. Dotted keys reach into nested settings. Registered names only.
 
     Raises SettingsError on an unknown router, an unknown setting or a value of the wrong type.
     """
-    spec = ROUTERS[name]
+    spec = spec_of(name)
+    if spec.cls is FixedArm and not settings:
+        return FixedArm.named(name)
     return build(name, spec.cls, {**spec.preset, **(settings or {})})
 
 
@@ -91,6 +130,8 @@ def name_of(router: Any) -> str:
     Of several names it is the one whose preset the router has, with the most settings. Raises PluginError where that
     name is another class's.
     """
+    if isinstance(router, FixedArm):
+        return f"{PREFIX}{router.arm}"
     cls, settings = type(router), settings_of(router)
     presets = {}
     for name in [name for name in ROUTERS if ROUTERS[name].cls is cls]:
@@ -151,7 +192,7 @@ def assign_settings(names: Sequence[str], assignments: Sequence[str]) -> dict[st
 
     Raises SettingsError on a word of another form, a router that is not named, a setting that no named router has.
     """
-    has = {name: setting_names(ROUTERS[name].cls) for name in names}
+    has = {name: setting_names(spec_of(name).cls) for name in names}
     settings: dict[str, dict[str, str]] = {name: {} for name in names}
     for word in assignments:
         key, equals, value = word.partition("=")

@@ -1,5 +1,5 @@
 """The training loop, its log and its checkpoints."""
 
-from recal_bench.training.checkpoint import checkpoint_step, digest_of
+from recal_bench.training.checkpoint import checkpoint_step, digest_of, remove_checkpoint
 
-__all__ = ["checkpoint_step", "digest_of"]
+__all__ = ["checkpoint_step", "digest_of", "remove_checkpoint"]

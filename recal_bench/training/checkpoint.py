@@ -39,15 +39,15 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     path = folder / NAME
     if not path.exists():
         return None
-    import pickle
-
     import torch
 
     try:
-        content: dict[str, Any] = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        content: Any = torch.load(path, weights_only=True)
+    except Exception:  # what torch raises on a damaged file is of many kinds, and none of them is promised
         return None
-    return content
+    kinds = {"configuration": str, "step": int, "learner": dict}
+    whole = isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    return content if whole and content["step"] > 0 else None
 
 
 def checkpoint_step(folder: Path) -> int:

@@ -230,13 +230,16 @@ class Learner:
         judged = torch.stack(judged_SQ).mean(dim=0)
         lines = []
         for seed, selection in enumerate(self.selections):
-            selection.consider(judged[seed], validation.dataset_Q, of_seed(self.average, seed))
+            selection.consider(judged[seed], validation.dataset_Q, of_seed(self.average, seed), self.step)
             line = {
                 "validation_utility": macro_mean(utility_SQ[seed], validation.dataset_Q),
                 "validation_score": macro_mean(score_SQ[seed], validation.dataset_Q),
                 "validation_top_arm_share": float(torch.bincount(arm_SQ[seed]).max() / len(arm_SQ[seed])),
                 "validation_malformed_share": float(malformed_S[seed]),
                 "validation_best_single": self.best_single,
+                "kept_step": selection.kept_step,
+                "kept_gain": selection.gain,
+                "kept_gain_error": selection.error,
             }
             if self.reward.terms.has_cost and self.cost_ref is not None:
                 line["validation_cost_usd_per_1k"] = 1000 * self.cost_ref * float(cost_SQ[seed].mean())

@@ -34,20 +34,30 @@ class Selection:
     """Keeps the latest policy whose macro utility is within one standard error of the best one's.
 
     The error is that of the paired difference between the two policies' choices on validation. So a lucky early
-    evaluation does not discard the training that follows, and a collapse is not kept.
+    evaluation does not discard the training that follows, and a collapse is not kept. `kept_step`, `gain` and `error`
+    say which step's it is, and what it gained over the first one (macro utility and the standard error of that).
     """
 
     best: float = -float("inf")
     best_utility_Q: Tensor | None = None
+    first_utility_Q: Tensor | None = None
     kept: dict[str, Tensor] | None = None
+    kept_step: int = 0
+    gain: float = 0.0
+    error: float = 0.0
 
-    def consider(self, utility_Q: Tensor, dataset_Q: Tensor, parameters: dict[str, Tensor]) -> float:
+    def consider(self, utility_Q: Tensor, dataset_Q: Tensor, parameters: dict[str, Tensor], step: int = 0) -> float:
         """Look at one evaluation: the utility of the choices for each validation query. Returns the macro mean."""
         utility = macro_mean(utility_Q, dataset_Q)
-        if self.best_utility_Q is None or utility > self.best:
-            self.best, self.best_utility_Q, self.kept = utility, utility_Q, dict(parameters)
-        elif self.best - utility <= macro_error(self.best_utility_Q - utility_Q, dataset_Q):
-            self.kept = dict(parameters)
+        is_best = self.best_utility_Q is None or utility > self.best
+        if self.first_utility_Q is None:
+            self.first_utility_Q = utility_Q
+        if self.best_utility_Q is None or is_best:
+            self.best, self.best_utility_Q = utility, utility_Q
+        if is_best or self.best - utility <= macro_error(self.best_utility_Q - utility_Q, dataset_Q):
+            self.kept, self.kept_step = dict(parameters), step
+            gain_Q = utility_Q - self.first_utility_Q
+            self.gain, self.error = macro_mean(gain_Q, dataset_Q), macro_error(gain_Q, dataset_Q)
         return utility
 
     def pack(self) -> dict[str, Any]:

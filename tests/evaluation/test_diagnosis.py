@@ -88,6 +88,7 @@ FAILED = [
     ("cost hacking", tempting_arm, "grpo", {"prior__kind": "none"}),
     ("overfitting", few_queries, "recal", {"prior__kind": "none"}),
     ("reward flooding", tempting_arm, "grpo", {"prior__kind": "none"}),
+    ("training adds nothing to its prior", tempting_arm, "recal", {}),
     ("unstable steps", topics, "recal", {"learning_rate": 0.3}),
     ("entropy collapse", topics, "recal", {"learning_rate": 0.3}),
     ("collapse to one arm", topics, "recal", {"learning_rate": 0.3}),
@@ -141,6 +142,59 @@ def test_a_log_without_cost_or_of_an_older_version_is_judged_as_far_as_it_goes()
     diagnosis = diagnose(old)
     assert diagnosis.findings == ()
     assert set(MODES) - set(diagnosis.not_judged) == {"unstable steps", "entropy collapse"}
+
+
+@pytest.mark.parametrize(("mode", "make", "router", "settings"), FAILED, ids=[name for name, *_ in FAILED])
+def test_what_is_on_already_is_not_advised(mode, make, router, settings):
+    chosen = BASE | {name.replace("__", "."): value for name, value in settings.items()}
+    everything = routers.settings_of(routers.create(router, chosen))
+    columns = trained(make, router, **settings)
+    advised = [pair for each in diagnose(columns, everything).findings for pair in _advised(each.change)]
+    assert all(str(everything[key]).lower() != value for key, value in advised)
+    # Whoever did as told is not told so again.
+    for key, value in [pair for each in diagnose(columns).findings for pair in _advised(each.change)]:
+        if key != "learning_rate":
+            done = everything | {key: type(everything[key])(value) if key not in BOOLEAN else value == "true"}
+            again = [pair for each in diagnose(columns, done).findings for pair in _advised(each.change)]
+            assert (key, value) not in again
+
+
+BOOLEAN = ("cost_gate", "calibration.dataset_norm")
+
+
+def _advised(change: str) -> list[tuple[str, str]]:
+    return re.findall(r"--set ([\w.]+)=([\w.-]+?)(?=[\s;),]|$)", change)
+
+
+def test_a_setting_beyond_the_advised_one_counts_as_on():
+    log = trained(topics, learning_rate=0.3)
+    strong = routers.settings_of(routers.create("recal", {"entropy": 0.05, "kl": 0.1, "batch_size": 1024}))
+    changes = " ".join(finding.change for finding in diagnose(log, strong).findings)
+    assert "learning_rate" in changes
+    assert not any(f"--set {name}=" in changes for name in ("entropy", "kl", "batch_size", "prior.kind"))
+
+
+def test_where_everything_is_on_that_is_said():
+    finding = {each.name: each for each in diagnose(trained(no_arm_is_right, cost_gate=True), {}).findings}
+    assert (
+        "is on already"
+        in diagnose({"malformed_share": constant(0.5), "learning_rate": constant(0.1)}, {}).findings[0].change
+    )
+    assert "--set" not in finding["starved component"].change.replace("(--set", "")
+
+
+def nothing_gained(step: float, gain: float, error: float) -> list[str]:
+    columns = {"validation_utility": constant(0.6), "validation_best_single": constant(0.1)}
+    columns |= {"kept_step": constant(step), "kept_gain": constant(gain), "kept_gain_error": constant(error)}
+    return [finding.name for finding in diagnose(columns | {"learning_rate": constant(0.01)}).findings]
+
+
+def test_a_training_is_judged_against_its_prior_and_not_against_the_best_arm():
+    name = "training adds nothing to its prior"
+    assert name in nothing_gained(0, 0, 0)
+    assert name in nothing_gained(75, 0.004, 0.01)
+    assert name in nothing_gained(75, -0.02, 0.01)
+    assert name not in nothing_gained(75, 0.03, 0.01)
 
 
 def constant(value: float) -> Curve:

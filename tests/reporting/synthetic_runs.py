@@ -75,7 +75,7 @@ class World:
             cost_ref=self.objective.cost_ref,
             unknown_costs=self.unknown_costs,
             arms=ARMS,
-            n_queries={"train": 100, "validation": 20} | dict.fromkeys(self.splits, self.queries * 3),
+            n_queries={"train": 100, "validation": 20} | dict.fromkeys(self.splits, self.queries * len(self.tasks)),
         )
 
     def decisions(self, arm_Q: np.ndarray, router_cost: float = 0.0) -> pd.DataFrame:
@@ -112,6 +112,9 @@ def write_run(
     tuned: str | None = None,
     command: str | None = None,
     fit_seconds: float = 1.5,
+    source: str = "0123456789ab",
+    versions: dict | None = None,
+    started: str = "2026-01-01T00:00:00+00:00",
 ) -> Run:
     configuration = Configuration(
         router=router,
@@ -120,7 +123,8 @@ def write_run(
         device=device,
         data=world.data,
         tuned=tuned,
-        source="0123456789ab",
+        source=source,
+        versions=versions or {"python": "3.11", "numpy": "2.0.0"},
     )
     target = folder / f"{router}-{configuration.key}-s{seed}"
     target.mkdir(parents=True)
@@ -133,7 +137,7 @@ def write_run(
         code="0.1.0 (abcdef)",
         packages={"numpy": "2.0.0", "python": "3.11.1"},
         device_name="x86_64 CPU, 2 cores",
-        started="2026-01-01T00:00:00+00:00",
+        started=started,
         fit_seconds=None if reference else fit_seconds,
         route_us_per_query=None if reference else 120.0 + seed,
         route_us_p95=None if reference else 300.0,

@@ -56,6 +56,13 @@ CONTRACT = [
 ]
 
 
+LATER = "2026-01-02T00:00:00+00:00"
+
+
+def macro(frame, column):
+    return frame.groupby("task")[column].mean().mean()
+
+
 def rows_by_router(runs, **options):
     return {row.router: row for row in compare(runs, **options)}
 
@@ -176,11 +183,75 @@ def test_settings_make_rows_of_their_own_and_the_baseline_may_name_one(tmp_path)
     assert all(row.gap_closed == other.gap_closed for row, other in zip(against, compare(runs), strict=True))
 
 
-def test_the_same_decisions_under_two_devices_still_make_a_baseline(tmp_path):
+def test_the_same_result_twice_is_one_row_and_takes_no_word(tmp_path):
     world = World()
     write_standard_runs(tmp_path, world)
+    before = rows_by_router(read_runs(tmp_path))["recal"].vs_baseline.p_adjusted
+    same = {"settings": {"k": 10}, "deterministic": True, "started": LATER}
+    write_run(tmp_path, world, "knn", np.arange(120) % 2 + 1, versions={"numpy": "2.1.0"}, **same)
     write_run(tmp_path, world, "best-single", np.ones(120, dtype=int), deterministic=True, device="cuda")
-    assert len([row for row in compare(read_runs(tmp_path)) if row.router == "best-single"]) == 2
+    (table,) = tables(read_runs(tmp_path))
+    assert (
+        [row.router for row in table.rows].count("knn") == [row.router for row in table.rows].count("best-single") == 1
+    )
+    assert not any("older records" in note for note in table.notes)
+    assert next(row for row in table.rows if row.router == "recal").vs_baseline.p_adjusted == before
+
+
+def test_of_equal_configurations_the_newest_stands_and_older_ones_are_named(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    now = {"settings": {"k": 10}, "deterministic": True, "started": LATER}
+    newest = write_run(tmp_path, world, "knn", np.ones(120, dtype=int), source="ba9876543210", **now)
+    (table,) = tables(read_runs(tmp_path))
+    (row,) = [row for row in table.rows if row.router == "knn"]
+    assert row.accuracy_macro == pytest.approx(macro(newest.decisions(), "score"))
+    (note,) = [note for note in table.notes if "older records" in note]
+    assert "knn (1, knn-" in note
+    assert "the router's code" in note
+    assert "recal-bench runs --prune" in note
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"versions": {"python": "3.11", "numpy": "2.1.0"}}, "numpy 2.0.0, now 2.1.0"),
+        ({"device": "cuda"}, "device cpu, now cuda"),
+    ],
+)
+def test_what_an_older_record_was_made_with_is_said(tmp_path, made, says):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    write_run(
+        *(tmp_path, world, "knn", np.ones(120, dtype=int)),
+        **{"settings": {"k": 10}, "deterministic": True, "started": LATER, **made},
+    )
+    assert any(says in note for note in tables(read_runs(tmp_path))[0].notes)
+
+
+def test_the_name_of_the_file_makes_no_table_of_its_own(tmp_path):
+    write_standard_runs(tmp_path, World())
+    renamed = World(name="renamed.csv")
+    write_run(tmp_path, renamed, "twin", np.ones(120, dtype=int), deterministic=True, started=LATER)
+    (table,) = tables(read_runs(tmp_path))
+    assert table.data.name == "renamed.csv"
+    assert {"twin", "knn"} <= {row.router for row in table.rows}
+    assert any("toy.parquet" in note for note in table.notes)
+    configuration = read_runs(tmp_path)[0].record.configuration
+    other = configuration.data.model_copy(update={"name": "elsewhere.jsonl", "notes": ("said once",)})
+    assert configuration.model_copy(update={"data": other}).key == configuration.key
+    more = configuration.data.model_copy(update={"hash": "another"})
+    assert configuration.model_copy(update={"data": more}).key != configuration.key
+
+
+def test_seeds_that_were_run_by_different_code_are_said(tmp_path):
+    world = World()
+    write_standard_runs(tmp_path, world)
+    settings = {"steps": 12, "lr": 0.01}
+    write_run(tmp_path, world, "recal", np.ones(120, dtype=int), seed=0, settings=settings, source="new", started=LATER)
+    (table,) = tables(read_runs(tmp_path))
+    assert next(row for row in table.rows if row.router == "recal").n_seeds == 3
+    assert any("not all seeds of recal were run by the same code" in note for note in table.notes)
 
 
 def test_tuning_that_arrives_at_known_settings_adds_no_second_row(tmp_path):
@@ -255,33 +326,51 @@ def test_missing_baseline_names_what_is_there(tmp_path):
 def test_runs_on_different_queries_are_refused(tmp_path):
     world = World()
     write_standard_runs(tmp_path, world)
-    fewer = world.decisions(np.zeros(120, dtype=int)).iloc[:-1]
-    write_run(tmp_path, world, "short", np.zeros(120, dtype=int), decisions=fewer)
+    other = world.decisions(np.zeros(120, dtype=int)).assign(query_id=lambda frame: "other-" + frame["query_id"])
+    write_run(tmp_path, world, "other", np.zeros(120, dtype=int), decisions=other)
     with pytest.raises(RecalBenchError, match="decide on different queries"):
         compare(read_runs(tmp_path))
 
 
-def test_a_query_decided_twice_is_refused(tmp_path):
+def twice(frame):
+    return pd.concat([frame, frame.iloc[:1]])
+
+
+BAD_DECISIONS = {
+    "gone": None,
+    "torn": None,
+    "short": lambda frame: frame.iloc[:-1],
+    "twice": twice,
+    "column": lambda frame: frame.drop(columns="score"),
+    "text": lambda frame: frame.assign(score="abc"),
+}
+
+
+@pytest.mark.parametrize("damage", BAD_DECISIONS)
+def test_one_run_whose_decisions_are_damaged_is_left_out_with_a_note(tmp_path, damage):
     world = World()
-    frame = world.decisions(np.zeros(120, dtype=int))
-    twice = pd.concat([frame, frame.iloc[:1]])
-    write_run(tmp_path, world, "best-single", np.zeros(120, dtype=int), decisions=twice, deterministic=True)
-    with pytest.raises(RecalBenchError, match="decides twice"):
-        compare(read_runs(tmp_path))
-
-
-@pytest.mark.parametrize("damage", ["gone", "torn", "column"])
-def test_unreadable_decisions_are_one_error(tmp_path, damage):
-    write_standard_runs(tmp_path, World())
-    run = read_runs(tmp_path)[0]
+    write_standard_runs(tmp_path, world)
+    before = compare(read_runs(tmp_path))
+    run = write_run(tmp_path, world, "bad", np.zeros(120, dtype=int), deterministic=True)
     path = run.folder / "decisions.parquet"
     if damage == "gone":
         path.unlink()
     elif damage == "torn":
         path.write_bytes(path.read_bytes()[:100])
     else:
-        run.decisions().drop(columns="score").to_parquet(path)
-    with pytest.raises(RecalBenchError, match="--fresh"):
+        BAD_DECISIONS[damage](run.decisions()).to_parquet(path)
+    (table,) = tables(read_runs(tmp_path))
+    assert [row.router for row in table.rows] == [row.router for row in before]
+    (note,) = [note for note in table.notes if note.startswith("left out")]
+    assert run.folder.name in note
+    assert "--fresh" in note
+
+
+def test_where_every_run_is_damaged_the_first_is_named(tmp_path):
+    world = World()
+    frame = twice(world.decisions(np.zeros(120, dtype=int)))
+    write_run(tmp_path, world, "best-single", np.zeros(120, dtype=int), decisions=frame, deterministic=True)
+    with pytest.raises(RecalBenchError, match=r"best-single-.*--fresh"):
         compare(read_runs(tmp_path))
 
 
@@ -361,15 +450,6 @@ def test_an_unknown_aggregate_is_refused(tmp_path):
     write_standard_runs(tmp_path, World())
     with pytest.raises(RecalBenchError, match="no aggregate median: choose one of mean, iqm"):
         tables(read_runs(tmp_path), aggregate="median")
-
-
-def test_rows_that_differ_by_their_code_alone_are_noted(tmp_path):
-    world = World()
-    write_standard_runs(tmp_path, world)
-    assert not any("hash" in note for note in tables(read_runs(tmp_path))[0].notes)
-    write_run(tmp_path, world, "knn", np.ones(120, dtype=int), settings={"k": 10}, deterministic=True, device="cuda")
-    (note,) = [note for note in tables(read_runs(tmp_path))[0].notes if "hash" in note]
-    assert "(knn)" in note
 
 
 def test_the_command_takes_the_aggregate(tmp_path):

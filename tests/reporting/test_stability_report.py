@@ -297,3 +297,22 @@ def test_the_command_prints_and_writes(folder, tmp_path):
     wrong = CliRunner().invoke(cli, ["stability", str(folder), "--baseline", "knn"])
     assert wrong.exit_code == 2
     assert "choose one of grpo, recal" in wrong.output
+
+
+def test_a_training_that_adds_nothing_to_its_prior_is_named(folder):
+    for run in read_runs(folder):
+        router = run.record.configuration.router
+        if router in ("recal", "grpo"):
+            kept = {"kept_step": 0, "kept_gain": 0.0, "kept_gain_error": 0.0}
+            if router == "recal":
+                kept = {"kept_step": 75, "kept_gain": 0.05, "kept_gain_error": 0.01}
+            lines = [json.dumps(line | kept) for line in run.metrics()]
+            (run.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (report,) = stability(read_runs(folder))
+    recal, grpo = report.rows
+    assert (recal.kept_step, recal.adds_nothing) == (75, 0)
+    assert recal.gain_over_prior == pytest.approx(0.05)
+    assert (grpo.kept_step, grpo.gain_over_prior, grpo.adds_nothing) == (0, 0, 4)
+    (note,) = [note for note in report.notes if "adds nothing to its prior" in note]
+    assert "grpo (4 of 4 seeds" in note
+    assert "recal" not in note

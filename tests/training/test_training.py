@@ -153,6 +153,7 @@ def test_every_step_is_logged_in_full(tmp_path: Path) -> None:
     evaluated = {
         "validation_utility", "validation_score", "validation_cost_usd_per_1k", "validation_top_arm_share",
         "validation_malformed_share", "validation_cheapest_share", "validation_best_single",
+        "kept_step", "kept_gain", "kept_gain_error",
     }  # fmt: skip
     for line in lines:
         of_step = {"step"} | (always if line["step"] else set())
@@ -390,7 +391,9 @@ def test_the_latest_policy_within_an_error_of_the_best_is_kept() -> None:
 
     def consider(n_right: int, name: float, first: int = 0) -> float | None:
         utility_Q = ((torch.arange(100) - first) % 100 < n_right).float()
-        assert selection.consider(utility_Q, dataset_Q, {"p": torch.tensor(name)}) == pytest.approx(n_right / 100)
+        parameters = {"p": torch.tensor(name)}
+        assert selection.consider(utility_Q, dataset_Q, parameters, int(name)) == pytest.approx(n_right / 100)
+        assert selection.kept_step == float(selection.kept["p"])
         return float(selection.kept["p"]) if selection.kept else None
 
     assert consider(50, 1.0) == 1.0
@@ -399,6 +402,8 @@ def test_the_latest_policy_within_an_error_of_the_best_is_kept() -> None:
     assert consider(78, 4.0, first=10) == 4.0
     assert consider(10, 5.0) == 4.0
     assert selection.best == pytest.approx(0.8)
+    assert selection.gain == pytest.approx(0.78 - 0.5)
+    assert 0 < selection.error < 0.1
 
 
 def test_macro_mean_and_its_error_by_hand() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
+from recal_bench.routers.fixed_arm import PREFIX as ARM_PREFIX
 
 AGGREGATES = ("mean", "iqm")
 TEST = "test"
@@ -118,8 +117,9 @@ def baseline_of(group: Group, name: str) -> Entry:
     baseline = group.find(name)
     if baseline is None:
         there = ", ".join(sorted({entry.router for entry in group.entries}))
+        how = f"run it with --router {shlex.quote(name)}, or " if name.startswith(ARM_PREFIX) else ""
         raise RunError(
-            f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): choose one of {there}"
+            f"baseline {name} has no run on {group.data.name} (alpha {group.data.alpha:g}): {how}choose one of {there}"
         )
     return baseline
 
@@ -201,7 +201,7 @@ def command_of(entry: Entry) -> str:
 
 def notes(group: Group) -> list[str]:
     """What a reader of a group's figures should know."""
-    notes = list(group.data.notes)
+    notes = list(group.notes)
     if group.data.unknown_costs:
         notes.append(
             f"no utility is reported, since {group.data.unknown_costs:,} outcomes have no known cost: "
@@ -210,13 +210,7 @@ def notes(group: Group) -> list[str]:
     elif group.data.cost_ref is None:
         notes.append("utility is the score: no outcome has a cost, or every cost on train is 0")
     configurations = [entry.record.configuration for entry in group.entries if not entry.record.reference]
-    counts = Counter((each.router, json.dumps(each.settings, sort_keys=True)) for each in configurations)
     notes += _tuned_notes(configurations)
-    if repeated := sorted({router for (router, _), count in counts.items() if count > 1}):
-        notes.append(
-            f"rows that only a hash tells apart ({', '.join(repeated)}) have the same settings, "
-            "but were run by other code or on another device"
-        )
     alone = sorted({entry.router for entry in group.entries if entry.one_seed_of_many})
     if alone:
         notes.append(

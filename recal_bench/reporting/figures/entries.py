@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatQ, FloatSQ, StrQ
+from recal_bench.defaults import BASELINE, SAVINGS_TARGET
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Data, Run, RunRecord
+from recal_bench.experiments.standing import made_by, standing, superseded_notes
+from recal_bench.wording import counted, listed, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +78,10 @@ class Logged(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Everything that ran on the same outcomes, over the queries of all evaluated splits (sorted by their keys)."""
+    """Everything that ran on the same outcomes, over the queries of all evaluated splits (sorted by their keys).
+
+    `notes` say what a reader should know of the outcomes and of records that are not among the entries.
+    """
 
     data: Data
     split_Q: StrQ
@@ -84,6 +89,7 @@ class Group:
     query_id_Q: StrQ
     entries: tuple[Entry, ...]
     logged: Logged | None = None
+    notes: tuple[str, ...] = ()
 
     def find(self, name: str) -> Entry | None:
         """The entry of a router, named by itself or as `router@settings_hash`; None where there is none.
@@ -101,34 +107,83 @@ class Group:
 
 
 def same_data(runs: Iterable[Run]) -> list[list[Run]]:
-    """Runs by the `Data` they used, in the order of the data's names; whatever the order of the runs."""
+    """Runs by the outcomes they used, in the order of the outcomes' names; whatever the order of the runs."""
     by_data: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        data = run.record.configuration.data
-        by_data[f"{data.name}\n{json.dumps(data.model_dump(mode='json'), sort_keys=True)}"].append(run)
-    return [by_data[key] for key in sorted(by_data)]
+        by_data[run.record.configuration.data.identity].append(run)
+    return sorted(by_data.values(), key=lambda each: (_data_of(each).name, _data_of(each).identity))
+
+
+def _data_of(runs: Sequence[Run]) -> Data:
+    """The outcomes of runs on the same ones, under the name that was used last."""
+    newest = max(runs, key=lambda run: (run.record.started, run.folder.name))
+    return newest.record.configuration.data
 
 
 def read_groups(runs: Sequence[Run]) -> list[Group]:
-    """Read the decisions of all runs. Raises RunError where runs on the same data decide on other queries."""
+    """Read the decisions of all runs that stand. A run whose decisions cannot be read is left out with a note.
+
+    Raises RunError where none of those on the same outcomes can be, and where runs decide on other queries.
+    """
     return [_read_group(each) for each in same_data(runs)]
 
 
 def _read_group(runs: list[Run]) -> Group:
-    by_settings: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
-    for run in runs:
-        configuration = run.record.configuration
-        by_seed = by_settings[configuration.router, configuration.settings_hash]
-        # Tuning may arrive at settings that were run before: the same result twice, kept once, as the tuned one.
-        if configuration.seed not in by_seed or configuration.tuned:
-            by_seed[configuration.seed] = run
+    found = standing(runs)
     reader = _Reader()
+    read: dict[tuple[str, str], dict[int, tuple[Run, pd.DataFrame]]] = defaultdict(dict)
+    left_out = []
+    for run in sorted(found.runs, key=lambda run: run.folder.name):
+        configuration = run.record.configuration
+        try:
+            frame = reader.read(run)
+        except UnreadableRunError as error:
+            left_out.append(error)
+            continue
+        read[configuration.router, configuration.settings_hash][configuration.seed] = run, frame
+    if not read:
+        raise left_out[0]
     entries = []
-    for _, by_seed in sorted(by_settings.items()):
+    for _, by_seed in sorted(read.items()):
         chosen = [by_seed[seed] for seed in sorted(by_seed)]
-        entries.append(reader.entry(chosen[:1] if chosen[0].record.deterministic else chosen))
+        entries.append(reader.entry(chosen[:1] if chosen[0][0].record.deterministic else chosen))
+    data = _data_of(runs)
+    notes = [*data.notes, *_renamed(runs, data), *(f"left out: {error}" for error in left_out)]
+    notes += [*superseded_notes(found.superseded), *_mixed(entries), *_fixed_arms(entries)]
     split_Q, task_Q, query_id_Q = (reader.keys[name].to_numpy(dtype=object) for name in _KEYS)
-    return Group(runs[0].record.configuration.data, split_Q, task_Q, query_id_Q, tuple(entries), reader.logged)
+    return Group(data, split_Q, task_Q, query_id_Q, tuple(entries), reader.logged, tuple(notes))
+
+
+def _renamed(runs: Sequence[Run], data: Data) -> list[str]:
+    others = sorted({run.record.configuration.data.name for run in runs} - {data.name})
+    return [f"some runs call the same outcomes {listed(others)}"] if others else []
+
+
+def _mixed(entries: Sequence[Entry]) -> list[str]:
+    """The rows whose seeds were not all made by the same code, packages and device."""
+    mixed = sorted({entry.router for entry in entries if len(set(map(made_by, entry.runs))) > 1})
+    if not mixed:
+        return []
+    return [
+        f"not all seeds of {listed(mixed)} were run by the same code, packages and device: "
+        f"--fresh runs {'them' if len(mixed) > 1 else 'it'} again"
+    ]
+
+
+def _fixed_arms(entries: Sequence[Entry]) -> list[str]:
+    """Which arm the rows are that always take one, where they can."""
+    named = []
+    for entry in entries:
+        if entry.router in (BASELINE, SAVINGS_TARGET):
+            arms, count = np.unique(entry.arm_SQ[0].astype(str), return_counts=True)
+            most = int(np.argmax(count))
+            part = "" if len(arms) == 1 else f" (on {share(int(count[most]), int(count.sum()))} of the queries)"
+            named.append(f"{entry.router} is {arms[most]}{part}")
+    return ["; ".join(sorted(named, reverse=True))] if named else []
+
+
+class UnreadableRunError(RunError):
+    """A run whose decisions cannot be read, which says nothing of other runs."""
 
 
 class _Reader:
@@ -141,8 +196,8 @@ class _Reader:
         self._first: Run
         self.logged: Logged | None = None
 
-    def entry(self, runs: list[Run]) -> Entry:
-        frames = [self._read(run) for run in runs]
+    def entry(self, read: Sequence[tuple[Run, pd.DataFrame]]) -> Entry:
+        runs, frames = zip(*read, strict=True)
         numbers = [np.stack([frame[name].to_numpy(dtype=np.float64) for frame in frames]) for name in _NUMBERS]
         arm_SQ = np.stack([frame["arm"].to_numpy(dtype=object) for frame in frames])
         entry = Entry(tuple(runs), arm_SQ, *numbers)
@@ -153,7 +208,8 @@ class _Reader:
         expected_SQ = np.stack([frame[_EXPECTED].to_numpy() for frame in frames])
         return replace(entry, expected_SQ=expected_SQ)
 
-    def _read(self, run: Run) -> pd.DataFrame:
+    def read(self, run: Run) -> pd.DataFrame:
+        """The decisions of one run. Raises UnreadableRunError, or RunError where they are on other queries."""
         frame = decisions_of(run)
         raw_keys = frame[_KEYS]
         if self._raw_keys is not None and raw_keys.equals(self._raw_keys):
@@ -162,9 +218,9 @@ class _Reader:
         # Sorting the keys of every run would take most of the time; nearly always they are in the same order.
         order = raw_keys.sort_values(_KEYS, kind="stable").index.to_numpy()
         keys = raw_keys.iloc[order].reset_index(drop=True)
+        if keys.duplicated().any():
+            raise UnreadableRunError(f"{run.folder} decides twice on a query: run it again with --fresh")
         if self._raw_keys is None:
-            if keys.duplicated().any():
-                raise RunError(f"{run.folder} decides twice on a query: run it again with --fresh")
             self._raw_keys, self._order, self.keys, self._first = raw_keys, order, keys, run
         elif not keys.equals(self.keys):
             raise RunError(
@@ -176,22 +232,33 @@ class _Reader:
 
 
 def decisions_of(run: Run) -> pd.DataFrame:
-    """A run's decisions with checked columns: keys and arms as text, the rest as numbers (NaN: unknown)."""
+    """A run's decisions with checked columns: keys and arms as text, the rest as numbers (NaN: unknown).
+
+    Raises UnreadableRunError where they are absent or damaged.
+    """
     import pandas as pd
+
+    def unreadable(what: str) -> UnreadableRunError:
+        return UnreadableRunError(f"{run.folder}/decisions.parquet {what}: run it again with --fresh")
 
     try:
         frame = run.decisions()
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run.folder} has no readable decisions.parquet: run it again with --fresh") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unreadable("cannot be read") from error
     logged = run.logged
     text_names = [*_KEYS, "arm", *(["logged_arm"] if logged else [])]
     number_names = [*_NUMBERS, *([*_LOGGED, _EXPECTED] if logged else [])]
     absent = [name for name in [*text_names, *number_names] if name not in frame]
     if absent:
-        raise RunError(
-            f"{run.folder}/decisions.parquet lacks the columns {', '.join(absent)}: run it again with --fresh"
-        )
+        raise unreadable(f"lacks the columns {', '.join(absent)}")
     texts = {name: frame[name].astype(str) for name in text_names}
-    numbers = {name: pd.to_numeric(frame[name]).astype(np.float64) for name in number_names}
+    try:
+        numbers = {name: pd.to_numeric(frame[name]).astype(np.float64) for name in number_names}
+    except (ValueError, TypeError) as error:
+        raise unreadable("holds text where numbers belong") from error
     checked: pd.DataFrame = pd.DataFrame({**texts, **numbers}).reset_index(drop=True)
+    for split, count in run.record.configuration.data.n_queries.items():
+        there = int((checked["split"] == split).sum())
+        if there and there != count:
+            raise unreadable(f"decides on {counted(there, 'query')} of {split} and not on {count:,}")
     return checked

@@ -11,7 +11,7 @@ from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.compare import TEST, Table
 from recal_bench.reporting.figures.differences import Difference, InterquartileMean
-from recal_bench.reporting.figures.entries import decisions_of
+from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_of
 from recal_bench.reporting.figures.logged import Estimate, LoggedFigures, LoggedTable
 from recal_bench.reporting.figures.names import labels
 from recal_bench.reporting.figures.splits import Figures
@@ -88,21 +88,29 @@ def _interval(name: str, ci: tuple[float, float] | None) -> dict[str, float | No
 
 
 def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, with its figures on test; NaN where unknown."""
+    """One row a run, with its figures on test; NaN where unknown, or where its decisions cannot be read."""
     import pandas as pd
 
     return pd.DataFrame([_of_run(run) for run in runs])
 
 
-def _of_run(run: Run) -> dict[str, Any]:
-    record, configuration = run.record, run.record.configuration
-    frame = decisions_of(run)
+def _on_test(run: Run) -> list[float]:
+    """Macro utility, accuracy and cost (USD per 1,000 queries, with the router's own)."""
+    try:
+        frame = decisions_of(run)
+    except UnreadableRunError:
+        return [float("nan")] * 3
     test = frame[frame["split"] == TEST]
     cost_Q = test["cost_usd"] + test["router_cost_usd"]
-    utility, accuracy, cost = (
+    return [
         float(macro_mean(np.asarray(value_Q, dtype=np.float64), test["task"].to_numpy()))
         for value_Q in (test["utility"], test["score"], 1000 * cost_Q)
-    )
+    ]
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    record, configuration = run.record, run.record.configuration
+    utility, accuracy, cost = _on_test(run)
     return {
         "router": configuration.router,
         "seed": configuration.seed,

@@ -43,7 +43,7 @@ def _fraction(table: Table) -> float:
 
 def _without_fraction(data: Data) -> str:
     n_queries = {name: count for name, count in data.n_queries.items() if name != "train"}
-    return data.model_copy(update={"train_fraction": 1.0, "n_queries": n_queries}).model_dump_json()
+    return data.model_copy(update={"train_fraction": 1.0, "n_queries": n_queries}).identity
 
 
 def _learning(tables: list[Table]) -> Learning:

@@ -25,8 +25,10 @@ from recal_bench.reporting.figures.training_logs import (
     Curves,
     collapse_of,
     curves_of,
+    gains_of,
     has_log,
     is_torn,
+    prior_notes,
 )
 
 Bounds: TypeAlias = tuple[float | None, float | None]
@@ -46,7 +48,11 @@ class Versus(BaseModel):
 
 
 class StabilityRow(BaseModel):
-    """One router with one set of settings. Figures of single seeds are averaged over them; null where unknown."""
+    """One router with one set of settings. Figures of single seeds are averaged over them; null where unknown.
+
+    `gain_over_prior` is what the kept policy gained on validation over the untrained one, the prior; `adds_nothing`
+    counts the seeds whose gain cannot be told from nothing.
+    """
 
     router: str
     settings: dict[str, Any]
@@ -70,6 +76,9 @@ class StabilityRow(BaseModel):
     collapse_rate: float | None
     collapsed: int | None
     never_gained: int | None
+    kept_step: float | None
+    gain_over_prior: float | None
+    adds_nothing: int | None
     gradient_tail: float | None
     gradient_spikes: float | None
     gradient_spike_share: float | None
@@ -145,6 +154,7 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     if not logged:
         return StabilityReport(data, None, utility, (), (), tuple(notes))
     (group,) = read_groups(logged)
+    notes += [note for note in group.notes if note not in data.notes]
     baseline_entry = _baseline(group, baseline_name, notes)
     trained = [_Trained(entry, _final(group, entry), tuple(map(curves_of, entry.runs))) for entry in group.entries]
     baseline = next((each for each in trained if each.entry is baseline_entry), None)
@@ -155,6 +165,7 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     rows.sort(key=lambda pair: (_last(pair[0]), pair[0].router, pair[0].settings_hash))
     if any(each.collapse is None for each in trained):
         notes.append(f"collapse is unknown where a log lacks {BEST_SINGLE} (written by an older version)")
+    notes += prior_notes([(each.entry.router, gains_of(each.curves_S)) for each in trained])
     return StabilityReport(
         data, name, target, tuple(row for row, _ in rows), tuple(curves for _, curves in rows), tuple(notes)
     )
@@ -214,6 +225,7 @@ def _row(
 ) -> StabilityRow:
     data, entry = group.data, trained.entry
     curves, spread, fate = trained.all_of(UTILITY), measure.seed_sd(trained.final_S), trained.collapse
+    gains = gains_of(trained.curves_S)
     steps_to_target = seeds_at_target = None
     if curves and target is not None:
         steps_to_target = measure.steps_to(measure.mean_curve(curves), target)
@@ -241,6 +253,9 @@ def _row(
         collapse_rate=None if fate is None else fate.rate,
         collapsed=None if fate is None else fate.collapsed,
         never_gained=None if fate is None else fate.never_gained,
+        kept_step=None if gains is None else float(np.mean([step for step, _, _ in gains])),
+        gain_over_prior=None if gains is None else float(np.mean([gain for _, gain, _ in gains])),
+        adds_nothing=None if gains is None else sum(measure.adds_nothing(*each) for each in gains),
         gradient_tail=trained.mean("gradient_norm", measure.tail_ratio),
         gradient_spikes=trained.mean("gradient_norm", lambda curve: float(measure.is_spike(curve).sum())),
         gradient_spike_share=trained.mean("gradient_norm", lambda curve: float(measure.is_spike(curve).mean())),

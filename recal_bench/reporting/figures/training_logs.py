@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
-from recal_bench.evaluation.stability import Collapse, Curve, collapse
-from recal_bench.experiments.records import Run
+from recal_bench.evaluation.stability import Collapse, Curve, adds_nothing, collapse
+from recal_bench.experiments.records import Run, parse_line
+from recal_bench.wording import counted
 
 UTILITY = "validation_utility"
 BEST_SINGLE = "validation_best_single"
+KEPT = ("kept_step", "kept_gain", "kept_gain_error")
+_EVALUATED = f'"{UTILITY}"'.encode()
 
 Curves: TypeAlias = dict[str, Curve]
+Gain: TypeAlias = tuple[float, float, float]
+"""Of one seed the kept step, the gain of its policy on validation over the untrained one, and the standard error."""
 
 
 def curves(lines: Iterable[Mapping[str, Any]]) -> Curves:
@@ -24,11 +28,18 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Curves:
     columns: dict[str, dict[float, float]] = defaultdict(dict)
     for line in lines:
         for name, value in line.items():
-            if name != "step" and "step" in line and isinstance(value, int | float) and math.isfinite(value):
+            if name != "step" and _is_number(line.get("step")) and _is_number(value):
                 columns[name][float(line["step"])] = float(value)
     return {
         name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)])) for name, at in columns.items()
     }
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def curves_of(run: Run) -> Curves:
@@ -53,15 +64,10 @@ def evaluations_of(run: Run) -> Curves:
     Only these lines are parsed: comparing many runs would else be reading their logs.
     """
     path = run.folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines:
-        return {}
-    try:
-        first, last = json.loads(lines[0]), json.loads(lines[-1])
-        evaluated = [json.loads(line) for line in lines[1:-1] if f'"{UTILITY}"' in line]
-    except json.JSONDecodeError:
-        return {}
-    return {} if _is_short(run, [last]) else curves([first, *evaluated, last])
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    chosen = [line for number, line in enumerate(lines) if number in (0, len(lines) - 1) or _EVALUATED in line]
+    parsed = [found for line in chosen if (found := parse_line(line)) is not None]
+    return {} if len(parsed) < len(chosen) or _is_short(run, parsed) else curves(parsed)
 
 
 def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
@@ -72,6 +78,36 @@ def collapse_of(seeds: Sequence[Mapping[str, Curve]]) -> Collapse | None:
     return collapse([columns[UTILITY] for columns in seeds], levels)
 
 
+def gains_of(seeds: Sequence[Mapping[str, Curve]]) -> list[Gain] | None:
+    """Of each seed the kept step, what its policy gained over the untrained one on validation, and the standard error.
+
+    None where a log does not tell (older ones, and trainings without a prior policy).
+    """
+    if not seeds or not all(name in columns for columns in seeds for name in KEPT):
+        return None
+    last = [[float(columns[name].value_N[-1]) for name in KEPT] for columns in seeds]
+    return [(step, gain, error) for step, gain, error in last]
+
+
+def prior_notes(by_router: Iterable[tuple[str, list[Gain] | None]]) -> list[str]:
+    """Whose training adds nothing to its prior, in most of its seeds: one line, nothing where nobody's does."""
+    named = []
+    for router, gains in by_router:
+        nothing = sum(adds_nothing(*gain) for gain in gains or ())
+        if gains and 2 * nothing > len(gains):
+            mean = sum(gain for _, gain, _ in gains) / len(gains)
+            named.append(f"{router} ({nothing} of {counted(len(gains), 'seed')}, {mean:+.4f})")
+    if not named:
+        return []
+    return [
+        f"training adds nothing to its prior: {', '.join(named)}. The kept policy gains no more on validation over the "
+        "untrained one than a standard error"
+    ]
+
+
 def _is_short(run: Run, lines: Sequence[Mapping[str, Any]]) -> bool:
     steps = run.record.steps
-    return steps is not None and (not lines or lines[-1].get("step", -1) < steps)
+    if steps is None:
+        return False
+    last = lines[-1].get("step") if lines else None
+    return not _is_number(last) or last < steps

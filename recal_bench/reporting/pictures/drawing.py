@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recal_bench.folders import written_whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -46,6 +48,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
     # Dates, versions and random identifiers would make every picture a new file.
     with matplotlib.rc_context({"svg.hashsalt": "recal-bench"}):
-        figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
-        figure.savefig(paths[1], dpi=150, metadata={"Software": None})
+        with written_whole(paths[0]) as draft:
+            figure.savefig(draft, format="svg", metadata={"Date": None, "Creator": None})
+        with written_whole(paths[1]) as draft:
+            figure.savefig(draft, format="png", dpi=150, metadata={"Software": None})
     return paths

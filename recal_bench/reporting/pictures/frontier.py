@@ -67,10 +67,8 @@ def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
 
 def _is_row(run: Run, table: Table, row: Comparison) -> bool:
     configuration = run.record.configuration
-    return configuration.data == table.data and (configuration.router, configuration.settings_hash) == (
-        row.router,
-        row.settings_hash,
-    )
+    row_is = (table.data.identity, row.router, row.settings_hash)
+    return (configuration.data.identity, configuration.router, configuration.settings_hash) == row_is
 
 
 def _draw_arms(axes: Axes, frontier: Frontier) -> None:

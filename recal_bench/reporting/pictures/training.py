@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 PANELS = {
-    "validation_utility": "utility, validation",
+    "validation_utility": "utility, validation (dot: kept)",
     "validation_score": "accuracy, validation",
     "validation_cost_usd_per_1k": "USD per 1,000, validation",
     "entropy": "entropy, nats",
@@ -32,7 +32,8 @@ def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], 
     """Small multiples: one block for at most five routers, in it one panel for each of `PANELS` that any log holds.
 
     Of each router the mean of its seeds in a band from the lowest to the highest; the other blocks' routers in grey
-    behind, on the same axes, so that every router is seen against all. `named` are the labels with each seed's columns.
+    behind, on the same axes, so that every router is seen against all. A dot is at the mean step whose policy was kept.
+    `named` are the labels with each seed's columns.
     Writes `stem`.svg and `stem`.png; nothing where no log holds any column.
     """
     columns = [name for name in PANELS if any(name in curves for _, seeds in named for curves in seeds)]
@@ -87,6 +88,11 @@ def _panel(
             axes.fill_between(
                 step_N, value_SN.min(axis=0), value_SN.max(axis=0), color=colour, alpha=0.15, linewidth=0, zorder=2
             )
+            if column == "validation_utility" and all("kept_step" in curves for curves in seeds):
+                kept = float(np.mean([curves["kept_step"].value_N[-1] for curves in seeds]))
+                axes.plot(
+                    kept, np.interp(kept, step_N, value_SN.mean(axis=0)), "o", color=colour, markersize=4, zorder=4
+                )
 
 
 def _seeds(seeds: Sequence[Mapping[str, Curve]], column: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -11,8 +11,8 @@ from recal_bench.defaults import UPPER_BOUND
 from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.experiments.records import Run
-from recal_bench.reporting.figures.entries import decisions_of
-from recal_bench.reporting.figures.training_logs import curves_of, is_torn
+from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_of
+from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
 
@@ -32,11 +32,24 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
         filled(f"settings: {settings}"),
+        *_kept(run),
         f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
     ]
-    oracle = next((other for other in runs if _is_upper_bound(other) and other.record.configuration.data == data), None)
-    lost = most_regretted(run, oracle, worst) if oracle else "There is no oracle of the same outcomes beside this run."
-    return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
+    oracle = next(
+        (
+            other
+            for other in runs
+            if _is_upper_bound(other) and other.record.configuration.data.identity == data.identity
+        ),
+        None,
+    )
+    by_task, lost = per_task_table(run), "There is no oracle of the same outcomes beside this run."
+    if oracle:
+        try:
+            lost = most_regretted(run, oracle, worst)
+        except UnreadableRunError as error:
+            lost = f"No decisions are held against the oracle's: {error}"
+    return "\n\n".join(["\n".join(facts), by_task, lost, learning_curve(run)])
 
 
 def diagnose_run(run: Run) -> str:
@@ -52,7 +65,7 @@ def diagnose_run(run: Run) -> str:
             f"{run.folder} keeps no training log: diagnose the run of a router that is trained step by step, "
             f"which {configuration.router} is not"
         )
-    found = diagnose(columns)
+    found = diagnose(columns, configuration.settings)
     title = f"{configuration.router}, seed {configuration.seed}, on {configuration.data.name}"
     parts = [
         "\n".join(
@@ -69,9 +82,20 @@ def diagnose_run(run: Run) -> str:
         parts = [
             f"No failure mode shows: the training looks healthy ({len(MODES) - len(found.not_judged)} modes judged)."
         ]
+        parts += _kept(run)
     if found.not_judged:
         parts.append(f"Not judged, since the log lacks what it takes: {', '.join(found.not_judged)}.")
     return "\n\n".join([title, *parts])
+
+
+def _kept(run: Run) -> list[str]:
+    """Which step's policy is the result, and what it gained over the untrained one; nothing where no log tells."""
+    gains = gains_of([curves_of(run)])
+    if gains is None:
+        return []
+    ((step, gain, error),) = gains
+    line = f"kept: the policy of step {step:g} of {run.record.steps}; {gain:+.4f} on validation over the untrained one"
+    return [f"{line} (standard error {error:.4f})"]
 
 
 def per_task_table(run: Run) -> str:
@@ -136,6 +160,8 @@ def learning_curve(run: Run) -> str:
     rows.append(" " * 10 + first + " " * max(1, columns - len(first) - len(last)) + last)
     best = int(np.argmax(value_N))
     summary = f"best {value_N[best]:.4f} at step {step_N[best]:g}, last {value_N[-1]:.4f}"
+    kept = run.record.kept_step
+    summary += "" if kept is None else f", kept: step {kept}"
     return f"Utility on validation by training step ({summary})\n\n" + "\n".join(rows)
 
 

@@ -47,6 +47,8 @@ def _results(report: StabilityReport) -> _Columns:
         f"steps to {target}": (4, _steps),
         "collapsed": (0, lambda row: _of(row.collapsed, row)),
         "no gain": (1, lambda row: _of(row.never_gained, row)),
+        "kept step": (7, lambda row: _number(row.kept_step, ".0f")),
+        "gain over prior": (6, lambda row: _number(row.gain_over_prior, "+.4f")),
     }
 
 
