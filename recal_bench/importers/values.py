@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recal_bench.errors import OutcomesError
-from recal_bench.outcomes.values import DEAREST_USD
+from recal_bench.outcomes.values import DEAREST_USD, NO_NUMBER
 from recal_bench.wording import show
 
 RESCALE = "rescale it first (a percentage is divided by 100)"
@@ -54,8 +54,8 @@ def prose(value: Any) -> str | None:
 
 
 def number(value: Any, where: Place, what: str, hint: str = "") -> float | None:
-    """A number, also one written as text; true is 1 and false 0. None where there is no value."""
-    if missing(value):
+    """A number, also one written as text; true is 1 and false 0. None where there is no value, or NA, NULL or None."""
+    if missing(value) or (isinstance(value, str) and value.strip().lower() in NO_NUMBER):
         return None
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return float(value.strip().lower() == "true")

@@ -6,7 +6,7 @@ N rows with a usable key, Q queries, A arms.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -84,11 +84,26 @@ class Rows:
     def _name(self, row: int, *names: str) -> str:
         return " ".join(show(self.labels(name, np.array([row]))[0], 30) for name in names)
 
+    @property
+    def unscored(self) -> int:
+        """The number of rows without a score, which say nothing of an outcome."""
+        return int(np.isnan(self.score_N[self.keyed]).sum())
+
+    def scored(self) -> Rows:
+        """The rows with a score."""
+        kept_N = ~np.isnan(self.score_N)
+        texts = {
+            name: Labels(np.where(kept_N, column.code_N, -1), column.labels) for name, column in self.texts.items()
+        }
+        return replace(self, texts=texts)
+
+    def key_problems(self) -> list[str]:
+        """What is wrong with the rows taken together: outcomes given twice, queries with two prompts."""
+        return [*self._repeated(), *self._two_prompts()] if len(self.keyed) else []
+
     def problems(self) -> list[str]:
-        """What is wrong with the rows taken together."""
-        if not len(self.keyed):
-            return []
-        return [*self._repeated(), *self._two_prompts(), *self._single_choices(), *self._too_sparse()]
+        """What is wrong with the outcomes that the rows make."""
+        return [*self._single_choices(), *self._too_sparse()] if len(self.keyed) else []
 
     def _repeated(self) -> list[str]:
         sample = self.columns.columns.get("sample")
