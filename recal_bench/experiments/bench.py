@@ -71,7 +71,8 @@ class Bench:
     def require_fit_for(self, name: str, router: Router) -> None:
         """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""
         flags = flags_of(router)
-        if self.data.logged and flags.compares_arms:
+        learnt = (self.splits.train, self.splits.validation)
+        if self.data.logged and flags.compares_arms and not all(part.several_Q.any() for part in learnt):
             raise OutcomesError(
                 f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
                 "choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb"
@@ -96,8 +97,10 @@ class Bench:
             return Reply(text, float(outcomes.cost_QA[row, arm]))
 
         mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
-        # In a log of single choices any arm may be chosen, and what it would have given is estimated.
-        available_QA = outcomes.observed_QA | outcomes.logged
+        available_QA = outcomes.observed_QA
+        if outcomes.logged:
+            # Where one arm was drawn any may be chosen, and what it would have given is estimated.
+            available_QA = available_QA | ~outcomes.several_Q[:, None]
         replies = None if outcomes.logged else reply
         return Calls(outcomes.arms, self.objective, available_QA, mean_cost_A, replies, self.adviser)
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import FloatQ, IntQ
-from recal_bench.outcomes import single_choices
 from recal_bench.outcomes.columns import Columns
-from recal_bench.outcomes.values import Labels, propensities
+from recal_bench.outcomes.single_choices import Choices
+from recal_bench.outcomes.values import Labels, propensities, unknown
 from recal_bench.wording import counted, share, show, tallied
 
 MOST_CELLS = 50_000_000
@@ -137,36 +137,45 @@ class Rows:
             f"rows {self._number(row)} and {self._number(other)}): give each prompt a query_id of its own"
         ]
 
-    @cached_property
+    @property
     def logged(self) -> bool:
-        """Whether the file is a log of single choices: propensities, several arms, one row a query."""
-        return single_choices.is_log(*self._choices)
+        """Whether the file is a log of single choices, alone or mixed with queries of which several arms were asked."""
+        return self._choices.is_log
 
     @cached_property
-    def _choices(self) -> tuple[IntQ, int, bool]:
-        """The number of arms that each query shows, of all arms, and whether there are propensities."""
+    def _choices(self) -> Choices:
         column = self.columns.columns.get("propensity")
-        drawn = column is not None and any(value is not None for value in column.values)
-        return np.bincount(self.query.group_N[self.outcome.first]), self.shape[1], drawn
+        given = column is not None and not all(map(unknown, column.values))
+        arms_Q = np.bincount(self.query.group_N[self.outcome.first])
+        drawn_N = self._propensities[0][self.keyed] < 1
+        return Choices(arms_Q, self.shape[1], given, np.bincount(self.query.group_N, drawn_N) > 0)
 
     def _single_choices(self) -> list[str]:
         if not self.logged:
-            return single_choices.problems(*self._choices)
+            return self._choices.problems()
         problems = list(self._propensities[1])
-        if len(self.keyed) > self.shape[0]:
+        single_N = self._choices.arms_Q[self.query.group_N] == 1
+        lacking = np.flatnonzero(single_N & np.isnan(self._propensities[0][self.keyed]))
+        if len(lacking) and not problems:
+            problems.append(
+                f"propensity is missing in {len(lacking):,} of {len(self.keyed):,} rows (first: row "
+                f"{self._number(lacking[0])}) of queries that show one arm"
+            )
+        if single_N.sum() > (self._choices.arms_Q == 1).sum():
             problems.append(
                 "a log of single choices has one row a query, and here draws repeat (column sample): keep one"
             )
         return problems
 
     @property
-    def propensity_N(self) -> FloatQ:
-        """The probability with which each row's arm was chosen, in a log of single choices."""
-        return self._propensities[0][self.keyed]
+    def propensity_Q(self) -> FloatQ:
+        """The probability with which each query's arm was chosen, in a log; 1 where several arms were asked."""
+        drawn_Q = self._propensities[0][self.keyed][self.query.first]
+        return np.where(self._choices.arms_Q == 1, drawn_Q, 1.0)
 
     @cached_property
     def _propensities(self) -> tuple[FloatQ, list[str]]:
-        """Those of the whole file, and what is wrong in them."""
+        """Those of the whole file (NaN where there is none), and what is wrong in them."""
         problems: list[str] = []
         return propensities(self.columns, problems), problems
 
@@ -194,9 +203,18 @@ class Rows:
                 f"splits: {tallied(splits) if self.texts['split'].labels != [''] else 'none'}",
                 f"observed: {share(n_outcomes, n_queries * n_arms)} of {n_queries * n_arms:,} outcomes",
                 f"cost known: {share(int((~np.isnan(self.cost_N)).sum()), len(self.cost_N))} of the rows",
-                *(["a log of single choices: one arm a query, with its propensity"] if self.logged else []),
+                *([self._log()] if self.logged else []),
             ]
         return tuple(lines)
+
+    def _log(self) -> str:
+        several = int((self._choices.arms_Q > 1).sum())
+        if not several:
+            return "a log of single choices: one arm a query, with its propensity"
+        return (
+            f"a log of single choices: one arm a query, with its propensity, but for {counted(several, 'query')} that "
+            "show several arms"
+        )
 
     def notes(self) -> list[str]:
         """What the dense view no longer shows: repeated draws."""

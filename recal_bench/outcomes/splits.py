@@ -197,12 +197,7 @@ def _with_validation(outcomes: Outcomes, split_Q: StrQ, prompt_Q: StrQ, notes: l
 def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
     """Apply the rule for missing outcomes. A log of single choices has none: what is not known there is estimated."""
     if outcomes.logged:
-        if missing != "error":
-            raise OutcomesError(
-                f"{outcomes.name} is a log of single choices, which is not replayed but estimated from: leave out "
-                f"--missing {missing}"
-            )
-        return outcomes
+        return _mixed(outcomes, missing, notes)
     n_missing, total = int((~outcomes.observed_QA).sum()), outcomes.score_QA.size
     if n_missing == 0:
         return outcomes
@@ -231,6 +226,33 @@ def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
         score_QA=np.where(absent_QA, 0.0, outcomes.score_QA),
         cost_QA=np.where(absent_QA, mean_cost_A, outcomes.cost_QA),
     )
+
+
+def _mixed(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
+    """A log of single choices. Where it shows several arms of a query, others may be missing."""
+    several_Q = outcomes.several_Q
+    gaps_Q = several_Q & ~outcomes.observed_QA.all(axis=1)
+    if missing == "zero" or (missing == "restrict" and not gaps_Q.any()):
+        raise OutcomesError(
+            f"{outcomes.name} is a log of single choices, which is not replayed but estimated from: leave out "
+            f"--missing {missing}"
+        )
+    if several_Q.any():
+        notes.append(
+            f"a mixed log: {int(several_Q.sum()):,} of {counted(len(outcomes), 'query')} show several arms, and are "
+            "replayed; the others show one, and are estimated from"
+        )
+    if gaps_Q.any() and missing == "error":
+        raise OutcomesError(
+            f"{outcomes.name}: {counted(int(gaps_Q.sum()), 'query')} of the {int(several_Q.sum()):,} with several arms "
+            "lack others: choose --missing restrict (a router chooses only among the arms that have an outcome there)"
+        )
+    if gaps_Q.any():
+        notes.append(
+            f"{counted(int(gaps_Q.sum()), 'query')} with several arms lack others: routers choose among the arms "
+            "observed there (--missing restrict)"
+        )
+    return outcomes
 
 
 def _trained_arms(outcomes: Outcomes, notes: list[str]) -> Outcomes:

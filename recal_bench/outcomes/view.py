@@ -29,7 +29,7 @@ def dense_view(rows: Rows, name: str) -> Outcomes:
         name=name,
         data_hash="",
         response_QA=_responses(rows),
-        propensity_Q=rows.propensity_N[first_Q] if rows.logged else None,
+        propensity_Q=rows.propensity_Q if rows.logged else None,
         column_QA={each: _mean(rows, value_N) for each, value_N in rows.other.items()},
     )
     return replace(outcomes, data_hash=content_hash(outcomes))

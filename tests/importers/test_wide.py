@@ -163,7 +163,7 @@ def test_where_the_rows_come_from_is_kept(imported, table, tmp_path):
         ),
         ("prompt,query_id,m\np,1,1\nq,1,0\n", r"row 2: the query t 1 has another prompt than in .*, row 1"),
         ("prompt,m\np,7\n", r"row 1: column m is 7, outside 0\.\.1: .*divided by 100.*--models"),
-        ("prompt,m\np,1\nq,n/a\n", r"row 2: column m is n/a, which is not a number: leave it empty"),
+        ("prompt,m\np,1\nq,n.b.\n", r"row 2: column m is n.b., which is not a number: leave it empty"),
         ("prompt,m\np,inf\n", r"row 1: column m is inf, outside"),
         ("prompt,m\n,1\n", "row 1: prompt is empty"),
         ("question,m\np,1\n", r"t\.csv has no column prompt \(it has question, m\)"),
