@@ -18,6 +18,7 @@ from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes.files import FileReport, check_file
+from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
 from recal_bench.outcomes.splits import prepare
 from recal_bench.reporting.figures.compare import tables
 from recal_bench.reporting.figures.frames import comparison_frame, runs_frame
@@ -44,16 +45,21 @@ __all__ = [
 RUNS = Path("runs")
 
 
-def validate(path: str | Path) -> FileReport:
+def validate(
+    path: str | Path, *, score_range: tuple[float, float] = WHOLE_RANGE, zero_cost: str | None = None
+) -> FileReport:
     """Whether an outcomes file can be used: all problems at once, what is worth knowing, and the outcomes.
 
-    Of a file with problems `outcomes` is None. Raises nothing, whatever the file.
+    `score_range` and `zero_cost` are those of `load_outcomes`. Of a file with problems `outcomes` is None. Raises
+    nothing, whatever the file.
     """
-    report = check_file(Path(path))
+    report = check_file(Path(path), reading=Reading(score_range, zero_cost))
     if report.outcomes is None:
         return report
     try:
-        split = prepare(report.outcomes, missing="error" if report.outcomes.logged else "restrict")
+        outcomes = report.outcomes
+        gaps = not outcomes.observed_QA[outcomes.several_Q].all()
+        split = prepare(outcomes, missing="restrict" if gaps or not outcomes.logged else "error")
     except RecalBenchError as error:
         return replace(report, problems=(str(error),), outcomes=None)
     return replace(report, notes=tuple(dict.fromkeys((*report.notes, *split.notes))))

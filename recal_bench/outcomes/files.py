@@ -15,6 +15,7 @@ from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
 from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
+from recal_bench.outcomes.unknown_costs import TOKENS, small
 from recal_bench.outcomes.values import numbers, other_numbers, texts
 from recal_bench.outcomes.view import dense_view
 from recal_bench.outcomes.writer import read_metadata
@@ -57,23 +58,25 @@ def check_file(
     path: Path, responses: bool = False, others: Sequence[str] = (), reading: Reading = AS_WRITTEN
 ) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
-    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others)))
+    counts = TOKENS if reading.tokens else ()
+    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts)))
     columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
     problems += _absent(columns.names)
     if not problems and not len(columns.number_N):
         problems.append("the file holds no rows: one row is needed for each query and arm")
-    found = other_numbers(others, columns, problems)
+    there = [name for name in counts if name in columns.names]
+    found = other_numbers(tuple(dict.fromkeys((*others, *there))), columns, problems)
     every = Rows(columns, texts(columns, problems), *numbers(columns, problems, reading), found)
     problems += every.key_problems()
     rows = every.scored()
     if not problems and not len(rows.keyed):
         problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
     problems += rows.problems()
-    summary = rows.summary()
     if problems:
-        return FileReport(tuple(problems), (), summary, None)
+        return FileReport(tuple(problems), (), every.summary(), None)
+    summary = rows.summary()
     metadata = read_metadata(path)
     rows, zeros = settled(rows, reading.zero_cost, "price_book" in metadata)
     outcomes = dense_view(rows, stem(path))
@@ -99,7 +102,7 @@ def _without(names: Sequence[str]) -> list[str]:
         notes.append(f"there is no column task: all queries are one task, {WITHOUT['task']}")
     meant = resembling(names)
     notes += [
-        f"column {show(name)} is not read: if it holds the {field}, name it {field}"
+        f"column {show(name)} is not read: rename it to {field} if that is what it holds"
         for name, field in meant.items()
         if field in READ_BY_RUNS
     ]
@@ -180,7 +183,11 @@ def _notes(outcomes: Outcomes) -> list[str]:
     elif n_unknown:
         notes.append(
             f"the cost of {n_unknown:,} of {n_observed:,} outcomes ({share(n_unknown, n_observed)}) is unknown: "
-            "routers optimise the score, and no utility is reported"
+            + (
+                "`run` needs --unknown-cost drop or estimate"
+                if small(n_unknown, n_observed - n_unknown)
+                else "routers optimise the score, and no utility is reported (or give --unknown-cost drop or estimate)"
+            )
         )
     splits = sorted(set(outcomes.split_Q))
     if splits == [""]:

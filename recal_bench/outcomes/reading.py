@@ -18,11 +18,14 @@ class Reading:
     `zero_cost`: whether a cost of 0 is a price (`free`) or says that the cost is not known (`unknown`). Without an
     answer a 0 is unknown for an arm that also has other costs, and free for an arm that has none.
 
+    `tokens`: the columns of token counts are read, where they are there.
+
     Raises SettingsError on values that cannot be.
     """
 
     score_range: tuple[float, float] = WHOLE_RANGE
     zero_cost: str | None = None
+    tokens: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.score_range

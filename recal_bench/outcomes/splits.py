@@ -11,6 +11,7 @@ from recal_bench.arrays import StrQ
 from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.objective import mean_over_observed
+from recal_bench.outcomes.unknown_costs import UnknownCosts
 from recal_bench.wording import counted, share, some_of, tallied
 
 MISSING_RULES = ("error", "restrict", "zero")
@@ -39,11 +40,14 @@ class Splits:
         return {"train": self.train, "validation": self.validation, **self.evaluation}
 
 
-def prepare(outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "error") -> Splits:
+def prepare(
+    outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "error", costs: UnknownCosts | None = None
+) -> Splits:
     """Split some outcomes, of the given tasks or of all, so that no prompt is on two sides, and say what was done.
 
     `missing`: `error` refuses missing outcomes, `restrict` leaves them NaN, `zero` counts them as score 0 at the arm's
-    mean train cost. Raises OutcomesError on an unknown task or rule, and where train, validation or test is empty.
+    mean train cost. `costs` is the rule for costs that are known in part; without one they stay as they are. Raises
+    OutcomesError on an unknown task or rule, and where train, validation or test is empty.
     """
     if missing not in MISSING_RULES:
         raise OutcomesError(
@@ -57,7 +61,10 @@ def prepare(outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "err
     chosen, split_Q, prompt_Q = chosen.take(kept_Q), split_Q[kept_Q], prompt_Q[kept_Q]
     if "validation" not in split_Q:
         split_Q = _with_validation(chosen, split_Q, prompt_Q, notes)
-    chosen = _complete(replace(chosen, split_Q=split_Q), missing, notes)
+    chosen = replace(chosen, split_Q=split_Q)
+    if costs is not None:
+        chosen = costs.settle(chosen, missing, notes)
+    chosen = _complete(chosen, missing, notes)
     evaluation = {name: chosen.of_split(name) for name in _evaluated(chosen.split_Q)}
     return Splits(chosen.of_split("train"), chosen.of_split("validation"), evaluation, tuple(notes))
 

@@ -576,7 +576,7 @@ def test_a_misspelt_column_is_named_not_ignored(tmp_path, name):
 def test_a_column_that_resembles_one_is_named_in_every_table(tmp_path, name, field):
     records = [each | {name: "test"} for each in without(field)]
     report = check_file(write(tmp_path / "log.csv", records))
-    assert f"column {name} is not read: if it holds the {field}, name it {field}" in report.outcomes.notes
+    assert f"column {name} is not read: rename it to {field} if that is what it holds" in report.outcomes.notes
 
 
 def test_a_required_column_that_is_called_otherwise_is_named_in_the_error(tmp_path):

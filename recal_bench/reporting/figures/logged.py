@@ -118,6 +118,19 @@ def _table(group: Group, baseline_name: str) -> LoggedTable:
     return LoggedTable(group.data, baseline_name, tasks, tuple(rows), (*_of_this_log(group, rows), *notes(group)))
 
 
+def seed_estimates(group: Group, entry: Entry, split: str) -> FloatQ:
+    """The SNIPS estimate of every seed on a split, over queries (micro), `[S]`; empty where the log says too little."""
+    assert group.logged is not None
+    rows_Q = group.split_Q == split
+    if not rows_Q.any():
+        return np.zeros(0)
+    logged = Logged(*(column[rows_Q] for column in group.logged))
+    chosen = choices_of(entry, logged, rows_Q, np.zeros(int(rows_Q.sum()), dtype=np.int64), group.data)
+    if any(map(refusal, chosen.overlap(np.array(["all"], dtype=object)))):
+        return np.zeros(0)
+    return np.asarray(chosen.snips().mean(axis=1))
+
+
 def _of_this_log(group: Group, rows: Sequence[LoggedRow]) -> list[str]:
     """What a reader should know of these estimates: several arms of a query, tasks that are too small."""
     assert group.logged is not None
