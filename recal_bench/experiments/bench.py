@@ -73,12 +73,18 @@ class Bench:
     def require_fit_for(self, name: str, router: Router) -> None:
         """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""
         flags = flags_of(router)
-        learnt = (self.splits.train, self.splits.validation)
-        if self.data.logged and flags.compares_arms and not all(part.several_Q.any() for part in learnt):
-            raise OutcomesError(
-                f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
-                "choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb"
-            )
+        if self.data.logged and flags.compares_arms:
+            if not all(part.several_Q.any() for part in (self.splits.train, self.splits.validation)):
+                raise OutcomesError(
+                    f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of "
+                    "single choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb; or ask "
+                    "all arms of some queries"
+                )
+            if flags.reads_responses:
+                raise OutcomesError(
+                    f"router {name} asks arms before it decides, and {self.data.name} is a log of single choices, "
+                    "where most cannot answer: take one that decides by the query alone"
+                )
         if flags.reads_responses and not self.responses:
             raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
         absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
 
-from recal_bench.arrays import BoolQ, FloatQ, FloatSQ, IntQ
+from recal_bench.arrays import BoolQ, FloatQ, FloatSQ, IntQ, StrQ
 from recal_bench.defaults import BASELINE
-from recal_bench.evaluation.offpolicy import refusal
+from recal_bench.evaluation.offpolicy import Overlap, refusal
 from recal_bench.evaluation.statistics import Interval, crossed_interval
 from recal_bench.experiments.records import Data, Run
-from recal_bench.reporting.figures.choices import choices_of, reward_of
+from recal_bench.reporting.figures.choices import Choices, choices_of, reward_of
 from recal_bench.reporting.figures.compare import TEST, Identity, baseline_of, command_of, identity, notes
 from recal_bench.reporting.figures.differences import adjusted_p, against, ci_of
 from recal_bench.reporting.figures.entries import Entry, Group, Logged, read_groups
@@ -145,6 +145,35 @@ def _of_this_log(group: Group, rows: Sequence[LoggedRow]) -> list[str]:
     return found
 
 
+class _Judged(NamedTuple):
+    """What was chosen, how much of a log speaks of it, why no estimate is given.
+
+    One of each for every entry; `overlaps` one for every seed. `comparable`: also with what was logged.
+    """
+
+    chosen: list[Choices]
+    overlaps: list[list[Overlap]]
+    refusals: list[str | None]
+    comparable: list[bool]
+
+    @classmethod
+    def of(cls, chosen: list[Choices], tasks: StrQ, drawn_Q: BoolQ) -> _Judged:
+        overlaps = [each.overlap(tasks) for each in chosen]
+        refusals = [next(filter(None, map(refusal, seen)), None) for seen in overlaps]
+        # Of a mixed log the queries with one arm may say too little alone.
+        comparable = [
+            reason is None
+            and drawn_Q.any()
+            and (drawn_Q.all() or not any(map(refusal, each.of(drawn_Q).overlap(tasks))))
+            for each, reason in zip(chosen, refusals, strict=True)
+        ]
+        return cls(chosen, overlaps, refusals, comparable)
+
+    @property
+    def n_refused(self) -> int:
+        return sum(reason is not None for reason in self.refusals) + self.comparable.count(False)
+
+
 def _figures(group: Group, split: str, baseline: Entry) -> list[LoggedFigures]:
     """The figures of every entry, and last those of the log itself."""
     assert group.logged is not None
@@ -152,33 +181,26 @@ def _figures(group: Group, split: str, baseline: Entry) -> list[LoggedFigures]:
     logged = Logged(*(column[rows_Q] for column in group.logged))
     drawn_Q = ~np.isnan(logged.propensity_Q)
     tasks, task_Q = np.unique(group.task_Q[rows_Q], return_inverse=True)
-    chosen = [choices_of(entry, logged, rows_Q, task_Q, data) for entry in group.entries]
-    overlaps = [each.overlap(tasks) for each in chosen]
-    refusals = [next(filter(None, map(refusal, seen)), None) for seen in overlaps]
     mean = "macro"
-    if any(refusals):
-        together = [each.micro() for each in chosen]
+    found = _Judged.of([choices_of(entry, logged, rows_Q, task_Q, data) for entry in group.entries], tasks, drawn_Q)
+    if found.n_refused:
         all_queries = np.array(["all"], dtype=object)
-        seen_together = [each.overlap(all_queries) for each in together]
-        left = [next(filter(None, map(refusal, seen)), None) for seen in seen_together]
-        if sum(map(bool, left)) < sum(map(bool, refusals)):
-            mean, chosen, overlaps, refusals = "micro", together, seen_together, left
-            task_Q = np.zeros_like(task_Q)
+        together = _Judged.of([each.micro() for each in found.chosen], all_queries, drawn_Q)
+        if together.n_refused < found.n_refused:
+            found, mean, task_Q = together, "micro", np.zeros_like(task_Q)
     reward_Q = reward_of(logged.score_Q, logged.utility_Q, data)[drawn_Q]
-    values = [None if reason else each.snips() for each, reason in zip(chosen, refusals, strict=True)]
+    values = [None if reason else each.snips() for each, reason in zip(found.chosen, found.refusals, strict=True)]
     of_baseline = values[group.entries.index(baseline)]
     against_log = [
-        None
-        if reason or not drawn_Q.any()
-        else crossed_interval([each.of(drawn_Q).snips(), -reward_Q[None]], task_Q[drawn_Q])
-        for each, reason in zip(chosen, refusals, strict=True)
+        crossed_interval([each.of(drawn_Q).snips(), -reward_Q[None]], task_Q[drawn_Q]) if comparable else None
+        for each, comparable in zip(found.chosen, found.comparable, strict=True)
     ]
     adjusted_R = adjusted_p(group, against_log)
     figures = []
     for entry, each, seen, reason, value_SQ, to_log, adjusted in zip(
-        group.entries, chosen, overlaps, refusals, values, against_log, adjusted_R, strict=True
+        group.entries, found.chosen, found.overlaps, found.refusals, values, against_log, adjusted_R, strict=True
     ):
-        found = LoggedFigures(
+        of_entry = LoggedFigures(
             n_queries=len(task_Q),
             metric="accuracy" if data.unknown_costs else "utility",
             mean=mean,
@@ -187,19 +209,19 @@ def _figures(group: Group, split: str, baseline: Entry) -> list[LoggedFigures]:
             refusal=reason,
         )
         if value_SQ is not None:
-            found.snips = _estimate([value_SQ], task_Q)
+            of_entry.snips = _estimate([value_SQ], task_Q)
             if to_log is not None:
-                found.against_logged, found.against_logged_p_adjusted = Estimate.of(to_log), adjusted
-            found.ips = _estimate([each.ips()], task_Q)
+                of_entry.against_logged, of_entry.against_logged_p_adjusted = Estimate.of(to_log), adjusted
+            of_entry.ips = _estimate([each.ips()], task_Q)
             # What a model expects is a utility: there is no doubly robust accuracy.
             doubly_SQ = None if data.unknown_costs else each.dr(len(data.arms))
-            found.dr = None if doubly_SQ is None else _estimate([doubly_SQ], task_Q)
-            found.accuracy = _estimate([each.score()], task_Q)
+            of_entry.dr = None if doubly_SQ is None else _estimate([doubly_SQ], task_Q)
+            of_entry.accuracy = _estimate([each.score()], task_Q)
             usd_SQ = each.usd_per_1k()
-            found.cost_usd_per_1k = None if usd_SQ is None else _estimate([usd_SQ], task_Q)
+            of_entry.cost_usd_per_1k = None if usd_SQ is None else _estimate([usd_SQ], task_Q)
             if of_baseline is not None and entry is not baseline:
-                found.against_baseline = _estimate(against(entry, value_SQ, baseline, of_baseline), task_Q)
-        figures.append(found)
+                of_entry.against_baseline = _estimate(against(entry, value_SQ, baseline, of_baseline), task_Q)
+        figures.append(of_entry)
     return [*figures, _of_log(logged, drawn_Q, reward_Q, task_Q, figures[0])]
 
 
