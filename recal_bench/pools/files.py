@@ -14,7 +14,6 @@ from recal_bench.folders import shipped
 from recal_bench.pools.pool import RESERVED, Endpoint, Model, Pool, Price, StrategyEntry
 from recal_bench.pools.strategies import STRATEGIES
 
-
 _MOST_NODES = 100_000
 """Values of a file with its aliases written out: real pool files have hundreds."""
 
