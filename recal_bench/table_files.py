@@ -32,6 +32,8 @@ _KINDS = {
 _TEXTS = tuple(extension for extension, kind in _KINDS.items() if kind != "parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 EXTENSIONS = (*_KINDS, *(text + ending for ending in COMPRESSIONS for text in _TEXTS))
+IN_FOLDERS = tuple(each for each in EXTENSIONS if not each.startswith(".json") or each.startswith(".jsonl"))
+"""Those of EXTENSIONS that make a file in a folder a table: JSON is a list of rows only where somebody says so."""
 READ = f"{', '.join(_KINDS)}; all but .parquet also with {' or '.join(COMPRESSIONS)}"
 """EXTENSIONS in words."""
 _LONGEST_FIELD = 2**31 - 1

@@ -105,6 +105,7 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
         return frame
     logged_Q, expected_QA = outcomes.logged_arm_Q, bench.expected_utility[split]
     utility_Q = _utility_of(bench, outcomes, logged_Q) if bench.objective.reportable else nothing_Q
+    assert outcomes.propensity_Q is not None
     of_log = {
         "propensity": outcomes.propensity_Q,
         "logged_score": _of_arm(outcomes.score_QA, logged_Q),
@@ -114,7 +115,7 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     }
     drawn = {name: np.where(outcomes.several_Q, np.nan, value_Q) for name, value_Q in of_log.items()}
     return frame.assign(
-        logged_arm=np.where(outcomes.several_Q, None, arm_names[logged_Q]),
+        logged_arm=np.where(outcomes.several_Q, "", arm_names[logged_Q]),
         expected_utility=_of_arm(expected_QA, arm_Q),
         **drawn,
     )

@@ -14,7 +14,7 @@ from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
 from recal_bench.importers.values import Place, amount, count, gold, identity, missing, prose, score, text
 from recal_bench.outcomes.dense import standard_split
-from recal_bench.table_files import EXTENSIONS, stem
+from recal_bench.table_files import IN_FOLDERS, stem
 from recal_bench.wording import counted
 
 _NEEDED = ("query", "model_name", "performance")
@@ -24,7 +24,7 @@ _DEAREST_PER_TOKEN = 0.01
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, EXTENSIONS)
+    return find_files(sources, IN_FOLDERS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:

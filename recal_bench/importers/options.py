@@ -19,6 +19,7 @@ class Options:
     metric: str | None = None
     filter: str | None = None
     unsafe_pickle: bool = False
+    clip_scores: bool = False
 
 
 @dataclass(frozen=True)

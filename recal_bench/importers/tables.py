@@ -34,13 +34,13 @@ def rows_of(
     table: SourceTable,
     models: Mapping[str, Mapping[str, str]],
     query: Callable[[Place, SourceRow], Row],
-    notes: list[str],
+    unscored: list[int],
     response: Callable[[object], str | None] = prose,
     hint: str = "",
 ) -> Iterator[Row]:
     """The rows of a table: `query` makes one that lacks model and score, `models` names each model's other columns.
 
-    An empty score is a missing outcome: no row. A note counts them.
+    An empty score is a missing outcome: no row. Their number is added to `unscored` (see `note_unscored`).
     """
     n_missing = 0
     for where, record in table:
@@ -63,6 +63,11 @@ def rows_of(
                 completion_tokens=count(cell("completion_tokens"), where, show(columns.get("completion_tokens", ""))),
                 response=response(cell("response")),
             )
+    unscored.append(n_missing)
+
+
+def note_unscored(unscored: Iterable[int], notes: list[str]) -> None:
+    n_missing = sum(unscored)
     if n_missing:
         notes.append(f"{counted(n_missing, 'cell')} without a score: taken as missing outcomes")
 

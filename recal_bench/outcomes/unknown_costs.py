@@ -121,7 +121,7 @@ def _dropped(outcomes: Outcomes, unknown_QA: BoolQA, missing: str, notes: list[s
     if missing == "restrict" and not outcomes.logged:
         notes.append(f"{what}: these count as missing outcomes (--unknown-cost drop)")
         return replace(outcomes, score_QA=np.where(unknown_QA, np.nan, outcomes.score_QA))
-    lost_Q = unknown_QA.any(axis=1)
+    lost_Q = np.any(unknown_QA, axis=1)
     kept = outcomes.take(~lost_Q)
     gone = sorted(set(outcomes.split_Q) - set(kept.split_Q))
     if gone:

@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
-        if _written_out(node, {}) > _MOST_NODES:
+        if node is not None and _written_out(node, {}) > _MOST_NODES:
             raise yaml.constructor.ConstructorError(
                 None, None, f"it says more than {_MOST_NODES:,} values with its aliases written out", node.start_mark
             )

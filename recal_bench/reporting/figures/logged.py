@@ -163,8 +163,8 @@ class _Judged(NamedTuple):
         # Of a mixed log the queries with one arm may say too little alone.
         comparable = [
             reason is None
-            and drawn_Q.any()
-            and (drawn_Q.all() or not any(map(refusal, each.of(drawn_Q).overlap(tasks))))
+            and bool(drawn_Q.any())
+            and (bool(drawn_Q.all()) or not any(map(refusal, each.of(drawn_Q).overlap(tasks))))
             for each, reason in zip(chosen, refusals, strict=True)
         ]
         return cls(chosen, overlaps, refusals, comparable)

@@ -113,13 +113,8 @@ def logged_table(run: Run) -> str:
     lines = []
     for (split, task), part in [*frame.groupby(["split", "task"], sort=True), *splits]:
         seen = part[part["weight"] > 0]
-        weight = seen["weight"]
-        enough = min(LEAST_TASK_ESS, len(part))
-        effective = weight.sum() ** 2 / (weight**2).sum() if len(seen) else 0.0
-
-        def estimate(name: str, spec: str, scale: float, seen=seen, weight=weight, known=effective >= enough) -> str:
-            return _number(scale * (weight * seen[name]).sum(skipna=False) / weight.sum(), spec) if known else UNKNOWN
-
+        effective = seen["weight"].sum() ** 2 / (seen["weight"] ** 2).sum() if len(seen) else 0.0
+        enough = effective >= min(LEAST_TASK_ESS, len(part))
         lines.append(
             [
                 str(split),
@@ -127,14 +122,18 @@ def logged_table(run: Run) -> str:
                 f"{len(part):,}",
                 f"{len(seen):,}",
                 f"{effective:.1f}",
-                estimate("score", ".1f", 100),
-                estimate("utility", ".3f", 1),
-                estimate("cost_usd", "#.4g", 1000),
+                _number(100 * _weighted(seen, "score"), ".1f") if enough else UNKNOWN,
+                _number(_weighted(seen, "utility"), ".3f") if enough else UNKNOWN,
+                _number(1000 * _weighted(seen, "cost_usd"), "#.4g") if enough else UNKNOWN,
                 _chosen_most(part),
             ]
         )
     headers = ["split", "task", "queries", "matched", "effective", "acc %", "utility", "USD/1k", "arm chosen most"]
     return terminal_table(headers, lines, left=(0, 1, 8))
+
+
+def _weighted(seen: pd.DataFrame, name: str) -> float:
+    return float((seen["weight"] * seen[name]).sum(skipna=False) / seen["weight"].sum())
 
 
 def _chosen_most(part: pd.DataFrame) -> str:
