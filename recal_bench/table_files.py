@@ -43,9 +43,9 @@ POINTER = "is a pointer of Git LFS, not the table itself: get that with `git lfs
 _BATCH = 2_000
 _SEPARATORS = (",", ";", "\t")
 
-MOST_ROWS = 100_000_000
-ROWS_PER_BYTE, PLENTY_OF_ROWS = 20, 2_000_000
-BYTES_PER_BYTE, PLENTY_OF_BYTES = 500, 1 << 30
+MOST_ROWS = 50_000_000
+ROWS_PER_BYTE, PLENTY_OF_ROWS = 2, 2_000_000
+BYTES_PER_BYTE, PLENTY_OF_BYTES = 300, 1 << 29
 """A table of more than so many rows, or one that takes so many bytes when it is opened, must not be packed more densely
 than this: real tables never are, and files that are made to fill the memory are."""
 
