@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "recompute.py"
 
 @pytest.mark.parametrize("logged", [False, True])
 def test_a_board_is_recomputed(tmp_path: Path, logged: bool) -> None:
-    frame = small_log(300)
+    frame = small_log(900 if logged else 200)
     if logged:
         drawn = frame.groupby("query_id").sample(1, random_state=0).assign(propensity=1 / 3)
         several = frame["query_id"].isin(sorted(set(frame["query_id"]))[::3])
