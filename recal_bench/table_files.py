@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,13 +113,15 @@ def open_binary(path: Path) -> IO[bytes]:
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row with its number: the header as number 0, then those that are not blank, from 1.
 
-    Fields are separated by what the header has most of: commas, semicolons or tabs.
+    Fields are separated by what the header has most of outside quotes, commas, semicolons or tabs; in TSV by tabs.
     """
     longest_field = csv.field_size_limit(_LONGEST_FIELD)
     try:
         with _open_text(path) as file:
             header = file.readline()
-            separator = max(_SEPARATORS, key=header.count)
+            unquoted = re.sub(r'"[^"]*"', "", header)
+            tabs = (extension_of(path) or "").startswith(".tsv")
+            separator = "\t" if tabs else max(_SEPARATORS, key=unquoted.count)
             rows = csv.reader(_chained(header, file), strict=True, delimiter=separator)
             yield 0, next(rows, [])
             yield from enumerate(filter(None, rows), start=1)

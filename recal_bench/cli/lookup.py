@@ -49,11 +49,8 @@ def strategies() -> None:
 @reading_options[1]
 def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None) -> None:
     """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
-    import numpy as np
-
     from recal_bench import api
     from recal_bench.outcomes.reading import WHOLE_RANGE
-    from recal_bench.outcomes.unknown_costs import small
     from recal_bench.provenance import command_line
     from recal_bench.wording import counted
 
@@ -67,14 +64,10 @@ def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None
     if report.problems:
         raise SettingsError(f"{file} is not usable: {counted(len(report.problems), 'problem')}, see above")
     assert report.outcomes is not None
-    outcomes = report.outcomes
-    unknown = int((outcomes.observed_QA & np.isnan(outcomes.cost_QA)).sum())
     words = ["--score-range", f"{score_range[0]:g},{score_range[1]:g}"] if score_range != WHOLE_RANGE else []
     words += ["--zero-cost", zero_cost] if zero_cost else []
-    words += ["--unknown-cost", "estimate"] if small(unknown, int(outcomes.observed_QA.sum()) - unknown) else []
-    gaps_Q = ~outcomes.observed_QA.all(axis=1) & (outcomes.several_Q if outcomes.logged else True)
-    words += ["--missing", "restrict"] if gaps_Q.any() else []
-    router = "ridge" if outcomes.logged else "recal"
+    words += report.options
+    router = "ridge" if report.outcomes.logged else "recal"
     line = command_line("recal-bench", "run", "--router", router, "--outcomes", file, *words)
     click.echo(f"{file} is usable: {line}")
 

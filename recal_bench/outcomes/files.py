@@ -29,12 +29,16 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems."""
+    """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems.
+
+    `options` are those without which a run would ask, as words of the command line; `api.validate` finds them.
+    """
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     summary: tuple[str, ...]
     outcomes: Outcomes | None
+    options: tuple[str, ...] = ()
 
 
 def read_outcomes(
@@ -75,11 +79,11 @@ def check_file(
         problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
     problems += rows.problems()
     if problems:
-        return FileReport(tuple(problems), (), every.summary(), None)
+        return FileReport(tuple(problems), tuple(_without(columns.names)), every.summary(), None)
     summary = rows.summary()
     metadata = read_metadata(path)
     rows, zeros = settled(rows, reading.zero_cost, "price_book" in metadata)
-    outcomes = dense_view(rows, stem(path))
+    outcomes = replace(dense_view(rows, stem(path)), unscored_QA=every.unscored_QA(rows))
     origin = [
         *_without(columns.names),
         *_range(reading),
@@ -95,7 +99,8 @@ def check_file(
 
 def _without(names: Sequence[str]) -> list[str]:
     """What a run should know of columns that are not there: what stands for them, and what may be meant by another."""
-    notes = []
+    notes, typed = [], misspelt(names)
+    names = [typed.get(name, name) for name in names]  # a misspelt name is a problem, said there
     if "strategy" not in names:
         notes.append(f"there is no column strategy: each arm is a model with the strategy {WITHOUT['strategy']}")
     if "task" not in names:
@@ -168,11 +173,12 @@ def _notes(outcomes: Outcomes) -> list[str]:
     notes = []
     observed_QA = outcomes.observed_QA
     n_observed = int(observed_QA.sum())
-    n_missing = observed_QA.size - n_observed
+    absent_QA = ~observed_QA if outcomes.unscored_QA is None else ~observed_QA & ~outcomes.unscored_QA
+    n_missing = int(absent_QA.sum())
     if len(outcomes.arms) == 1:
         notes.append(f"there is only one arm ({outcomes.arms[0]}): every router chooses it")
     if n_missing and not outcomes.logged:
-        n_short = int((~observed_QA).any(axis=1).sum())
+        n_short = int(absent_QA.any(axis=1).sum())
         notes.append(
             f"{n_missing:,} of {observed_QA.size:,} outcomes ({share(n_missing, observed_QA.size)}) are missing: "
             f"{n_short:,} of {counted(len(outcomes), 'query')} without some arm; `run` needs --missing restrict or zero"

@@ -5,21 +5,22 @@ N rows with a usable key, Q queries, A arms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, IntQ
+from recal_bench.arrays import BoolQA, FloatQ, IntQ
 from recal_bench.outcomes.columns import Columns
 from recal_bench.outcomes.single_choices import Choices
 from recal_bench.outcomes.values import Labels, propensities, unknown
 from recal_bench.wording import counted, share, show, tallied
 
 MOST_CELLS = 50_000_000
-_KEY = ("split", "task", "query_id", "model", "strategy")
+_QUERY, _ARM = ("split", "task", "query_id"), ("model", "strategy")
+_KEY = (*_QUERY, *_ARM)
 
 
 class Groups(NamedTuple):
@@ -61,6 +62,9 @@ class Rows:
         """The texts of some rows in a column."""
         return [self.texts[name].labels[code] for code in self.code(name)[rows]]
 
+    def _keys(self, names: Sequence[str], rows: IntQ) -> list[tuple[str, ...]]:
+        return list(zip(*(self.labels(name, rows) for name in names), strict=True))
+
     @cached_property
     def query(self) -> Groups:
         return _grouped(self.code("split"), self.code("task"), self.code("query_id"))
@@ -88,6 +92,17 @@ class Rows:
     def unscored(self) -> int:
         """The number of rows without a score, which say nothing of an outcome."""
         return int(np.isnan(self.score_N[self.keyed]).sum())
+
+    def unscored_QA(self, scored: Rows) -> BoolQA | None:
+        """Where the rows with a score have a query and an arm, and a row here has none; None where there is none."""
+        lost = np.flatnonzero(np.isnan(self.score_N[self.keyed]))
+        query_of = {key: index for index, key in enumerate(scored._keys(_QUERY, scored.query.first))}
+        arm_of = {key: index for index, key in enumerate(scored._keys(_ARM, scored.arm.first))}
+        found_QA = np.zeros(scored.shape, dtype=bool)
+        for query, arm in zip(self._keys(_QUERY, lost), self._keys(_ARM, lost), strict=True):
+            if query in query_of and arm in arm_of:
+                found_QA[query_of[query], arm_of[arm]] = True
+        return found_QA if found_QA.any() else None
 
     def scored(self) -> Rows:
         """The rows with a score."""

@@ -11,7 +11,7 @@ from recal_bench.arrays import StrQ
 from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.objective import mean_over_observed
-from recal_bench.outcomes.unknown_costs import UnknownCosts
+from recal_bench.outcomes.unknown_costs import SMALL_SHARE, UnknownCosts
 from recal_bench.wording import counted, share, some_of, tallied
 
 MISSING_RULES = ("error", "restrict", "zero")
@@ -203,6 +203,8 @@ def _with_validation(outcomes: Outcomes, split_Q: StrQ, prompt_Q: StrQ, notes: l
 
 def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
     """Apply the rule for missing outcomes. A log of single choices has none: what is not known there is estimated."""
+    if missing == "error":
+        outcomes = _without_unscored(outcomes, notes)
     if outcomes.logged:
         return _mixed(outcomes, missing, notes)
     n_missing, total = int((~outcomes.observed_QA).sum()), outcomes.score_QA.size
@@ -233,6 +235,21 @@ def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
         score_QA=np.where(absent_QA, 0.0, outcomes.score_QA),
         cost_QA=np.where(absent_QA, mean_cost_A, outcomes.cost_QA),
     )
+
+
+def _without_unscored(outcomes: Outcomes, notes: list[str]) -> Outcomes:
+    """The queries without those that the file has an outcome of without its score, where these are few."""
+    if outcomes.unscored_QA is None:
+        return outcomes
+    lost_Q = (outcomes.unscored_QA & ~outcomes.observed_QA).any(axis=1)
+    kept = outcomes.take(~lost_Q)
+    if not lost_Q.any() or lost_Q.mean() > SMALL_SHARE or set(kept.split_Q) != set(outcomes.split_Q):
+        return outcomes
+    notes.append(
+        f"{int(lost_Q.sum()):,} of {counted(len(outcomes), 'query')} with an outcome without a score are left out "
+        "(--missing restrict leaves out these outcomes alone)"
+    )
+    return kept
 
 
 def _mixed(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:

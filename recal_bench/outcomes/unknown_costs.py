@@ -64,6 +64,7 @@ class UnknownCosts:
                 f"{outcomes.name}: the cost of {n:,} of {total:,} outcomes ({share(n, total)}) is unknown, "
                 f"{_worst(outcomes, unknown_QA)}: choose --unknown-cost drop (their queries are left out) or "
                 "--unknown-cost estimate (from token columns with --prices POOL.yaml, or from the arm's other costs)"
+                + (", or --zero-cost free" if any("--zero-cost free" in note for note in outcomes.notes) else "")
             )
         if self.rule == "drop":
             return _dropped(outcomes, unknown_QA, missing, notes)

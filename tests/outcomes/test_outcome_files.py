@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from recal_bench import table_files
 from recal_bench.errors import RecalBenchError, SettingsError
+from recal_bench.experiments.bench import load_bench
 from recal_bench.importers.rows import Row
 from recal_bench.outcomes import Arm
 from recal_bench.outcomes.files import FileReport, check_file, read_outcomes
@@ -647,3 +648,20 @@ def test_a_file_that_is_made_to_fill_the_memory_is_not_read(tmp_path, monkeypatc
     assert "no table does: it is not read" in problems(tmp_path / "text.parquet")[0]
     for kind in ("jsonl.gz", "csv.zst", "json.zst"):
         assert "made to fill the memory" in problems(write(tmp_path / f"text.{kind}", long))[0]
+
+
+def test_a_run_goes_on_without_the_few_queries_that_lack_a_score(tmp_path):
+    records = rows(n_queries=40)
+    records[6]["score"] = None
+    path = write(tmp_path / "log.jsonl", records)
+    bench = load_bench(path)
+    assert sum(bench.data.n_queries.values()) == 39
+    assert any("1 of 40 queries with an outcome without a score are left out" in note for note in bench.data.notes)
+    assert all(part.observed_QA.all() for part in bench.splits.parts.values())
+    assert sum(load_bench(path, missing="restrict").data.n_queries.values()) == 40
+    for number in range(0, 40, 2):
+        records[number]["score"] = None
+    with pytest.raises(RecalBenchError, match="choose --missing restrict"):
+        load_bench(write(tmp_path / "log.jsonl", records))
+    with pytest.raises(RecalBenchError, match="1 of 80 outcomes"):
+        load_bench(write(tmp_path / "log.jsonl", rows(n_queries=40)[1:]))
