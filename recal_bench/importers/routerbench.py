@@ -12,7 +12,7 @@ from recal_bench.importers.files import SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import in_order, names_of, note_unscored, note_unused, require, rows_of
-from recal_bench.importers.values import Place, amount, identity, prose, score, text, texts
+from recal_bench.importers.values import SCALE_HINT, Place, Scale, amount, identity, prose, score, text, texts
 from recal_bench.table_files import IN_FOLDERS
 from recal_bench.wording import counted, show, some_of
 
@@ -32,7 +32,7 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         table = records(path, options.unsafe_pickle)
         first = next(table)
         read_one = _long if all(name in first[1] for name in _LONG) else _wide
-        rows += read_one(path, chain([first], table), notes)
+        rows += read_one(path, chain([first], table), options.score_range, notes)
     yield from _drawn(in_order(rows), notes)
 
 
@@ -52,23 +52,23 @@ def _drawn(rows: Iterable[Row], notes: list[str]) -> Iterator[Row]:
         )
 
 
-def _wide(path: Path, records_: Iterable[tuple[Place, SourceRow]], notes: list[str]) -> Iterator[Row]:
+def _wide(path: Path, records_: Iterable[tuple[Place, SourceRow]], scale: Scale, notes: list[str]) -> Iterator[Row]:
     table = list(records_)
     names = names_of(table)
     require(path, names, _QUERY, "is it RouterBench's table?")
     models = _models(path, names)
     unscored: list[int] = []
-    yield from rows_of(table, models, _query, unscored, _response)
+    yield from rows_of(table, models, _query, unscored, _response, scale=scale)
     note_unscored(unscored, notes)
     used = {*_QUERY, _ORACLE, *models, *(name for columns in models.values() for name in columns.values())}
     note_unused(path, [name for name in names if name not in used], notes)
 
 
-def _long(path: Path, table: Iterable[tuple[Place, SourceRow]], notes: list[str]) -> Iterator[Row]:
+def _long(path: Path, table: Iterable[tuple[Place, SourceRow]], scale: Scale, notes: list[str]) -> Iterator[Row]:
     n_missing = 0
     for where, record in table:
         require(path, list(record), _QUERY, "is it RouterBench's table?")
-        found = score(record.get("performance"), where, "performance")
+        found = score(record.get("performance"), where, "performance", SCALE_HINT, scale)
         if found is None:
             n_missing += 1
             continue
@@ -130,4 +130,4 @@ def _response(value: object) -> str | None:
     return prose(_joined(value))
 
 
-ROUTERBENCH = Format("RouterBench's table: parquet, CSV or pickle", ("unsafe_pickle",), find, read)
+ROUTERBENCH = Format("RouterBench's table: parquet, CSV or pickle", ("unsafe_pickle", "score_range"), find, read)

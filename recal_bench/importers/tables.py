@@ -8,7 +8,7 @@ from pathlib import Path
 from recal_bench.errors import OutcomesError
 from recal_bench.importers.files import SourceRow
 from recal_bench.importers.rows import Row
-from recal_bench.importers.values import Place, amount, count, missing, prose, score
+from recal_bench.importers.values import SCALE_HINT, Place, Scale, amount, count, missing, prose, score
 from recal_bench.wording import counted, show, some_of
 
 SourceTable = list[tuple[Place, SourceRow]]
@@ -37,6 +37,7 @@ def rows_of(
     unscored: list[int],
     response: Callable[[object], str | None] = prose,
     hint: str = "",
+    scale: Scale = None,
 ) -> Iterator[Row]:
     """The rows of a table: `query` makes one that lacks model and score, `models` names each model's other columns.
 
@@ -46,7 +47,7 @@ def rows_of(
     for where, record in table:
         asked: Row | None = None
         for model, columns in models.items():
-            found = score(record.get(model), where, f"column {show(model)}", hint)
+            found = score(record.get(model), where, f"column {show(model)}", SCALE_HINT + hint, scale)
             if found is None:
                 n_missing += 1
                 continue

@@ -49,10 +49,11 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         given = {name for name in _QUERY if any(not missing(record.get(name)) for _, record in table)}
         query = partial(_query, given=given, task=options.task or stem(path))
         if options.models:
-            rows += rows_of(table, models, query, told.unscored)
+            rows += rows_of(table, models, query, told.unscored, scale=options.score_range)
         else:
             told.models[path] = tuple(models)
-            rows += rows_of(table, models, query, told.unscored, hint="; or name the models' columns with --models")
+            hint = "; or name the models' columns with --models"
+            rows += rows_of(table, models, query, told.unscored, hint=hint, scale=options.score_range)
         used = {*_QUERY, *models, *(name for columns in models.values() for name in columns.values())}
         told.unused[path] = tuple(show(name, 30) for name in names if name not in used and name.strip())
     notes += told.notes()
@@ -149,7 +150,7 @@ def _query(where: Place, record: SourceRow, given: set[str], task: str) -> Row:
 
 WIDE = Format(
     "a plain table: a row for each query, a column of scores for each model",
-    ("task", "models", "unsafe_pickle"),
+    ("task", "models", "unsafe_pickle", "score_range"),
     find,
     read,
 )

@@ -241,7 +241,7 @@ def _without_unscored(outcomes: Outcomes, notes: list[str]) -> Outcomes:
     """The queries without those that the file has an outcome of without its score, where these are few."""
     if outcomes.unscored_QA is None:
         return outcomes
-    lost_Q = (outcomes.unscored_QA & ~outcomes.observed_QA).any(axis=1)
+    lost_Q = np.any(outcomes.unscored_QA & ~outcomes.observed_QA, axis=1)
     kept = outcomes.take(~lost_Q)
     if not lost_Q.any() or lost_Q.mean() > SMALL_SHARE or set(kept.split_Q) != set(outcomes.split_Q):
         return outcomes

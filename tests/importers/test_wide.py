@@ -251,3 +251,13 @@ def test_a_compressed_table(imported, tmp_path):
     packed = pa.compress(b"prompt,m1\na,1\nb,0\n", codec="zstd", asbytes=True)
     (tmp_path / "t.csv.zst").write_bytes(packed)
     assert imported("wide", tmp_path / "t.csv.zst")["score"].tolist() == [1.0, 0.0]
+
+
+def test_another_scale_of_scores(imported, refused, tmp_path):
+    (tmp_path / "t.csv").write_text("prompt,m1,m2\na,1,5\nb,3,2\n")
+    frame = imported("wide", tmp_path / "t.csv", "--score-range", "1,5")
+    assert sorted(frame["score"]) == [0.0, 0.25, 0.5, 1.0]
+    assert "scores from 1 to 5 are written as 0 to 1" in frame.attrs["output"]
+    assert "outside 1..4" in refused("wide", tmp_path / "t.csv", "--score-range", "1,4")
+    assert "highest possible score" in refused("wide", tmp_path / "t.csv", "--score-range", "5,1")
+    assert "--score-range is for routerbench, llmrouter, wide" in refused("lm-eval", tmp_path, "--score-range", "1,5")
