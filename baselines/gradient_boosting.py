@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.errors import RunError
@@ -63,11 +64,13 @@ class GradientBoosting(Saved):
         centred_QE = encoding_QE - self.mean_E
         self.axes_EF = np.linalg.eigh(centred_QE.T @ centred_QE).eigenvectors[:, ::-1][:, : self.components]
         input_QF = self._inputs(train.queries)
-        self.ensembles = self._fit_columns(input_QF, targets, self.iterations)
-        errors = []
-        for excess_QC in self._stages(self._inputs(validation.queries)):
-            errors.append(utility_error(validation, self._predictions(excess_QC)))
-        self.ensembles = self._fit_columns(input_QF, targets, int(np.argmin(errors)) + 1)
+        # Its threads wait for each other many times a second: on a busy machine that takes ten times longer.
+        with threadpool_limits(1):
+            self.ensembles = self._fit_columns(input_QF, targets, self.iterations)
+            errors = []
+            for excess_QC in self._stages(self._inputs(validation.queries)):
+                errors.append(utility_error(validation, self._predictions(excess_QC)))
+            self.ensembles = self._fit_columns(input_QF, targets, int(np.argmin(errors)) + 1)
 
     def _fit_columns(self, input_QF: np.ndarray, targets: Targets, trees: int) -> list[Any]:
         """The ensemble of every column; None where no outcome is known. More trees leave the first ones as they are."""
@@ -96,7 +99,8 @@ class GradientBoosting(Saved):
         input_QF = self._inputs(queries)
         nothing = np.zeros(len(input_QF))
         known = len(input_QF) > 0  # an ensemble refuses to predict nothing
-        excess = [each.predict(input_QF) if each and known else nothing for each in self.ensembles]
+        with threadpool_limits(1):
+            excess = [each.predict(input_QF) if each and known else nothing for each in self.ensembles]
         return self._predictions(np.stack(excess, axis=1))
 
     def _predictions(self, excess_QC: np.ndarray) -> Predictions:

@@ -225,6 +225,24 @@ def test_best_single_is_the_one_of_the_references(seed: int, share: float) -> No
 # Saving, settings
 
 
+def test_boosting_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More wait for each other: beside other work they take ten times longer."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_info
+
+    seen = set()
+    for name in ("fit", "predict"):
+        own = getattr(HistGradientBoostingRegressor, name)
+
+        def watched(*args: object, own: object = own, **named: object) -> object:
+            seen.update(each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp")
+            return own(*args, **named)
+
+        monkeypatch.setattr(HistGradientBoostingRegressor, name, watched)
+    fitted("gradient-boosting", world(60)).predict(queries_of(world(60)))
+    assert seen == {1}
+
+
 def test_a_saved_ensemble_of_other_types_is_not_loaded(tmp_path: Path) -> None:
     from skops.io import dump
 

@@ -53,7 +53,7 @@ def test_validate_names_the_rule_for_missing_outcomes_and_the_leak(tmp_path):
 
 def test_validate_lists_all_problems_at_once(tmp_path):
     frame = small_log()
-    frame.loc[0, "score"] = None
+    frame.loc[0, "model"] = None
     frame.loc[1, "score"] = 7
     frame.loc[2, "cost_usd"] = -1
     frame = pd.concat([frame, frame.iloc[[5]]])

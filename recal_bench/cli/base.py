@@ -11,7 +11,7 @@ import click
 
 from recal_bench import __version__
 from recal_bench.defaults import DEFAULT_ALPHA
-from recal_bench.errors import PluginError, RecalBenchError, near_miss
+from recal_bench.errors import PluginError, RecalBenchError, SettingsError, near_miss
 
 if TYPE_CHECKING:
     from recal_bench.experiments.records import Run
@@ -128,6 +128,33 @@ runs_option = click.option(
 )
 
 
+def score_range(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, float]:
+    try:
+        low, high = (float(word) for word in value.split(","))
+    except ValueError:
+        raise SettingsError(
+            f"--score-range {value}: give the lowest and the highest possible score, as in 1,5"
+        ) from None
+    return low, high
+
+
+reading_options = [
+    click.option(
+        "--score-range",
+        default="0,1",
+        callback=score_range,
+        metavar="LO,HI",
+        show_default=True,
+        help="The ends of the file's scale of scores, e.g. 1,5: they become 0 and 1.",
+    ),
+    click.option(
+        "--zero-cost",
+        type=click.Choice(["free", "unknown"]),
+        help="What a cost of 0 says. By default: free for an arm that has no other costs, unknown for one that has.",
+    ),
+]
+
+
 class DataOptions(NamedTuple):
     """What the outcomes are and how they are judged: the options that `data_options` adds, in one piece."""
 
@@ -136,6 +163,10 @@ class DataOptions(NamedTuple):
     tasks: tuple[str, ...]
     alpha: float
     missing: str
+    unknown_cost: str | None
+    prices: Path | None
+    score_range: tuple[float, float]
+    zero_cost: str | None
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,7 +183,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--outcomes",
                 type=click.Path(path_type=Path),
-                help="An outcomes file (parquet, CSV, JSONL). Without it: the embedded, simulated pool.",
+                help="An outcomes file (parquet, CSV, JSON, ...). Without it: the embedded, simulated pool.",
             ),
             click.option(
                 "--world-seed",
@@ -182,6 +213,19 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Where an arm has no outcome for a query: stop, count it as score 0, or let no router choose it.",
             ),
+            click.option(
+                "--unknown-cost",
+                type=click.Choice(["error", "drop", "estimate"]),
+                help="Where some costs are unknown: stop, leave out those queries, or estimate them. By default: stop "
+                "where at most 10% are unknown, else optimise the score.",
+            ),
+            click.option(
+                "--prices",
+                type=click.Path(path_type=Path),
+                metavar="POOL",
+                help="A pool file whose prices turn token counts into unknown costs (--unknown-cost estimate).",
+            ),
+            *reading_options,
         ]
     ):
         decorated = option(decorated)

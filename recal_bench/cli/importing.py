@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recal_bench.cli.base import cli
+from recal_bench.cli.base import score_range as ends_of_scale
 from recal_bench.errors import SettingsError
 
 
@@ -20,6 +21,13 @@ from recal_bench.errors import SettingsError
 @click.option("--metric", metavar="NAME", help="lm-eval: the metric that is the score.")
 @click.option("--filter", "filter_name", metavar="NAME", help="lm-eval: the filter whose samples count.")
 @click.option("--unsafe-pickle", is_flag=True, help="Open pickles, which may run any code: only those that you trust.")
+@click.option(
+    "--score-range",
+    callback=lambda ctx, parameter, value: value and ends_of_scale(ctx, parameter, value),
+    metavar="LO,HI",
+    help="The ends of the scale of scores, e.g. 1,5: they become 0 and 1.",
+)
+@click.option("--clip-scores", is_flag=True, help="routerarena: scores slightly outside 0..1 become 0 or 1.")
 def import_(
     format_name: str | None,
     sources: tuple[Path, ...],
@@ -30,6 +38,8 @@ def import_(
     metric: str | None,
     filter_name: str | None,
     unsafe_pickle: bool,
+    score_range: tuple[float, float] | None,
+    clip_scores: bool,
 ) -> None:
     """Make an outcomes file from what another project wrote. Without arguments: the formats."""
     from recal_bench.importers import FORMATS, Options, format_named, import_outcomes
@@ -43,7 +53,7 @@ def import_(
     if out is None:
         raise SettingsError(f"import {format_name}: where to is not said: give --out FILE.parquet")
     chosen = tuple(word.strip() for word in models.split(",") if word.strip())
-    options = Options(strategy, task, chosen, metric, filter_name, unsafe_pickle)
+    options = Options(strategy, task, chosen, metric, filter_name, unsafe_pickle, clip_scores, score_range)
     done = import_outcomes(format_name, sources, out, options)
     for line in done.report.summary:
         click.echo(line)

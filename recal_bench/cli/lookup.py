@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recal_bench.cli.base import command, include_path
+from recal_bench.cli.base import command, include_path, reading_options
 from recal_bench.errors import SettingsError
 
 
@@ -45,12 +45,16 @@ def strategies() -> None:
 
 @command("recal-bench validate my_log.parquet")
 @click.argument("file", type=click.Path(path_type=Path))
-def validate(file: Path) -> None:
+@reading_options[0]
+@reading_options[1]
+def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None) -> None:
     """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
     from recal_bench import api
+    from recal_bench.outcomes.reading import WHOLE_RANGE
+    from recal_bench.provenance import command_line
     from recal_bench.wording import counted
 
-    report = api.validate(file)
+    report = api.validate(file, score_range=score_range, zero_cost=zero_cost)
     for line in report.summary:
         click.echo(line)
     for note in report.notes:
@@ -60,9 +64,12 @@ def validate(file: Path) -> None:
     if report.problems:
         raise SettingsError(f"{file} is not usable: {counted(len(report.problems), 'problem')}, see above")
     assert report.outcomes is not None
-    logged = report.outcomes.logged
-    words = " --missing restrict" if not logged and not report.outcomes.observed_QA.all() else ""
-    click.echo(f"{file} is usable: recal-bench run --router {'ridge' if logged else 'recal'} --outcomes {file}{words}")
+    words = ["--score-range", f"{score_range[0]:g},{score_range[1]:g}"] if score_range != WHOLE_RANGE else []
+    words += ["--zero-cost", zero_cost] if zero_cost else []
+    words += report.options
+    router = "ridge" if report.outcomes.logged else "recal"
+    line = command_line("recal-bench", "run", "--router", router, "--outcomes", file, *words)
+    click.echo(f"{file} is usable: {line}")
 
 
 @command('recal-bench route --run runs/recal-... "who wrote the opera that opened the theatre?"')

@@ -187,7 +187,7 @@ def refusal(found: Overlap) -> str | None:
             f"{found.unlogged:.1%} of the policy's choices go to arms that the log never holds: log every arm that a "
             "router may choose"
         )
-    if found.ess_T[least] < min(found.rows_T[least], LEAST_TASK_ESS) - _ROUNDING:
+    if len(found.tasks) > 1 and found.ess_T[least] < min(found.rows_T[least], LEAST_TASK_ESS) - _ROUNDING:
         return (
             f"task {found.tasks[least]} has {found.ess_T[least]:.1f} effective rows for this policy, "
             f"and {LEAST_TASK_ESS:g} are needed: log more queries of it, or leave it out"

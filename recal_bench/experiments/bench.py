@@ -15,7 +15,9 @@ from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import OutcomesError, SettingsError
 from recal_bench.experiments.records import Data
 from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
+from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.splits import Splits, prepare
+from recal_bench.outcomes.unknown_costs import UnknownCosts
 from recal_bench.routers import Calls, FixedArm, Queries, Reply, Router, Train, flags_of
 
 
@@ -74,10 +76,17 @@ class Bench:
         if isinstance(router, FixedArm):
             router.require(self.splits.train.arms)
         if self.data.logged and flags.compares_arms:
-            raise OutcomesError(
-                f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of single "
-                "choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb"
-            )
+            if not all(part.several_Q.any() for part in (self.splits.train, self.splits.validation)):
+                raise OutcomesError(
+                    f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of "
+                    "single choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb; or ask "
+                    "all arms of some queries"
+                )
+            if flags.reads_responses:
+                raise OutcomesError(
+                    f"router {name} asks arms before it decides, and {self.data.name} is a log of single choices, "
+                    "where most cannot answer: take one that decides by the query alone"
+                )
         if flags.reads_responses and not self.responses:
             raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
         absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]
@@ -98,8 +107,10 @@ class Bench:
             return Reply(text, float(outcomes.cost_QA[row, arm]))
 
         mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
-        # In a log of single choices any arm may be chosen, and what it would have given is estimated.
-        available_QA = outcomes.observed_QA | outcomes.logged
+        available_QA = outcomes.observed_QA
+        if outcomes.logged:
+            # Where one arm was drawn any may be chosen, and what it would have given is estimated.
+            available_QA = available_QA | ~outcomes.several_Q[:, None]
         replies = None if outcomes.logged else reply
         return Calls(outcomes.arms, self.objective, available_QA, mean_cost_A, replies, self.adviser)
 
@@ -114,24 +125,32 @@ def queries_of(outcomes: Outcomes) -> Queries:
 def load_outcomes(
     path: str | Path | None = None,
     *,
+    score_range: tuple[float, float] = WHOLE_RANGE,
+    zero_cost: str | None = None,
+    tokens: bool = False,
     world_seed: int = 0,
     responses: bool = False,
     columns: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Outcomes:
-    """The outcomes of a file (parquet, CSV, JSONL), or of the embedded, simulated pool where no path is given.
+    """The outcomes of a file (see `docs/outcomes.md`), or of the embedded, simulated pool where no path is given.
 
+    `score_range` are the ends of the file's scale of scores, `zero_cost` says whether a cost of 0 is `free` or
+    `unknown` (see `outcomes.reading`); `tokens`: with the columns of token counts that the file has.
     `responses`: with what the arms answered; `columns`: with these other numeric columns of the file.
     Raises OutcomesError where the file is not usable, with what is wrong and what to do.
     """
+    reading = Reading(score_range, zero_cost, tokens)
     if path is not None:
         from recal_bench.outcomes.files import read_outcomes
 
         if world_seed:
             raise SettingsError("a world seed is for the embedded pool: leave it out beside an outcomes file")
-        return read_outcomes(Path(path), responses, columns)
+        return read_outcomes(Path(path), responses, columns, reading)
     from recal_bench.simulation import embedded_outcomes, embedded_responses
 
+    if replace(reading, tokens=False) != AS_WRITTEN:
+        raise SettingsError("--score-range and --zero-cost are for an outcomes file: leave them out without --outcomes")
     if columns:
         raise OutcomesError(
             f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
@@ -147,6 +166,10 @@ def load_bench(
     tasks: Sequence[str] = (),
     alpha: float = DEFAULT_ALPHA,
     missing: str = "error",
+    unknown_cost: str | None = None,
+    prices: str | Path | None = None,
+    score_range: tuple[float, float] = WHOLE_RANGE,
+    zero_cost: str | None = None,
     world_seed: int = 0,
     responses: bool = False,
     columns: Sequence[str] = (),
@@ -156,20 +179,33 @@ def load_bench(
 
     `tasks` keeps these tasks alone, in every split. `alpha` is the price of cost in the utility. `missing` says what to
     do where an arm has no outcome for a query: `error`, `zero` (its score is 0) or `restrict` (no router chooses it).
+    `unknown_cost` says what to do where some costs are not known (see `outcomes.unknown_costs`): `error`, `drop` or
+    `estimate`, from token counts where `prices` names a pool file with the models' prices.
     `responses` and `columns` are for routers that read them (see `Flags`). `progress` is told the share that is done.
     Raises OutcomesError where the outcomes are not usable, with what is wrong and what to do.
     """
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    outcomes = load_outcomes(path, world_seed=world_seed, responses=responses, columns=columns, progress=progress)
+    costs = _costs(unknown_cost, None if prices is None else Path(prices))
+    outcomes = load_outcomes(
+        path,
+        score_range=score_range,
+        zero_cost=zero_cost,
+        tokens=unknown_cost == "estimate",
+        world_seed=world_seed,
+        responses=responses,
+        columns=columns,
+        progress=progress,
+    )
+    partly_known = bool((outcomes.observed_QA & np.isnan(outcomes.cost_QA)).any())
     adviser = None
     if path is None:
         from recal_bench.simulation import simulated_adviser
 
         adviser = simulated_adviser(world_seed)
-    splits = prepare(outcomes, tasks, missing)
+    splits = prepare(outcomes, tasks, missing, costs)
     train = splits.train
     objective = Objective.from_train(train.score_QA, train.cost_QA, alpha, train.propensity_Q)
-    if objective.has_cost:
+    if objective.has_cost or objective.unknown_costs:
         unknown = sum(int((part.observed_QA & np.isnan(part.cost_QA)).sum()) for part in splits.parts.values())
         if unknown:
             objective = replace(objective, cost_ref=None, unknown_costs=unknown)
@@ -184,6 +220,7 @@ def load_bench(
         unknown_costs=objective.unknown_costs,
         arms=tuple(str(arm) for arm in train.arms),
         logged=train.logged,
+        cost_rule=costs.recorded if partly_known else "error",
         n_queries={name: len(part) for name, part in splits.parts.items()},
         notes=splits.notes,
     )
@@ -195,6 +232,10 @@ def load_bench(
     options += ["--tasks", ",".join(tasks)] if tasks else []
     options += ["--alpha", repr(alpha)] if alpha != DEFAULT_ALPHA else []
     options += ["--missing", missing] if missing != "error" else []
+    options += ["--unknown-cost", unknown_cost] if unknown_cost else []
+    options += ["--prices", Path(prices)] if prices is not None else []
+    options += ["--score-range", f"{score_range[0]!r},{score_range[1]!r}"] if score_range != WHOLE_RANGE else []
+    options += ["--zero-cost", zero_cost] if zero_cost else []
     return Bench(
         data,
         splits,
@@ -205,3 +246,18 @@ def load_bench(
         responses=responses,
         options=tuple(options),
     )
+
+
+def _costs(rule: str | None, prices: Path | None) -> UnknownCosts:
+    """The rule for unknown costs, with the price book of a pool file."""
+    if prices is None:
+        return UnknownCosts(rule)
+    from recal_bench.pools.files import read_pool
+
+    pool = read_pool(prices)
+
+    def pricing(model: str, prompt: int, completion: int, reasoning: int, cached: int) -> float | None:
+        found = pool.models.get(model)
+        return None if found is None else found.price.usd(prompt, completion, reasoning, cached)
+
+    return UnknownCosts(rule, pricing, pool.price_book)

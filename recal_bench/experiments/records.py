@@ -27,7 +27,8 @@ class Data(BaseModel):
 
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
     `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries. `logged`: they
-    hold one arm a query, with its propensity; what a router is worth is estimated.
+    hold one arm a query, with its propensity; what a router is worth is estimated. `cost_rule` is what was done where
+    some costs are unknown (see `outcomes.unknown_costs`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +47,7 @@ class Data(BaseModel):
     held_out: tuple[str, ...] = ()
     labelled: int = 0
     logged: bool = False
+    cost_rule: str = "error"
     notes: tuple[str, ...] = ()
 
     @property

@@ -50,8 +50,9 @@ def validation_utility(bench: Bench, router: Router) -> FloatQ:
     if outcomes.propensity_Q is None:
         cost_Q = cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q
         return objective.utility(_of_arm(outcomes.score_QA, arm_Q), cost_Q)
-    logged_Q = outcomes.logged_arm_Q
-    log = Log(_logged_utility(bench, outcomes), outcomes.propensity_Q, logged_Q, outcomes.task_Q)
+    # Where several arms were asked, the outcome of the chosen one is known: as if it had been logged for certain.
+    logged_Q = np.where(outcomes.several_Q, arm_Q, outcomes.logged_arm_Q)
+    log = Log(_utility_of(bench, outcomes, logged_Q), outcomes.propensity_Q, logged_Q, outcomes.task_Q)
     own_Q = objective.utility(np.zeros(len(outcomes)), calls.router_cost_Q)
     return row_values(log, arm_Q, bench.expected_utility["validation"]) + own_Q
 
@@ -60,16 +61,16 @@ def _of_arm(value_QA: FloatQA, arm_Q: IntQ) -> FloatQ:
     return value_QA[np.arange(len(arm_Q)), arm_Q]
 
 
-def _logged_utility(bench: Bench, outcomes: Outcomes) -> FloatQ:
-    logged_Q = outcomes.logged_arm_Q
-    return bench.objective.utility(_of_arm(outcomes.score_QA, logged_Q), _of_arm(outcomes.cost_QA, logged_Q))
+def _utility_of(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
+    return bench.objective.utility(_of_arm(outcomes.score_QA, arm_Q), _of_arm(outcomes.cost_QA, arm_Q))
 
 
 def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
     """One row a query: what was chosen, its score, cost, utility and, where the truth is known, its regret.
 
     Of a log of single choices, besides: what was logged, and what `bench.expected_utility` holds of the chosen and of
-    the logged arm. There score, cost and utility are known only where the two are the same.
+    the logged arm. There score, cost and utility are known only where the two are the same, and where several arms were
+    asked; of such a query what was logged is null.
 
     An unknown cost, a utility that may not be reported and an unknown regret are null. The regret is unknown where more
     than one arm was called: what the first answered is then no longer a matter of expectation.
@@ -100,14 +101,20 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     if not outcomes.logged:
         return frame
     logged_Q, expected_QA = outcomes.logged_arm_Q, bench.expected_utility[split]
+    utility_Q = _utility_of(bench, outcomes, logged_Q) if bench.objective.reportable else nothing_Q
+    assert outcomes.propensity_Q is not None
+    of_log = {
+        "propensity": outcomes.propensity_Q,
+        "logged_score": _of_arm(outcomes.score_QA, logged_Q),
+        "logged_cost_usd": _of_arm(outcomes.cost_QA, logged_Q),
+        "logged_utility": utility_Q,
+        "expected_logged_utility": _of_arm(expected_QA, logged_Q),
+    }
+    drawn = {name: np.where(outcomes.several_Q, np.nan, value_Q) for name, value_Q in of_log.items()}
     return frame.assign(
-        propensity=outcomes.propensity_Q,
-        logged_arm=arm_names[logged_Q],
-        logged_score=_of_arm(outcomes.score_QA, logged_Q),
-        logged_cost_usd=_of_arm(outcomes.cost_QA, logged_Q),
-        logged_utility=_logged_utility(bench, outcomes) if bench.objective.reportable else nothing_Q,
+        logged_arm=np.where(outcomes.several_Q, "", arm_names[logged_Q]),
         expected_utility=_of_arm(expected_QA, arm_Q),
-        expected_logged_utility=_of_arm(expected_QA, logged_Q),
+        **drawn,
     )
 
 

@@ -38,6 +38,7 @@ class Tuned(BaseModel):
     data_hash: str
     tasks: tuple[str, ...]
     missing: str
+    cost_rule: str = "error"
     alpha: float
     seeds: tuple[int, ...]
     trials: Annotated[list[Trial], Field(min_length=1)]
@@ -84,6 +85,7 @@ def tune(
         data_hash=data.hash,
         tasks=data.tasks,
         missing=data.missing,
+        cost_rule=data.cost_rule,
         alpha=data.alpha,
         seeds=TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS,
         trials=done,
@@ -138,11 +140,12 @@ def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
 def check_tuned(tuned: Tuned, bench: Bench, where: str) -> Tuned:
     """Raises SettingsError where settings were tuned on other outcomes than those of a bench."""
     data = bench.data
-    made_on = (tuned.data_hash, tuned.tasks, tuned.missing, tuned.alpha)
-    if made_on != (data.hash, data.tasks, data.missing, data.alpha):
+    made_on = (tuned.data_hash, tuned.tasks, tuned.missing, tuned.cost_rule, tuned.alpha)
+    if made_on != (data.hash, data.tasks, data.missing, data.cost_rule, data.alpha):
         raise SettingsError(
             f"{where}: {tuned.router} was tuned on {tuned.outcomes} ({tuned.data_hash}, {len(tuned.tasks)} tasks, "
-            f"missing {tuned.missing}, alpha {tuned.alpha:g}); this run has {data.name} ({data.hash}, "
-            f"{len(data.tasks)} tasks, missing {data.missing}, alpha {data.alpha:g}): tune again on it"
+            f"missing {tuned.missing}, unknown costs {tuned.cost_rule}, alpha {tuned.alpha:g}); this run has "
+            f"{data.name} ({data.hash}, {len(data.tasks)} tasks, missing {data.missing}, unknown costs "
+            f"{data.cost_rule}, alpha {data.alpha:g}): tune again on it"
         )
     return tuned

@@ -16,6 +16,7 @@ from recal_bench.importers.routerbench import ROUTERBENCH
 from recal_bench.importers.rows import RowBlocks
 from recal_bench.importers.wide import WIDE
 from recal_bench.outcomes.files import FileReport, check_file
+from recal_bench.outcomes.reading import Reading
 from recal_bench.outcomes.writer import read_metadata, write_outcomes
 
 FORMATS: dict[str, Format] = {
@@ -48,11 +49,16 @@ def import_outcomes(name: str, sources: Sequence[Path], out: Path, options: Opti
     options = options or Options()
     form = format_named(name)
     _refuse_options(name, form, options)
+    if options.score_range is not None:
+        Reading(options.score_range)  # refuses what is no scale
     if not sources:
         raise OutcomesError(f"import {name}: no source is given: name the file or folder to import")
     if out.exists() and "import" not in read_metadata(out):
         raise OutcomesError(f"{out} is there, and no import wrote it: choose another name for --out, or remove it")
     notes: list[str] = []
+    if options.score_range is not None:
+        low, high = options.score_range
+        notes.append(f"scores from {low:g} to {high:g} are written as 0 to 1 (--score-range {low:g},{high:g})")
     paths = form.find(sources, notes)
     collector = RowBlocks(options.strategy)
     origin = {

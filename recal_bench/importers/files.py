@@ -12,11 +12,13 @@ from typing import Any
 from recal_bench.errors import OutcomesError, RecalBenchError
 from recal_bench.importers.values import Place
 from recal_bench.table_files import (
-    EXTENSIONS,
+    POINTER,
+    READ,
     csv_rows,
-    extension_of,
     is_parquet,
+    is_pointer,
     json_objects,
+    kind_of,
     open_binary,
     parquet_names,
     parquet_rows,
@@ -74,20 +76,18 @@ def records(path: Path, unsafe_pickle: bool = False) -> Iterator[tuple[Place, So
 
 def _records(path: Path, unsafe_pickle: bool) -> Iterator[tuple[Place, SourceRow]]:
     with _plainly(path):
-        extension = extension_of(path) or ""
+        kind = kind_of(path)
         if is_parquet(path):
             _refuse_repeated(path, parquet_names(path))
             yield from ((Place(path, "row", number), row) for number, row in parquet_rows(path))
         elif _is_pickle(path):
             yield from _pickle(path, unsafe_pickle)
-        elif extension.startswith(".jsonl"):
+        elif kind in ("jsonl", "json"):
             yield from json_lines(path)
-        elif extension.startswith(".csv"):
+        elif kind == "csv":
             yield from _csv(path)
         else:
-            raise OutcomesError(
-                f"{path} is none of {', '.join(EXTENSIONS)}: name it after what it holds, or convert it"
-            )
+            raise OutcomesError(f"{path} is none of {READ}: name it after what it holds, or convert it")
 
 
 def json_lines(path: Path) -> Iterator[tuple[Place, SourceRow]]:
@@ -120,6 +120,8 @@ def _ends_in(path: Path, endings: Sequence[str]) -> bool:
 def _plainly(path: Path) -> Iterator[None]:
     """Turns what parsers raise on arbitrary bytes, which is almost anything, into one line."""
     try:
+        if is_pointer(path):
+            raise OutcomesError(f"{path} {POINTER}")
         yield
     except RecalBenchError:
         raise

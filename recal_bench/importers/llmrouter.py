@@ -12,9 +12,9 @@ from recal_bench.importers.files import SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
-from recal_bench.importers.values import Place, amount, count, gold, identity, missing, prose, score, text
+from recal_bench.importers.values import SCALE_HINT, Place, amount, count, gold, identity, missing, prose, score, text
 from recal_bench.outcomes.dense import standard_split
-from recal_bench.table_files import EXTENSIONS, stem
+from recal_bench.table_files import IN_FOLDERS, stem
 from recal_bench.wording import counted
 
 _NEEDED = ("query", "model_name", "performance")
@@ -24,7 +24,7 @@ _DEAREST_PER_TOKEN = 0.01
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, EXTENSIONS)
+    return find_files(sources, IN_FOLDERS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
@@ -35,7 +35,7 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
     lost: Counter[str] = Counter()
     for path in paths:
         for where, record in records(path, options.unsafe_pickle):
-            row = _row(where, record, options.task, (splits[path] or None) if from_name else None, lost)
+            row = _row(where, record, options, (splits[path] or None) if from_name else None, lost)
             if row is not None:
                 yield row
     if lost["failed"]:
@@ -53,14 +53,15 @@ def _split_of(path: Path) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _row(where: Place, record: SourceRow, task: str | None, split: str | None, lost: Counter[str]) -> Row | None:
+def _row(where: Place, record: SourceRow, options: Options, split: str | None, lost: Counter[str]) -> Row | None:
+    task = options.task
     require(where.path, list(record), _NEEDED, f"a row has these ({where} lacks it); is it LLMRouter's routing data?")
     tokens = [count(record.get(name), where, name) for name in ("input_tokens", "output_tokens", "token_num")]
     response = record.get("response")
     if isinstance(response, str) and response.startswith(_ERRORS) and not any(tokens):
         lost["failed"] += 1
         return None
-    found = score(record["performance"], where, "performance")
+    found = score(record["performance"], where, "performance", SCALE_HINT, options.score_range)
     if found is None:
         lost["unscored"] += 1
         return None
@@ -99,4 +100,6 @@ def _cost(value: object, tokens: Sequence[int | None], where: Place) -> float | 
     return cost
 
 
-LLMROUTER = Format("LLMRouter's routing data (JSONL), and xRouteBench", ("task", "unsafe_pickle"), find, read)
+LLMROUTER = Format(
+    "LLMRouter's routing data (JSONL), and xRouteBench", ("task", "unsafe_pickle", "score_range"), find, read
+)

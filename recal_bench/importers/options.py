@@ -11,7 +11,10 @@ from recal_bench.importers.rows import Row
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says of a source. A format takes `strategy` and those that its `Format.options` names."""
+    """What the user says of a source. A format takes `strategy` and those that its `Format.options` names.
+
+    Without `score_range` scores go from 0 to 1.
+    """
 
     strategy: str = "direct"
     task: str | None = None
@@ -19,6 +22,8 @@ class Options:
     metric: str | None = None
     filter: str | None = None
     unsafe_pickle: bool = False
+    clip_scores: bool = False
+    score_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,29 +12,49 @@ from recal_bench.errors import OutcomesError
 from recal_bench.importers.files import SourceRow, find_files, json_file, json_lines
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
-from recal_bench.importers.values import Place, amount, count, gold, identity, prose, score, text
-from recal_bench.wording import counted
+from recal_bench.importers.values import Place, amount, count, gold, identity, number, prose, score, text
+from recal_bench.wording import counted, some_of
 
 _ROBUSTNESS = "-robustness"
 _HINT = "; accuracy is RouterArena's own, between 0 and 1"
+_SLIGHTLY = 0.1
+"""METEOR as RouterArena computes it falls a little below 0. What is farther outside is on another scale."""
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
     paths = find_files(sources, (".json", ".jsonl"))
-    kept = [path for path in paths if not path.stem.endswith(_ROBUSTNESS) or path in sources]
-    if len(kept) < len(paths):
+    asked = [path for path in paths if not path.stem.endswith(_ROBUSTNESS) or path in sources]
+    if len(asked) < len(paths):
         notes.append(
-            f"{counted(len(paths) - len(kept), 'file')} *{_ROBUSTNESS}.json left out: they ask the same queries in "
+            f"{counted(len(paths) - len(asked), 'file')} *{_ROBUSTNESS}.json left out: they ask the same queries in "
             "other words"
         )
-    if not kept:
+    if not asked:
         raise OutcomesError(f"{paths[0].parent} holds only robustness files: give the predictions themselves")
+    kept = [path for path in asked if path in sources or not _is_object(path)]
+    if len(kept) < len(asked):
+        left_out = [path.name for path in asked if path not in kept]
+        notes.append(f"left out, since they hold no list of predictions: {some_of(left_out, 5)}")
+    if not kept:
+        raise OutcomesError(f"{paths[0].parent} holds no list of predictions: give the predictions themselves")
     return kept
+
+
+def _is_object(path: Path) -> bool:
+    """Is a file one JSON object (a router's configuration), rather than a list or one object a line?"""
+    with path.open("rb") as file:
+        first = file.readline(1 << 20).strip()
+    if path.suffix != ".json" or not first.startswith(b"{"):
+        return False
+    try:
+        return "global_index" not in json.loads(first)
+    except (ValueError, RecursionError):
+        return True
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
     models: defaultdict[str, set[str]] = defaultdict(set)
-    for row in _rows(paths, Counter()):
+    for row in _rows(paths, options.clip_scores, _Lost()):
         models[row.query_id].add(row.model)
     single = {query for query, asked in models.items() if len(asked) == 1}
     if len(single) == len(models):
@@ -44,9 +65,9 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
                 "replays no other router; add the other models' outcomes as further sources (cached_results/*.jsonl, "
                 "or a file with for_optimality entries)"
             )
-    lost: Counter[str] = Counter()
+    lost = _Lost()
     draws: defaultdict[tuple[str, str], list[tuple[Path, str]]] = defaultdict(list)
-    for row in _rows(paths, lost):
+    for row in _rows(paths, options.clip_scores, lost):
         if row.query_id in single:
             lost["single"] += 1
         else:
@@ -57,13 +78,29 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         notes.append(f"{counted(n_again, 'outcome')} differ between files: kept as repeated draws, which are averaged")
 
 
-def _notes(lost: Counter[str], n_single: int) -> list[str]:
+class _Lost(Counter[str]):
+    """How many entries were no outcomes, by why; `outside` are those whose score is slightly outside 0..1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: list[tuple[Place, float]] = []
+
+
+def _notes(lost: _Lost, n_single: int) -> list[str]:
+    outside = some_of([f"{where} ({value:g})" for where, value in lost.outside], 3)
+    n_outside = counted(len(lost.outside), "entry")
     return [
         line
         for count_, line in (
             (lost["failed"], f"{counted(lost['failed'], 'entry')} whose call failed: taken as missing outcomes"),
             (lost["unscored"], f"{counted(lost['unscored'], 'entry')} without accuracy: taken as missing outcomes"),
             (lost["free"], f"{counted(lost['free'], 'cost')} of 0 taken as unknown: RouterArena writes 0 for no price"),
+            (lost["clipped"], f"{counted(lost['clipped'], 'score')} outside 0..1 taken as 0 or 1 (--clip-scores)"),
+            (
+                len(lost.outside),
+                f"{n_outside} with a score slightly outside 0..1 left out as missing outcomes, or give --clip-scores "
+                f"to take them as 0 or 1: {outside}",
+            ),
             (n_single, f"{counted(n_single, 'query')} left out that hold only one model: replay needs several"),
         )
         if count_
@@ -80,19 +117,34 @@ def _draw(earlier: list[tuple[Path, str]], row: Row) -> int:
     return len(earlier) - 1
 
 
-def _rows(paths: Sequence[Path], lost: Counter[str]) -> Iterator[Row]:
-    n_rows = 0
+def _rows(paths: Sequence[Path], clip: bool, lost: _Lost) -> Iterator[Row]:
+    n_rows = n_entries = 0
     for path in paths:
         for where, record in _entries(path):
-            row = _cached(where, record, lost) if "llm_selected" in record else _predicted(where, record, lost)
+            n_entries += 1
+            row = (
+                _cached(where, record, clip, lost)
+                if "llm_selected" in record
+                else _predicted(where, record, clip, lost)
+            )
             if row is not None:
                 n_rows += 1
                 yield row
-    if not n_rows:
+    if n_rows:
+        return
+    if n_entries and lost["failed"] == n_entries:
         raise OutcomesError(
-            f"{paths[0]}: no entry has an accuracy: run RouterArena's inference and evaluation first "
-            "(llm_inference/run.py, llm_evaluation/run.py)"
+            f"{paths[0]}: every call failed, all {counted(n_entries, 'entry')} say success: false: there is no outcome "
+            "to import; run RouterArena's inference again (llm_inference/run.py)"
         )
+    raise OutcomesError(
+        f"{paths[0]}: no entry has an accuracy{_failed(lost, n_entries)}: run RouterArena's inference and evaluation "
+        "first (llm_inference/run.py, llm_evaluation/run.py)"
+    )
+
+
+def _failed(lost: _Lost, n_entries: int) -> str:
+    return f" ({lost['failed']:,} of {counted(n_entries, 'call')} failed)" if lost["failed"] else ""
 
 
 def _entries(path: Path) -> Iterator[tuple[Place, SourceRow]]:
@@ -108,21 +160,23 @@ def _entries(path: Path) -> Iterator[tuple[Place, SourceRow]]:
         yield place, entry
 
 
-def _predicted(where: Place, entry: SourceRow, lost: Counter[str]) -> Row | None:
+def _predicted(where: Place, entry: SourceRow, clip: bool, lost: _Lost) -> Row | None:
     prompt = "prompt" if entry.get("prompt") else "prompt_formatted"
     index = _index(where, entry, (prompt, "prediction"))
     result = entry.get("generated_result")
     result = result if isinstance(result, dict) else {}
     query = (index, entry[prompt], entry["prediction"])
-    return _row(where, query, result, entry.get("accuracy"), entry.get("cost"), None, lost)
+    return _row(where, query, result, entry.get("accuracy"), entry.get("cost"), None, clip, lost)
 
 
-def _cached(where: Place, entry: SourceRow, lost: Counter[str]) -> Row | None:
+def _cached(where: Place, entry: SourceRow, clip: bool, lost: _Lost) -> Row | None:
     index = _index(where, entry, ("question", "llm_selected"))
     found = entry.get("evaluation_result")
     found = found if isinstance(found, dict) else {}
     query = (index, entry["question"], entry["llm_selected"])
-    return _row(where, query, entry, found.get("score"), found.get("inference_cost"), found.get("ground_truth"), lost)
+    return _row(
+        where, query, entry, found.get("score"), found.get("inference_cost"), found.get("ground_truth"), clip, lost
+    )
 
 
 def _index(where: Place, entry: SourceRow, needed: Sequence[str]) -> str:
@@ -141,16 +195,26 @@ def _row(
     accuracy: Any,
     cost: Any,
     answer: Any,
-    lost: Counter[str],
+    clip: bool,
+    lost: _Lost,
 ) -> Row | None:
     index, prompt, model = query
     if result.get("success") is False:
         lost["failed"] += 1
         return None
-    found = score(accuracy, where, "accuracy", _HINT)
+    found = number(accuracy, where, "accuracy", _HINT)
     if found is None:
         lost["unscored"] += 1
         return None
+    nearest = min(max(found, 0.0), 1.0)
+    if nearest != found and abs(found - nearest) <= _SLIGHTLY:
+        if not clip:
+            lost.outside.append((where, found))
+            return None
+        lost["clipped"] += 1
+        found = nearest
+    found = score(found, where, "accuracy", _HINT)
+    assert found is not None
     usd = amount(cost, where, "cost")
     lost["free"] += usd == 0
     tokens = result.get("token_usage")
@@ -171,4 +235,4 @@ def _row(
     )
 
 
-ROUTERARENA = Format("RouterArena's prediction files (JSON) and cached results (JSONL)", (), find, read)
+ROUTERARENA = Format("RouterArena's prediction files (JSON) and cached results (JSONL)", ("clip_scores",), find, read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,10 +11,10 @@ from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.importers.files import SourceRow, find_files, records
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
-from recal_bench.importers.tables import in_order, names_of, note_unused, require, rows_of
-from recal_bench.importers.values import Place, amount, prose, score, text, texts
-from recal_bench.table_files import EXTENSIONS
-from recal_bench.wording import counted, show
+from recal_bench.importers.tables import in_order, names_of, note_unscored, note_unused, require, rows_of
+from recal_bench.importers.values import SCALE_HINT, Place, Scale, amount, identity, prose, score, text, texts
+from recal_bench.table_files import IN_FOLDERS
+from recal_bench.wording import counted, show, some_of
 
 _QUERY = ("sample_id", "prompt", "eval_name")
 _ORACLE = "oracle_model_to_route_to"
@@ -22,7 +23,7 @@ _LONG = ("model_name", "performance")
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, EXTENSIONS)
+    return find_files(sources, IN_FOLDERS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
@@ -31,25 +32,43 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         table = records(path, options.unsafe_pickle)
         first = next(table)
         read_one = _long if all(name in first[1] for name in _LONG) else _wide
-        rows += read_one(path, chain([first], table), notes)
-    yield from in_order(rows)
+        rows += read_one(path, chain([first], table), options.score_range, notes)
+    yield from _drawn(in_order(rows), notes)
 
 
-def _wide(path: Path, records_: Iterable[tuple[Place, SourceRow]], notes: list[str]) -> Iterator[Row]:
+def _drawn(rows: Iterable[Row], notes: list[str]) -> Iterator[Row]:
+    """The rows with numbers for the draws of one outcome: of an id that is there twice, with the same prompt."""
+    draws: defaultdict[tuple[str, str, str, str], dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        known = draws[row.task, row.query_id, row.model, row.prompt]
+        content = identity(row.score, row.cost_usd, row.response)
+        yield row._replace(sample=known.setdefault(content, len(known)))
+    again = {key[:2] for key, known in draws.items() if len(known) > 1}
+    if again:
+        names = some_of([query_id for _, query_id in sorted(again)], 5)
+        notes.append(
+            f"{counted(len(again), 'query')} stand several times with the same prompt and other outcomes: kept as "
+            f"repeated draws, which are averaged: {names}"
+        )
+
+
+def _wide(path: Path, records_: Iterable[tuple[Place, SourceRow]], scale: Scale, notes: list[str]) -> Iterator[Row]:
     table = list(records_)
     names = names_of(table)
     require(path, names, _QUERY, "is it RouterBench's table?")
     models = _models(path, names)
-    yield from rows_of(table, models, _query, notes, _response)
+    unscored: list[int] = []
+    yield from rows_of(table, models, _query, unscored, _response, scale=scale)
+    note_unscored(unscored, notes)
     used = {*_QUERY, _ORACLE, *models, *(name for columns in models.values() for name in columns.values())}
     note_unused(path, [name for name in names if name not in used], notes)
 
 
-def _long(path: Path, table: Iterable[tuple[Place, SourceRow]], notes: list[str]) -> Iterator[Row]:
+def _long(path: Path, table: Iterable[tuple[Place, SourceRow]], scale: Scale, notes: list[str]) -> Iterator[Row]:
     n_missing = 0
     for where, record in table:
         require(path, list(record), _QUERY, "is it RouterBench's table?")
-        found = score(record.get("performance"), where, "performance")
+        found = score(record.get("performance"), where, "performance", SCALE_HINT, scale)
         if found is None:
             n_missing += 1
             continue
@@ -97,13 +116,18 @@ def _query(where: Place, record: SourceRow) -> Row:
 
 
 def _joined(value: object) -> object:
-    """A prompt: the turns of a list, itself or written as text, one after the other."""
+    """A prompt or a response: the turns of a list, itself or written as text, one after the other.
+
+    A turn that repeats the one before is dropped: some prompts are there both as one turn and as two equal ones.
+    """
     turns = texts(value)
-    return value if turns is None else "\n\n".join(turns)
+    if turns is None:
+        return value
+    return "\n\n".join(turn for number, turn in enumerate(turns) if not number or turn != turns[number - 1])
 
 
 def _response(value: object) -> str | None:
     return prose(_joined(value))
 
 
-ROUTERBENCH = Format("RouterBench's table: parquet, CSV or pickle", ("unsafe_pickle",), find, read)
+ROUTERBENCH = Format("RouterBench's table: parquet, CSV or pickle", ("unsafe_pickle", "score_range"), find, read)

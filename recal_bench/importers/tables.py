@@ -8,7 +8,7 @@ from pathlib import Path
 from recal_bench.errors import OutcomesError
 from recal_bench.importers.files import SourceRow
 from recal_bench.importers.rows import Row
-from recal_bench.importers.values import Place, amount, count, missing, prose, score
+from recal_bench.importers.values import SCALE_HINT, Place, Scale, amount, count, missing, prose, score
 from recal_bench.wording import counted, show, some_of
 
 SourceTable = list[tuple[Place, SourceRow]]
@@ -34,19 +34,20 @@ def rows_of(
     table: SourceTable,
     models: Mapping[str, Mapping[str, str]],
     query: Callable[[Place, SourceRow], Row],
-    notes: list[str],
+    unscored: list[int],
     response: Callable[[object], str | None] = prose,
     hint: str = "",
+    scale: Scale = None,
 ) -> Iterator[Row]:
     """The rows of a table: `query` makes one that lacks model and score, `models` names each model's other columns.
 
-    An empty score is a missing outcome: no row. A note counts them.
+    An empty score is a missing outcome: no row. Their number is added to `unscored` (see `note_unscored`).
     """
     n_missing = 0
     for where, record in table:
         asked: Row | None = None
         for model, columns in models.items():
-            found = score(record.get(model), where, f"column {show(model)}", hint)
+            found = score(record.get(model), where, f"column {show(model)}", SCALE_HINT + hint, scale)
             if found is None:
                 n_missing += 1
                 continue
@@ -63,6 +64,11 @@ def rows_of(
                 completion_tokens=count(cell("completion_tokens"), where, show(columns.get("completion_tokens", ""))),
                 response=response(cell("response")),
             )
+    unscored.append(n_missing)
+
+
+def note_unscored(unscored: Iterable[int], notes: list[str]) -> None:
+    n_missing = sum(unscored)
     if n_missing:
         notes.append(f"{counted(n_missing, 'cell')} without a score: taken as missing outcomes")
 

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recal_bench.errors import OutcomesError
-from recal_bench.outcomes.values import DEAREST_USD
+from recal_bench.outcomes.reading import WHOLE_RANGE
+from recal_bench.outcomes.values import DEAREST_USD, NO_NUMBER
 from recal_bench.wording import show
 
 RESCALE = "rescale it first (a percentage is divided by 100)"
+SCALE_HINT = "; or name the ends of its scale with --score-range LO,HI"
+"""Of formats that take this option."""
+Scale = tuple[float, float] | None
 
 
 class Place(NamedTuple):
@@ -54,8 +58,8 @@ def prose(value: Any) -> str | None:
 
 
 def number(value: Any, where: Place, what: str, hint: str = "") -> float | None:
-    """A number, also one written as text; true is 1 and false 0. None where there is no value."""
-    if missing(value):
+    """A number, also one written as text; true is 1 and false 0. None where there is no value, or NA, NULL or None."""
+    if missing(value) or (isinstance(value, str) and value.strip().lower() in NO_NUMBER):
         return None
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return float(value.strip().lower() == "true")
@@ -70,12 +74,16 @@ def number(value: Any, where: Place, what: str, hint: str = "") -> float | None:
     return None if math.isnan(found) else found
 
 
-def score(value: Any, where: Place, what: str, hint: str = "") -> float | None:
-    """A score between 0 and 1, or None where there is no outcome. `hint` says what else may be done."""
+def score(value: Any, where: Place, what: str, hint: str = "", scale: Scale = None) -> float | None:
+    """A score, of which the ends of `scale` become 0 and 1, or None where there is no outcome.
+
+    `hint` says what else may be done.
+    """
     found = number(value, where, what, hint)
-    if found is not None and not 0 <= found <= 1:
-        raise OutcomesError(f"{where}: {what} is {found:g}, outside 0..1: {RESCALE}{hint}")
-    return found
+    low, high = scale or WHOLE_RANGE
+    if found is not None and not low <= found <= high:
+        raise OutcomesError(f"{where}: {what} is {found:g}, outside {low:g}..{high:g}: {RESCALE}{hint}")
+    return None if found is None else (found - low) / (high - low)
 
 
 def amount(value: Any, where: Place, what: str) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +17,13 @@ from recal_bench.importers.tables import (
     in_order,
     is_number,
     names_of,
-    note_unused,
+    note_unscored,
     require,
     rows_of,
 )
 from recal_bench.importers.values import Place, gold, identity, missing, text
-from recal_bench.table_files import EXTENSIONS, stem
-from recal_bench.wording import show
+from recal_bench.table_files import IN_FOLDERS, stem
+from recal_bench.wording import counted, show, some_of
 
 _QUERY = ("prompt", "task", "query_id", "split", "gold")
 PREFIXES = dict(zip(("cost:", "prompt_tokens:", "completion_tokens:", "response:"), MODEL_COLUMNS, strict=True))
@@ -30,11 +31,12 @@ PREFIXES = dict(zip(("cost:", "prompt_tokens:", "completion_tokens:", "response:
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
-    return find_files(sources, EXTENSIONS)
+    return find_files(sources, IN_FOLDERS)
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
     rows: list[Row] = []
+    told = _Told()
     for path in paths:
         table = list(records(path, options.unsafe_pickle))
         names = names_of(table)
@@ -42,18 +44,68 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         if options.task is not None and "task" in names:
             raise OutcomesError(f"{path} has a column task: leave --task out")
         if options.task is None and "task" not in names:
-            notes.append(f"{path.name} names no task: it is called {stem(path)}; --task gives it another name")
+            told.without_task.append(path)
         models = _models(path, table, names, options.models)
         given = {name for name in _QUERY if any(not missing(record.get(name)) for _, record in table)}
         query = partial(_query, given=given, task=options.task or stem(path))
         if options.models:
-            rows += rows_of(table, models, query, notes)
+            rows += rows_of(table, models, query, told.unscored, scale=options.score_range)
         else:
-            notes.append(f"{path.name}: models, every column with a number: {', '.join(map(show, models))}")
-            rows += rows_of(table, models, query, notes, hint="; or name the models' columns with --models")
+            told.models[path] = tuple(models)
+            hint = "; or name the models' columns with --models"
+            rows += rows_of(table, models, query, told.unscored, hint=hint, scale=options.score_range)
         used = {*_QUERY, *models, *(name for columns in models.values() for name in columns.values())}
-        note_unused(path, [name for name in names if name not in used], notes)
+        told.unused[path] = tuple(show(name, 30) for name in names if name not in used and name.strip())
+    notes += told.notes()
     yield from in_order(rows)
+
+
+@dataclass
+class _Told:
+    """What is worth saying of each file, so that it is said once of all: a folder may hold many."""
+
+    without_task: list[Path] = field(default_factory=list)
+    models: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    unused: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    unscored: list[int] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        unscored = list[str]()
+        note_unscored(self.unscored, unscored)
+        if len(self.unused) == 1:
+            return [*self._of_one(*self.unused), *unscored]
+        parts = []
+        if self.without_task:
+            parts.append(f"{_files(self.without_task)} name no task: each is one, called like its file (--task NAME)")
+        if self.models:
+            parts.append(f"models are every column with a number: {_all_of(self.models)}")
+        if any(self.unused.values()):
+            parts.append(f"columns not used: {_all_of(self.unused)}")
+        parts += unscored
+        return [f"{counted(len(self.unused), 'file')}: {'; '.join(parts)}"] if parts else []
+
+    def _of_one(self, path: Path) -> list[str]:
+        notes = []
+        if self.without_task:
+            notes.append(f"{path.name} names no task: it is called {stem(path)}; --task gives it another name")
+        if self.models:
+            notes.append(f"{path.name}: models, every column with a number: {', '.join(map(show, self.models[path]))}")
+        if self.unused[path]:
+            notes.append(f"{path.name}: columns not used: {some_of(self.unused[path], 8)}")
+        return notes
+
+
+def _files(paths: Sequence[Path]) -> str:
+    return some_of([path.name for path in paths], 3)
+
+
+def _all_of(names_of_file: Mapping[Path, Sequence[str]]) -> str:
+    """The names of all files together, and that they differ where they do."""
+    together = [show(name) for name in dict.fromkeys(name for names in names_of_file.values() for name in names)]
+    differ = (
+        " (they differ between the files)" if len({frozenset(names) for names in names_of_file.values()}) > 1 else ""
+    )
+    return f"{some_of(together, 12)}{differ}"
 
 
 def _models(path: Path, table: SourceTable, names: Sequence[str], wanted: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -98,7 +150,7 @@ def _query(where: Place, record: SourceRow, given: set[str], task: str) -> Row:
 
 WIDE = Format(
     "a plain table: a row for each query, a column of scores for each model",
-    ("task", "models", "unsafe_pickle"),
+    ("task", "models", "unsafe_pickle", "score_range"),
     find,
     read,
 )

@@ -13,12 +13,11 @@ import numpy as np
 
 from recal_bench.arrays import IntQ
 from recal_bench.table_files import (
-    EXTENSIONS,
+    READ,
     csv_rows,
-    extension_of,
-    is_gzip,
-    is_parquet,
     json_objects,
+    kind_of,
+    misnamed,
     parquet_columns,
     repeated,
     unreadable,
@@ -50,13 +49,13 @@ def read_columns(path: Path, wanted: Sequence[str], numbers: Collection[str]) ->
     """
     problems: list[str] = []
     try:
-        extension = _checked_extension(path)
-        if extension == ".parquet":
+        kind = _checked_kind(path)
+        if kind == "parquet":
             found = _read_parquet(path, wanted, problems)
-        elif extension.startswith(".csv"):
+        elif kind == "csv":
             found = _read_csv(path, wanted, numbers, problems)
         else:
-            found = _read_jsonl(path, wanted, problems)
+            found = _read_json(path, wanted, problems, "entry" if kind == "json" else "line")
     except _UnusableError as error:
         return None, [*problems, str(error)]
     except Exception as error:  # Arbitrary bytes make the parsers raise almost anything.
@@ -68,25 +67,22 @@ class _UnusableError(Exception):
     """What is wrong with a file as a whole, in plain words."""
 
 
-def _checked_extension(path: Path) -> str:
+def _checked_kind(path: Path) -> str:
     if path.is_dir():
         raise _UnusableError("the file is a folder: give one outcomes file")
     if not path.exists():
         raise _UnusableError("the file does not exist: check the path")
     if not path.is_file():
         raise _UnusableError("the file is not a regular file: save it as one first")
-    extension = extension_of(path)
-    if extension is None:
-        raise _UnusableError(f"the file has none of the extensions that are read: {', '.join(EXTENSIONS)}")
+    kind = kind_of(path)
+    if kind is None:
+        raise _UnusableError(f"the file has none of the extensions that are read: {READ}")
     if path.stat().st_size == 0:
         raise _UnusableError("the file is empty (0 bytes)")
-    if is_parquet(path) != (extension == ".parquet"):
-        what = "is not a parquet file" if extension == ".parquet" else "is a parquet file"
-        raise _UnusableError(f"the file {what}, but is named {extension}: name it after what it holds")
-    if is_gzip(path) != extension.endswith(".gz"):
-        what = "is not gzip-compressed" if extension.endswith(".gz") else "is gzip-compressed"
-        raise _UnusableError(f"the file {what}, but is named {extension}: name it after what it holds")
-    return extension
+    contradiction = misnamed(path)
+    if contradiction:
+        raise _UnusableError(f"the file {contradiction}")
+    return kind
 
 
 class _Encoder:
@@ -182,10 +178,15 @@ def _read_csv(path: Path, wanted: Sequence[str], numbers: Collection[str], probl
 
 
 def _csv_value(text: str, number: bool) -> Any:
-    """A CSV field as a value: an empty one is null; in a column of numbers, what reads as one is one."""
+    """A CSV field as a value: an empty one is null; in a column of numbers, what reads as one is one.
+
+    So are true and false there.
+    """
     if not text.strip():
         return None
     if number and "_" not in text:
+        if text.strip().lower() in ("true", "false"):
+            return text.strip().lower() == "true"
         try:
             return float(text)
         except ValueError:
@@ -193,7 +194,7 @@ def _csv_value(text: str, number: bool) -> Any:
     return text
 
 
-def _read_jsonl(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
+def _read_json(path: Path, wanted: Sequence[str], problems: list[str], unit: str) -> Columns:
     builder = _Builder()
     shapes: dict[tuple[str, ...], None] = {}
     bad: list[int] = []
@@ -204,6 +205,7 @@ def _read_jsonl(path: Path, wanted: Sequence[str], problems: list[str]) -> Colum
             shapes[tuple(row)] = None
             builder.add(number, {name: row.get(name) for name in wanted})
     if bad:
-        problems.append(f"not one JSON object a line: {counted(len(bad), 'line')} (first: line {bad[0]:,})")
+        a_unit = "an entry" if unit == "entry" else f"a {unit}"
+        problems.append(f"not one JSON object {a_unit}: {counted(len(bad), unit)} (first: {unit} {bad[0]:,})")
     names = dict.fromkeys(name for shape in shapes for name in shape)
     return Columns(builder.columns([name for name in wanted if name in names]), tuple(names), builder.number_N)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
+from recal_bench.arrays import BoolQ, BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
 
 
 class Arm(NamedTuple):
@@ -38,6 +38,8 @@ class Outcomes:
     `response_QA` holds what the arms answered (None where an arm's text is not known), `column_QA` other numbers of the
     file by the names of their columns (NaN where a value is unknown); both are there on request alone.
     `propensity_Q` is the probability with which the logged arm was chosen, of a log of single choices; None elsewhere.
+    In a mixed log it is 1 for the queries that show several arms (`several_Q`), all of which were asked.
+    `unscored_QA` marks the outcomes that the file has without a score; None where there is none.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
     """
@@ -56,6 +58,7 @@ class Outcomes:
     expected_cost_QA: FloatQA | None = None
     response_QA: ObjectQA | None = None
     propensity_Q: FloatQ | None = None
+    unscored_QA: BoolQA | None = None
     notes: tuple[str, ...] = ()
     column_QA: Mapping[str, FloatQA] = field(default_factory=dict)
 
@@ -68,13 +71,21 @@ class Outcomes:
 
     @property
     def logged(self) -> bool:
-        """Whether this is a log of single choices: one outcome a query, of an arm chosen with a known probability."""
+        """Whether this is a log of single choices: one outcome a query, of an arm chosen with a known probability.
+
+        Some of its queries may show several arms.
+        """
         return self.propensity_Q is not None
 
     @property
     def logged_arm_Q(self) -> IntQ:
-        """The one arm with an outcome, of a log of single choices."""
+        """The one arm with an outcome, of a log of single choices; the first of several."""
         return np.asarray(np.argmax(self.observed_QA, axis=1), dtype=np.int64)
+
+    @property
+    def several_Q(self) -> BoolQ:
+        """The queries that show the outcomes of several arms."""
+        return np.asarray(self.observed_QA.sum(axis=1) > 1)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -96,7 +107,7 @@ class Outcomes:
         return self.take(self.split_Q == split)
 
 
-_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA")
+_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA", "unscored_QA")
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
 

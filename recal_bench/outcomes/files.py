@@ -12,11 +12,14 @@ import numpy as np
 from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.columns import read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
+from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
-from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED
+from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
+from recal_bench.outcomes.unknown_costs import TOKENS, small
 from recal_bench.outcomes.values import numbers, other_numbers, texts
 from recal_bench.outcomes.view import dense_view
 from recal_bench.outcomes.writer import read_metadata
+from recal_bench.outcomes.zero_costs import settled
 from recal_bench.table_files import stem
 from recal_bench.wording import counted, listed, share, show, some_of
 
@@ -26,22 +29,28 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems."""
+    """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems.
+
+    `options` are those without which a run would ask, as words of the command line; `api.validate` finds them.
+    """
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     summary: tuple[str, ...]
     outcomes: Outcomes | None
+    options: tuple[str, ...] = ()
 
 
-def read_outcomes(path: Path, responses: bool = False, others: Sequence[str] = ()) -> Outcomes:
-    """The outcomes of a long parquet, CSV or JSONL file, whatever the order of its rows.
+def read_outcomes(
+    path: Path, responses: bool = False, others: Sequence[str] = (), reading: Reading = AS_WRITTEN
+) -> Outcomes:
+    """The outcomes of a long table (see `table_files`), whatever the order of its rows.
 
     With responses, and with other numeric columns, where wanted.
 
     Raises OutcomesError with the first problem where the file is not usable.
     """
-    report = check_file(path, responses, others)
+    report = check_file(path, responses, others, reading)
     if report.outcomes is None:
         more = len(report.problems) - 1
         rest = f" (and {more} more: `recal-bench validate {path}` lists all)" if more else ""
@@ -49,29 +58,74 @@ def read_outcomes(path: Path, responses: bool = False, others: Sequence[str] = (
     return report.outcomes
 
 
-def check_file(path: Path, responses: bool = False, others: Sequence[str] = ()) -> FileReport:
+def check_file(
+    path: Path, responses: bool = False, others: Sequence[str] = (), reading: Reading = AS_WRITTEN
+) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
-    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others)))
+    counts = TOKENS if reading.tokens else ()
+    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts)))
     columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
-    absent = [name for name in REQUIRED if name not in columns.names]
-    if absent:
-        problems.append(_absent(absent, columns.names))
-    elif not len(columns.number_N):
+    problems += _absent(columns.names)
+    if not problems and not len(columns.number_N):
         problems.append("the file holds no rows: one row is needed for each query and arm")
-    found = other_numbers(others, columns, problems)
-    rows = Rows(columns, texts(columns, problems), *numbers(columns, problems), found)
+    there = [name for name in counts if name in columns.names]
+    found = other_numbers(tuple(dict.fromkeys((*others, *there))), columns, problems)
+    every = Rows(columns, texts(columns, problems), *numbers(columns, problems, reading), found)
+    problems += every.key_problems()
+    rows = every.scored()
+    if not problems and not len(rows.keyed):
+        problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
     problems += rows.problems()
-    summary = rows.summary()
     if problems:
-        return FileReport(tuple(problems), (), summary, None)
-    outcomes = dense_view(rows, stem(path))
+        return FileReport(tuple(problems), tuple(_without(columns.names)), every.summary(), None)
+    summary = rows.summary()
     metadata = read_metadata(path)
-    origin = [*rows.notes(), *_price_book(metadata)]
+    rows, zeros = settled(rows, reading.zero_cost, "price_book" in metadata)
+    outcomes = replace(dense_view(rows, stem(path)), unscored_QA=every.unscored_QA(rows))
+    origin = [
+        *_without(columns.names),
+        *_range(reading),
+        *_unscored(every),
+        *zeros,
+        *rows.notes(),
+        *_price_book(metadata),
+    ]
     notes = [*_unknown(columns.names), *origin, *_notes(outcomes)]
     simulated = metadata.get("simulated") is True
     return FileReport((), tuple(notes), summary, replace(outcomes, notes=tuple(origin), simulated=simulated))
+
+
+def _without(names: Sequence[str]) -> list[str]:
+    """What a run should know of columns that are not there: what stands for them, and what may be meant by another."""
+    notes, typed = [], misspelt(names)
+    names = [typed.get(name, name) for name in names]  # a misspelt name is a problem, said there
+    if "strategy" not in names:
+        notes.append(f"there is no column strategy: each arm is a model with the strategy {WITHOUT['strategy']}")
+    if "task" not in names:
+        notes.append(f"there is no column task: all queries are one task, {WITHOUT['task']}")
+    meant = resembling(names)
+    notes += [
+        f"column {show(name)} is not read: rename it to {field} if that is what it holds"
+        for name, field in meant.items()
+        if field in READ_BY_RUNS
+    ]
+    return notes
+
+
+def _range(reading: Reading) -> list[str]:
+    if reading.score_range == WHOLE_RANGE:
+        return []
+    low, high = reading.score_range
+    return [f"scores from {low:g} to {high:g} are read as 0 to 1 (--score-range {low:g},{high:g})"]
+
+
+def _unscored(rows: Rows) -> list[str]:
+    if not rows.unscored:
+        return []
+    n, total = rows.unscored, len(rows.keyed)
+    return [f"{n:,} of {counted(total, 'row')} ({share(n, total)}) without a score are left out: missing outcomes"]
 
 
 def _unknown(names: Sequence[str]) -> list[str]:
@@ -92,14 +146,26 @@ def _price_book(metadata: dict[str, Any]) -> list[str]:
     return [f"costs are by the price book {metadata['price_book']} of pool {metadata['pool']}, prices of {of}"]
 
 
-def _absent(absent: list[str], names: tuple[str, ...]) -> str:
-    has = some_of([*map(show, names)], _LISTED)
-    if {"model", "strategy", "score"} <= set(absent):
-        return (
-            f"the file holds no outcomes: {listed(absent)} are missing (it has {has}); "
-            "a row must say what one arm, a model with a strategy, scored on one query"
-        )
-    return f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} missing from the columns (it has {has})"
+def _absent(names: tuple[str, ...]) -> list[str]:
+    """What is wrong with the columns that are there: a required one is not, or one is misspelt."""
+    absent = [name for name in REQUIRED if name not in names]
+    typed = misspelt(names)
+    renamed = [f"{show(name)} to {field}" for name, field in typed.items()]
+    meant = [f"{show(name)} to {field}" for name, field in resembling(names).items() if name not in typed]
+    hint = f"; rename {listed(renamed)}" if renamed else ""
+    hint += f"; perhaps rename {listed(meant)}" if meant else ""
+    has = f"(it has {some_of([*map(show, names)], _LISTED)})"
+    if {"model", "score"} <= set(absent):
+        absent = [name for name in NAMES if name in absent or (name == "strategy" and name not in names)]
+        return [
+            f"the file holds no outcomes: {listed(absent)} are missing {has}; a row must say what one arm, a model "
+            f"with a strategy, scored on one query{hint}"
+        ]
+    if absent:
+        return [f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} missing from the columns {has}{hint}"]
+    if typed:
+        return [f"columns are misspelt, and would not be read: rename {listed(renamed)}"]
+    return []
 
 
 def _notes(outcomes: Outcomes) -> list[str]:
@@ -107,11 +173,12 @@ def _notes(outcomes: Outcomes) -> list[str]:
     notes = []
     observed_QA = outcomes.observed_QA
     n_observed = int(observed_QA.sum())
-    n_missing = observed_QA.size - n_observed
+    absent_QA = ~observed_QA if outcomes.unscored_QA is None else ~observed_QA & ~outcomes.unscored_QA
+    n_missing = int(absent_QA.sum())
     if len(outcomes.arms) == 1:
         notes.append(f"there is only one arm ({outcomes.arms[0]}): every router chooses it")
     if n_missing and not outcomes.logged:
-        n_short = int((~observed_QA).any(axis=1).sum())
+        n_short = int(absent_QA.any(axis=1).sum())
         notes.append(
             f"{n_missing:,} of {observed_QA.size:,} outcomes ({share(n_missing, observed_QA.size)}) are missing: "
             f"{n_short:,} of {counted(len(outcomes), 'query')} without some arm; `run` needs --missing restrict or zero"
@@ -122,7 +189,11 @@ def _notes(outcomes: Outcomes) -> list[str]:
     elif n_unknown:
         notes.append(
             f"the cost of {n_unknown:,} of {n_observed:,} outcomes ({share(n_unknown, n_observed)}) is unknown: "
-            "routers optimise the score, and no utility is reported"
+            + (
+                "`run` needs --unknown-cost drop or estimate"
+                if small(n_unknown, n_observed - n_unknown)
+                else "routers optimise the score, and no utility is reported (or give --unknown-cost drop or estimate)"
+            )
         )
     splits = sorted(set(outcomes.split_Q))
     if splits == [""]:

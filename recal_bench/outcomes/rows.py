@@ -5,21 +5,22 @@ N rows with a usable key, Q queries, A arms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, IntQ
-from recal_bench.outcomes import single_choices
+from recal_bench.arrays import BoolQA, FloatQ, IntQ
 from recal_bench.outcomes.columns import Columns
-from recal_bench.outcomes.values import Labels, propensities
+from recal_bench.outcomes.single_choices import Choices
+from recal_bench.outcomes.values import Labels, propensities, unknown
 from recal_bench.wording import counted, share, show, tallied
 
 MOST_CELLS = 50_000_000
-_KEY = ("split", "task", "query_id", "model", "strategy")
+_QUERY, _ARM = ("split", "task", "query_id"), ("model", "strategy")
+_KEY = (*_QUERY, *_ARM)
 
 
 class Groups(NamedTuple):
@@ -61,6 +62,9 @@ class Rows:
         """The texts of some rows in a column."""
         return [self.texts[name].labels[code] for code in self.code(name)[rows]]
 
+    def _keys(self, names: Sequence[str], rows: IntQ) -> list[tuple[str, ...]]:
+        return list(zip(*(self.labels(name, rows) for name in names), strict=True))
+
     @cached_property
     def query(self) -> Groups:
         return _grouped(self.code("split"), self.code("task"), self.code("query_id"))
@@ -84,11 +88,37 @@ class Rows:
     def _name(self, row: int, *names: str) -> str:
         return " ".join(show(self.labels(name, np.array([row]))[0], 30) for name in names)
 
+    @property
+    def unscored(self) -> int:
+        """The number of rows without a score, which say nothing of an outcome."""
+        return int(np.isnan(self.score_N[self.keyed]).sum())
+
+    def unscored_QA(self, scored: Rows) -> BoolQA | None:
+        """Where the rows with a score have a query and an arm, and a row here has none; None where there is none."""
+        lost = np.flatnonzero(np.isnan(self.score_N[self.keyed]))
+        query_of = {key: index for index, key in enumerate(scored._keys(_QUERY, scored.query.first))}
+        arm_of = {key: index for index, key in enumerate(scored._keys(_ARM, scored.arm.first))}
+        found_QA = np.zeros(scored.shape, dtype=bool)
+        for query, arm in zip(self._keys(_QUERY, lost), self._keys(_ARM, lost), strict=True):
+            if query in query_of and arm in arm_of:
+                found_QA[query_of[query], arm_of[arm]] = True
+        return found_QA if found_QA.any() else None
+
+    def scored(self) -> Rows:
+        """The rows with a score."""
+        kept_N = ~np.isnan(self.score_N)
+        texts = {
+            name: Labels(np.where(kept_N, column.code_N, -1), column.labels) for name, column in self.texts.items()
+        }
+        return replace(self, texts=texts)
+
+    def key_problems(self) -> list[str]:
+        """What is wrong with the rows taken together: outcomes given twice, queries with two prompts."""
+        return [*self._repeated(), *self._two_prompts()] if len(self.keyed) else []
+
     def problems(self) -> list[str]:
-        """What is wrong with the rows taken together."""
-        if not len(self.keyed):
-            return []
-        return [*self._repeated(), *self._two_prompts(), *self._single_choices(), *self._too_sparse()]
+        """What is wrong with the outcomes that the rows make."""
+        return [*self._single_choices(), *self._too_sparse()] if len(self.keyed) else []
 
     def _repeated(self) -> list[str]:
         sample = self.columns.columns.get("sample")
@@ -122,36 +152,45 @@ class Rows:
             f"rows {self._number(row)} and {self._number(other)}): give each prompt a query_id of its own"
         ]
 
-    @cached_property
+    @property
     def logged(self) -> bool:
-        """Whether the file is a log of single choices: propensities, several arms, one row a query."""
-        return single_choices.is_log(*self._choices)
+        """Whether the file is a log of single choices, alone or mixed with queries of which several arms were asked."""
+        return self._choices.is_log
 
     @cached_property
-    def _choices(self) -> tuple[IntQ, int, bool]:
-        """The number of arms that each query shows, of all arms, and whether there are propensities."""
+    def _choices(self) -> Choices:
         column = self.columns.columns.get("propensity")
-        drawn = column is not None and any(value is not None for value in column.values)
-        return np.bincount(self.query.group_N[self.outcome.first]), self.shape[1], drawn
+        given = column is not None and not all(map(unknown, column.values))
+        arms_Q = np.bincount(self.query.group_N[self.outcome.first])
+        drawn_N = self._propensities[0][self.keyed] < 1
+        return Choices(arms_Q, self.shape[1], given, np.bincount(self.query.group_N, drawn_N) > 0)
 
     def _single_choices(self) -> list[str]:
         if not self.logged:
-            return single_choices.problems(*self._choices)
+            return self._choices.problems()
         problems = list(self._propensities[1])
-        if len(self.keyed) > self.shape[0]:
+        single_N = self._choices.arms_Q[self.query.group_N] == 1
+        lacking = np.flatnonzero(single_N & np.isnan(self._propensities[0][self.keyed]))
+        if len(lacking) and not problems:
+            problems.append(
+                f"propensity is missing in {len(lacking):,} of {len(self.keyed):,} rows (first: row "
+                f"{self._number(lacking[0])}) of queries that show one arm"
+            )
+        if single_N.sum() > (self._choices.arms_Q == 1).sum():
             problems.append(
                 "a log of single choices has one row a query, and here draws repeat (column sample): keep one"
             )
         return problems
 
     @property
-    def propensity_N(self) -> FloatQ:
-        """The probability with which each row's arm was chosen, in a log of single choices."""
-        return self._propensities[0][self.keyed]
+    def propensity_Q(self) -> FloatQ:
+        """The probability with which each query's arm was chosen, in a log; 1 where several arms were asked."""
+        drawn_Q = self._propensities[0][self.keyed][self.query.first]
+        return np.where(self._choices.arms_Q == 1, drawn_Q, 1.0)
 
     @cached_property
     def _propensities(self) -> tuple[FloatQ, list[str]]:
-        """Those of the whole file, and what is wrong in them."""
+        """Those of the whole file (NaN where there is none), and what is wrong in them."""
         problems: list[str] = []
         return propensities(self.columns, problems), problems
 
@@ -179,9 +218,18 @@ class Rows:
                 f"splits: {tallied(splits) if self.texts['split'].labels != [''] else 'none'}",
                 f"observed: {share(n_outcomes, n_queries * n_arms)} of {n_queries * n_arms:,} outcomes",
                 f"cost known: {share(int((~np.isnan(self.cost_N)).sum()), len(self.cost_N))} of the rows",
-                *(["a log of single choices: one arm a query, with its propensity"] if self.logged else []),
+                *([self._log()] if self.logged else []),
             ]
         return tuple(lines)
+
+    def _log(self) -> str:
+        several = int((self._choices.arms_Q > 1).sum())
+        if not several:
+            return "a log of single choices: one arm a query, with its propensity"
+        return (
+            f"a log of single choices: one arm a query, with its propensity, but for {counted(several, 'query')} that "
+            "show several arms"
+        )
 
     def notes(self) -> list[str]:
         """What the dense view no longer shows: repeated draws."""

@@ -1,4 +1,4 @@
-"""Train, validation and what is evaluated, without leaks; and what a missing outcome counts as."""
+"""Train, validation and what is evaluated, without leaks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 from recal_bench.arrays import StrQ
 from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.outcomes.dense import Outcomes, standard_split
-from recal_bench.outcomes.objective import mean_over_observed
-from recal_bench.wording import counted, share, some_of, tallied
+from recal_bench.outcomes.missing import RULES, complete, take_arms
+from recal_bench.outcomes.unknown_costs import UnknownCosts
+from recal_bench.wording import counted, share, tallied
 
-MISSING_RULES = ("error", "restrict", "zero")
 NEW_SPLIT_PERCENT = {"train": 60, "validation": 10, "test": 30}
 NEW_VALIDATION_PERCENT = {"train": 85, "validation": 15}
 _WELL_FILLED = 10
-_LISTED_ARMS = 10
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,17 @@ class Splits:
         return {"train": self.train, "validation": self.validation, **self.evaluation}
 
 
-def prepare(outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "error") -> Splits:
+def prepare(
+    outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "error", costs: UnknownCosts | None = None
+) -> Splits:
     """Split some outcomes, of the given tasks or of all, so that no prompt is on two sides, and say what was done.
 
     `missing`: `error` refuses missing outcomes, `restrict` leaves them NaN, `zero` counts them as score 0 at the arm's
-    mean train cost. Raises OutcomesError on an unknown task or rule, and where train, validation or test is empty.
+    mean train cost. `costs` is the rule for costs that are known in part; without one they stay as they are. Raises
+    OutcomesError on an unknown task or rule, and where train, validation or test is empty.
     """
-    if missing not in MISSING_RULES:
-        raise OutcomesError(
-            f"--missing {missing}{near_miss(missing, MISSING_RULES)}: it is one of {', '.join(MISSING_RULES)}"
-        )
+    if missing not in RULES:
+        raise OutcomesError(f"--missing {missing}{near_miss(missing, RULES)}: it is one of {', '.join(RULES)}")
     notes = list(outcomes.notes)
     chosen = _of_tasks(outcomes, tasks, notes)
     prompt_Q = np.array([normalized_prompt(prompt) for prompt in chosen.prompt_Q], dtype=object)
@@ -57,7 +57,10 @@ def prepare(outcomes: Outcomes, tasks: tuple[str, ...] = (), missing: str = "err
     chosen, split_Q, prompt_Q = chosen.take(kept_Q), split_Q[kept_Q], prompt_Q[kept_Q]
     if "validation" not in split_Q:
         split_Q = _with_validation(chosen, split_Q, prompt_Q, notes)
-    chosen = _complete(replace(chosen, split_Q=split_Q), missing, notes)
+    chosen = replace(chosen, split_Q=split_Q)
+    if costs is not None:
+        chosen = costs.settle(chosen, missing, notes)
+    chosen = complete(chosen, missing, notes)
     evaluation = {name: chosen.of_split(name) for name in _evaluated(chosen.split_Q)}
     return Splits(chosen.of_split("train"), chosen.of_split("validation"), evaluation, tuple(notes))
 
@@ -77,7 +80,7 @@ def _of_tasks(outcomes: Outcomes, tasks: tuple[str, ...], notes: list[str]) -> O
     if not tasks:
         return outcomes
     chosen = outcomes.take(np.isin(outcomes.task_Q, tasks))
-    return _take_arms(chosen, np.any(chosen.observed_QA, axis=0), "no outcome in these tasks", notes)
+    return take_arms(chosen, np.any(chosen.observed_QA, axis=0), "no outcome in these tasks", notes)
 
 
 def _evaluated(split_Q: StrQ) -> list[str]:
@@ -192,65 +195,3 @@ def _with_validation(outcomes: Outcomes, split_Q: StrQ, prompt_Q: StrQ, notes: l
         "order of their SHA-256) became validation"
     )
     return split_Q
-
-
-def _complete(outcomes: Outcomes, missing: str, notes: list[str]) -> Outcomes:
-    """Apply the rule for missing outcomes. A log of single choices has none: what is not known there is estimated."""
-    if outcomes.logged:
-        if missing != "error":
-            raise OutcomesError(
-                f"{outcomes.name} is a log of single choices, which is not replayed but estimated from: leave out "
-                f"--missing {missing}"
-            )
-        return outcomes
-    n_missing, total = int((~outcomes.observed_QA).sum()), outcomes.score_QA.size
-    if n_missing == 0:
-        return outcomes
-    if missing == "error":
-        raise OutcomesError(
-            f"{outcomes.name}: {n_missing:,} of {total:,} outcomes ({share(n_missing, total)}) are missing: choose "
-            "--missing restrict (a router chooses only among the arms that have an outcome for the query) or "
-            "--missing zero (a missing outcome counts as score 0, at the arm's mean train cost)"
-        )
-    outcomes = _trained_arms(outcomes, notes)
-    absent_QA = ~outcomes.observed_QA
-    n_missing, total = int(absent_QA.sum()), absent_QA.size
-    if missing == "restrict":
-        notes.append(
-            f"{n_missing:,} of {total:,} outcomes are missing: for each query, routers choose among the arms observed "
-            "(--missing restrict)"
-        )
-        return outcomes
-    mean_cost_A = mean_over_observed(outcomes.of_split("train").cost_QA)
-    notes.append(
-        f"{n_missing:,} of {total:,} outcomes are missing and count as score 0 at the arm's mean train cost, unknown "
-        "where the arm has none (--missing zero)"
-    )
-    return replace(
-        outcomes,
-        score_QA=np.where(absent_QA, 0.0, outcomes.score_QA),
-        cost_QA=np.where(absent_QA, mean_cost_A, outcomes.cost_QA),
-    )
-
-
-def _trained_arms(outcomes: Outcomes, notes: list[str]) -> Outcomes:
-    """The arms that have an outcome in train, and the queries that have one of these arms."""
-    names = set(outcomes.split_Q)
-    seen_in_train_A = np.any(outcomes.of_split("train").observed_QA, axis=0)
-    outcomes = _take_arms(outcomes, seen_in_train_A, "no outcome in train", notes)
-    reached_Q = np.any(outcomes.observed_QA, axis=1)
-    if not reached_Q.all():
-        lost = outcomes.take(~reached_Q)
-        notes.append(f"queries dropped that no arm is left for: {tallied(lost.split_Q, 'query')}")
-        outcomes = outcomes.take(reached_Q)
-        for name in sorted(names - set(outcomes.split_Q)):
-            raise OutcomesError(f"{outcomes.name}: no {name} query has an outcome of an arm that is seen in train")
-    return outcomes
-
-
-def _take_arms(outcomes: Outcomes, keep_A: np.ndarray, why: str, notes: list[str]) -> Outcomes:
-    if keep_A.all():
-        return outcomes
-    lost = [str(outcomes.arms[arm]) for arm in np.flatnonzero(~keep_A)]
-    notes.append(f"{len(lost)} of {len(keep_A)} arms dropped, {why}: {some_of(lost, _LISTED_ARMS)}")
-    return outcomes.take_arms(keep_A)

@@ -12,9 +12,14 @@ import numpy as np
 
 from recal_bench.arrays import FloatQ, IntQ
 from recal_bench.outcomes.columns import Column, Columns
+from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
+from recal_bench.outcomes.schema import WITHOUT
 from recal_bench.wording import show, some_of
 
 DEAREST_USD = 1e6
+NO_NUMBER = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
+"""What programs write for a number that is not known, in lower case."""
+_SCALE = "--score-range LO,HI names the ends of another scale, as in 1,5 or 0,100"
 _TEXTS = ("split", "task", "query_id", "prompt", "model", "strategy")
 
 
@@ -27,16 +32,21 @@ class Labels:
 
 
 def texts(columns: Columns, problems: list[str]) -> dict[str, Labels]:
-    """The columns that a query and an arm are named by; adds what is wrong in them to `problems`."""
+    """The columns that a query and an arm are named by; adds what is wrong in them to `problems`.
+
+    Of those that a file may leave out (`schema.WITHOUT`) every row has the same text there.
+    """
     return {name: _labels(name, columns, problems) for name in _TEXTS}
 
 
-def numbers(columns: Columns, problems: list[str]) -> tuple[FloatQ, FloatQ]:
-    """Score and cost (USD; NaN where unknown) of each row; adds what is wrong in them to `problems`."""
-    return (
-        _numbers("score", columns, partial(_number_reason, most=1.0, needed=True), problems),
-        _numbers("cost_usd", columns, partial(_number_reason, most=DEAREST_USD, needed=False), problems),
-    )
+def numbers(columns: Columns, problems: list[str], reading: Reading) -> tuple[FloatQ, FloatQ]:
+    """Score (0..1) and cost (USD) of each row, NaN where unknown; adds what is wrong in them to `problems`."""
+    low, high = reading.score_range
+    found: list[str] = []
+    score_N = _numbers("score", columns, partial(_score_reason, low=low, high=high), found)
+    problems += [f"{line}: {_SCALE}" if "is outside" in line else line for line in found]
+    cost_N = _numbers("cost_usd", columns, partial(_number_reason, least=0.0, most=DEAREST_USD), problems)
+    return (score_N - low) / (high - low), cost_N
 
 
 def other_numbers(names: Sequence[str], columns: Columns, problems: list[str]) -> dict[str, FloatQ]:
@@ -53,18 +63,24 @@ def propensities(columns: Columns, problems: list[str]) -> FloatQ:
 
 
 def _finite_reason(value: Any) -> str:
-    return _number_reason(value, least=-math.inf, most=math.inf, needed=False)
+    return _number_reason(value, least=-math.inf, most=math.inf)
 
 
 def _propensity_reason(value: Any) -> str:
-    return _number_reason(value, most=1.0, needed=True) or ("is 0, though the arm was chosen," if value == 0 else "")
+    return _number_reason(value, least=0.0, most=1.0) or ("is 0, though the arm was chosen," if value == 0 else "")
+
+
+def _score_reason(value: Any, low: float, high: float) -> str:
+    if isinstance(value, bool) and (low, high) == WHOLE_RANGE:
+        return ""
+    return _number_reason(value, least=low, most=high)
 
 
 def _labels(name: str, columns: Columns, problems: list[str]) -> Labels:
     column = columns.columns.get(name)
     reasons = [_text_reason(name, value) for value in column.values] if column else []
-    if name == "split" and set(reasons) <= {"is empty"}:
-        return Labels(np.zeros(len(columns.number_N), dtype=np.int64), [""])
+    if name in WITHOUT and (name not in columns.names or (name == "split" and set(reasons) <= {"is empty"})):
+        return Labels(np.zeros(len(columns.number_N), dtype=np.int64), [WITHOUT[name]])
     if column is None:
         return Labels(np.full(len(columns.number_N), -1), [])
     problems += _explain(name, columns, column, reasons)
@@ -94,25 +110,32 @@ def _numbers(name: str, columns: Columns, reason_of: Callable[[Any], str], probl
         return np.full(len(columns.number_N), np.nan)
     reasons = [reason_of(value) for value in column.values]
     problems += _explain(name, columns, column, reasons)
-    value_V = [math.nan if r or v is None else float(v) for v, r in zip(column.values, reasons, strict=True)]
+    value_V = [math.nan if r or unknown(v) else float(v) for v, r in zip(column.values, reasons, strict=True)]
     value_N: FloatQ = np.array(value_V, dtype=np.float64)[column.code_N]
     return value_N
 
 
-def _number_reason(value: Any, most: float, needed: bool, least: float = 0.0) -> str:
+def unknown(value: Any) -> bool:
+    """Whether a value of a column of numbers says that the number is not known."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in NO_NUMBER)
+
+
+def _number_reason(value: Any, least: float, most: float) -> str:
+    if unknown(value):
+        return ""
     if isinstance(value, (str, bytes, bool)):
         return "is not a number"
     try:
-        number = math.nan if value is None else float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return "is not a number"
     except OverflowError:
         number = math.inf
     if math.isnan(number):
-        return "is missing" if needed else ""
+        return ""
     if math.isinf(number):
         return "is infinite"
-    return "" if least <= number <= most else f"is outside 0..{most:,.0f}"
+    return "" if least <= number <= most else f"is outside {least:,g}..{most:,.10g}"
 
 
 def _explain(name: str, columns: Columns, column: Column, reasons: list[str]) -> list[str]:

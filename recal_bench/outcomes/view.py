@@ -29,7 +29,7 @@ def dense_view(rows: Rows, name: str) -> Outcomes:
         name=name,
         data_hash="",
         response_QA=_responses(rows),
-        propensity_Q=rows.propensity_N[first_Q] if rows.logged else None,
+        propensity_Q=rows.propensity_Q if rows.logged else None,
         column_QA={each: _mean(rows, value_N) for each, value_N in rows.other.items()},
     )
     return replace(outcomes, data_hash=content_hash(outcomes))
@@ -38,7 +38,7 @@ def dense_view(rows: Rows, name: str) -> Outcomes:
 def _mean(rows: Rows, value_N: FloatQ) -> FloatQA:
     """Mean over the rows of an outcome; NaN where there is none or one of them is NaN."""
     n_queries, n_arms = rows.shape
-    cell_N = rows.query.group_N * n_arms + rows.arm.group_N
+    cell_N, value_N = rows.query.group_N * n_arms + rows.arm.group_N, value_N[rows.keyed]
     # Summed in the order of the values, so that the order of the file does not show in the last digit.
     order = np.lexsort((value_N, cell_N))
     total = np.bincount(cell_N[order], weights=value_N[order], minlength=n_queries * n_arms)

@@ -14,15 +14,39 @@ from recal_bench.folders import shipped
 from recal_bench.pools.pool import RESERVED, Endpoint, Model, Pool, Price, StrategyEntry
 from recal_bench.pools.strategies import STRATEGIES
 
+_MOST_NODES = 100_000
+"""Values of a file with its aliases written out: real pool files have hundreds."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and strict: of a key that occurs twice the last would silently win."""
+    """Safe, and strict: of a key that occurs twice the last would silently win.
+
+    Aliases may stand for what has aliases in it: a small file can say more than the memory holds.
+    """
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _written_out(node, {}) > _MOST_NODES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"it says more than {_MOST_NODES:,} values with its aliases written out", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if len(keys) != len(set(keys)):
             raise yaml.constructor.ConstructorError(None, None, "a key occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _written_out(node: Any, known: dict[int, int]) -> int:
+    """The number of nodes of a tree in which a node may hang in several places, each place counted."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_NODES + 1  # what a node that hangs in itself would come to
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def read_pool(path: Path) -> Pool:

@@ -187,7 +187,7 @@ def test_without_cost_the_utility_is_the_score(tmp_path):
 
 def test_where_cost_is_partly_missing_there_is_no_utility(tmp_path):
     frame = small_log()
-    frame.loc[frame.index[:7], "cost_usd"] = None
+    frame.loc[frame.index[:70], "cost_usd"] = None
     frame.to_parquet(tmp_path / "log.parquet", index=False)
     run(tmp_path / "log.parquet", tmp_path / "runs")
     assert decisions(tmp_path / "runs", "knn")["utility"].isna().all()

@@ -151,3 +151,51 @@ def test_damaged_files_are_refused(refused, tmp_path):
     (tmp_path / "x" / "a-robustness.json").parent.mkdir()
     write(tmp_path / "x" / "a-robustness.json", [entry(0, "m")])
     assert "holds only robustness files" in refused("routerarena", tmp_path / "x")
+
+
+def test_scores_slightly_outside_are_left_out_and_named_or_clipped(imported, refused, tmp_path):
+    """As METEOR in the repository's cached results."""
+    for model in ("haiku", "flash"):
+        entries = [cached(n, model) for n in range(5)]
+        entries[3]["evaluation_result"] |= {"score": -0.004, "metric": "meteor_score"}
+        write_lines(tmp_path / "cached_results" / f"{model}.jsonl", entries)
+    frame = imported("routerarena", tmp_path / "cached_results")
+    assert len(frame) == 8
+    output = frame.attrs["output"]
+    assert "2 entries with a score slightly outside 0..1 left out" in output
+    assert "flash.jsonl, line 4 (-0.004)" in output
+    clipped = imported("routerarena", tmp_path / "cached_results", "--clip-scores")
+    assert len(clipped) == 10
+    assert clipped["score"].min() == 0
+    assert "2 scores outside 0..1 taken as 0 or 1 (--clip-scores)" in clipped.attrs["output"]
+    write(tmp_path / "p.json", [entry(0, "m", accuracy=-3)])
+    assert "accuracy is -3, outside 0..1" in refused("routerarena", tmp_path / "p.json", "--clip-scores")
+    assert "--clip-scores is for routerarena" in refused("wide", tmp_path / "p.json", "--clip-scores")
+
+
+def test_a_file_whose_calls_all_failed_says_so(refused, tmp_path):
+    failed = {"generated_answer": "", "success": False, "token_usage": None, "error": "401"}
+    entries = [entry(n, "m", generated_result=failed, accuracy=None) for n in range(3)]
+    message = refused("routerarena", write(tmp_path / "r-robustness.json", entries))
+    assert "every call failed, all 3 entries say success: false" in message
+    entries[0] = entry(0, "m", accuracy=None)
+    message = refused("routerarena", write(tmp_path / "s-robustness.json", entries))
+    assert "no entry has an accuracy (2 of 3 calls failed)" in message
+
+
+def test_a_router_s_configuration_beside_predictions_is_left_out(imported, refused, tmp_path):
+    """As in the repository's own folder of predictions."""
+    write(tmp_path / "p" / "a.json", [entry(n, model) for n in range(4) for model in ("small", "large")])
+    (tmp_path / "p" / "router_config.json").write_text('{\n  "pipeline_params": {"models": []}\n}')
+    frame = imported("routerarena", tmp_path / "p")
+    assert len(frame) == 8
+    assert "they hold no list of predictions: router_config.json" in frame.attrs["output"]
+    (tmp_path / "p" / "a.json").unlink()
+    assert "holds no list of predictions" in refused("routerarena", tmp_path / "p")
+
+
+def test_a_pointer_of_git_lfs_is_named(refused, tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    for form, name in (("routerarena", "a.json"), ("wide", "a.csv"), ("wide", "a.parquet"), ("llmrouter", "a.jsonl")):
+        (tmp_path / name).write_text(pointer)
+        assert f"{name} is a pointer of Git LFS, not the table itself" in refused(form, tmp_path / name)

@@ -174,3 +174,24 @@ def test_zero_shot_and_five_shot_do_not_mix(refused, tmp_path):
     message = refused("routerbench", tmp_path / "0shot.csv", tmp_path / "5shot.csv")
     assert "has another prompt than in" in message
     assert "5shot.csv, row" in message
+
+
+def test_an_id_that_stands_twice_as_one_and_as_two_equal_turns_is_two_draws(imported, tmp_path):
+    """As 14 ids of the repository's table do."""
+    table = wide_table()
+    again = table.iloc[[1]].assign(prompt=str([f"Question 1: {ASKED}"] * 2), **{SMALL: 0.0})
+    pd.concat([table, again]).to_csv(tmp_path / "t.csv", index=False)
+    frame = imported("routerbench", tmp_path / "t.csv")
+    twice = frame[(frame["query_id"] == "mbpp.dev.1") & (frame["model"] == SMALL)]
+    assert twice["prompt"].unique().tolist() == [f"Question 1: {ASKED}"]
+    assert sorted(twice["score"]) == [0.0, 1.0]
+    assert "1 query stand several times with the same prompt" in frame.attrs["output"]
+    outcomes = read_outcomes(tmp_path / "out" / "imported.parquet")
+    row, arm = outcomes.query_id_Q.tolist().index("mbpp.dev.1"), [arm.model for arm in outcomes.arms].index(SMALL)
+    assert outcomes.score_QA[row, arm] == 0.5
+
+
+def test_another_prompt_under_an_id_is_still_refused(refused, tmp_path):
+    table = wide_table()
+    pd.concat([table, table.iloc[[1]].assign(prompt="another")]).to_csv(tmp_path / "t.csv", index=False)
+    assert "has another prompt than in" in refused("routerbench", tmp_path / "t.csv")

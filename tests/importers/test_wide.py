@@ -163,7 +163,7 @@ def test_where_the_rows_come_from_is_kept(imported, table, tmp_path):
         ),
         ("prompt,query_id,m\np,1,1\nq,1,0\n", r"row 2: the query t 1 has another prompt than in .*, row 1"),
         ("prompt,m\np,7\n", r"row 1: column m is 7, outside 0\.\.1: .*divided by 100.*--models"),
-        ("prompt,m\np,1\nq,n/a\n", r"row 2: column m is n/a, which is not a number: leave it empty"),
+        ("prompt,m\np,1\nq,n.b.\n", r"row 2: column m is n.b., which is not a number: leave it empty"),
         ("prompt,m\np,inf\n", r"row 1: column m is inf, outside"),
         ("prompt,m\n,1\n", "row 1: prompt is empty"),
         ("question,m\np,1\n", r"t\.csv has no column prompt \(it has question, m\)"),
@@ -208,3 +208,56 @@ def test_options_that_do_not_fit_are_refused(refused, table):
     table.write_text("prompt,m\np,\n")
     assert "there is no outcome to write" in refused("wide", table, "--models", "m")
     assert "is not a name" in refused("wide", table, "--strategy", "a|b")
+
+
+def test_many_files_are_one_note(imported, tmp_path):
+    (tmp_path / "tables").mkdir()
+    for number in range(58):
+        extra = ",year\n" if number % 2 else "\n"
+        end = ",\n" if number % 2 else "\n"
+        path = tmp_path / "tables" / f"task{number:02}.csv"
+        path.write_text(f"prompt,m1,m2{extra}q{number},1,0{end}p{number},0,{end}")
+    (tmp_path / "tables" / "meta.json").write_text("{}")
+    frame = imported("wide", tmp_path / "tables")
+    assert frame["task"].nunique() == 58
+    output = frame.attrs["output"]
+    own = [line for line in output.splitlines() if "name no task" in line or "every column" in line or "used" in line]
+    assert own == [
+        "Note: 58 files: task00.csv, task01.csv, task02.csv and 55 more name no task: each is one, called like its "
+        "file (--task NAME); models are every column with a number: m1, m2; columns not used: year (they differ "
+        "between the files); 58 cells without a score: taken as missing outcomes"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.tsv", "prompt\tm1\tm2\na, b\t1\tNA\nc\t0\tTrue\n"),
+        ("t.csv", "prompt;m1;m2\na, b;1;NULL\nc;0;true\n"),
+        ("t.ndjson", '{"prompt": "a, b", "m1": 1, "m2": "None"}\n{"prompt": "c", "m1": false, "m2": true}\n'),
+        ("t.json", '[{"prompt": "a, b", "m1": 1, "m2": "NA"}, {"prompt": "c", "m1": 0, "m2": 1}]'),
+    ],
+)
+def test_other_forms_of_a_table(imported, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    frame = imported("wide", tmp_path / name)
+    found = {(row.prompt, row.model): row.score for row in frame.itertuples()}
+    assert found == {("a, b", "m1"): 1.0, ("c", "m1"): 0.0, ("c", "m2"): 1.0}
+
+
+def test_a_compressed_table(imported, tmp_path):
+    import pyarrow as pa
+
+    packed = pa.compress(b"prompt,m1\na,1\nb,0\n", codec="zstd", asbytes=True)
+    (tmp_path / "t.csv.zst").write_bytes(packed)
+    assert imported("wide", tmp_path / "t.csv.zst")["score"].tolist() == [1.0, 0.0]
+
+
+def test_another_scale_of_scores(imported, refused, tmp_path):
+    (tmp_path / "t.csv").write_text("prompt,m1,m2\na,1,5\nb,3,2\n")
+    frame = imported("wide", tmp_path / "t.csv", "--score-range", "1,5")
+    assert sorted(frame["score"]) == [0.0, 0.25, 0.5, 1.0]
+    assert "scores from 1 to 5 are written as 0 to 1" in frame.attrs["output"]
+    assert "outside 1..4" in refused("wide", tmp_path / "t.csv", "--score-range", "1,4")
+    assert "highest possible score" in refused("wide", tmp_path / "t.csv", "--score-range", "5,1")
+    assert "--score-range is for routerbench, llmrouter, wide" in refused("lm-eval", tmp_path, "--score-range", "1,5")

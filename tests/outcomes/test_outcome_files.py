@@ -14,13 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recal_bench.errors import RecalBenchError
+from recal_bench import table_files
+from recal_bench.errors import RecalBenchError, SettingsError
+from recal_bench.experiments.bench import load_bench
 from recal_bench.importers.rows import Row
 from recal_bench.outcomes import Arm
 from recal_bench.outcomes.files import FileReport, check_file, read_outcomes
+from recal_bench.outcomes.reading import Reading
 from recal_bench.outcomes.schema import FIELDS, NAMES
 
-EXTENSIONS = ["parquet", "csv", "jsonl", "csv.gz", "jsonl.gz"]
+EXTENSIONS = ["parquet", "csv", "tsv", "jsonl", "ndjson", "json", "csv.gz", "jsonl.gz", "json.zst", "csv.zst"]
 QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -49,15 +52,23 @@ def write(path: Path, records) -> Path:
         pd.DataFrame(records).to_parquet(path)
         return path
     text = io.StringIO()
-    if kind.startswith("csv"):
-        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    if kind.startswith(("csv", "tsv")):
+        separator = "\t" if kind.startswith("tsv") else ","
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n", delimiter=separator, quoting=csv.QUOTE_ALL)
         writer.writeheader()
         writer.writerows(records)
+    elif kind.startswith("json") and not kind.startswith("jsonl"):
+        json.dump(records, text)
     else:
         text.writelines(json.dumps(each) + "\n" for each in records)
-    content = text.getvalue().encode()
-    path.write_bytes(gzip.compress(content, mtime=0) if kind.endswith("gz") else content)
+    path.write_bytes(compressed(text.getvalue().encode(), kind))
     return path
+
+
+def compressed(content: bytes, kind: str) -> bytes:
+    if kind.endswith("zst"):
+        return pa.compress(content, codec="zstd", asbytes=True)
+    return gzip.compress(content, mtime=0) if kind.endswith("gz") else content
 
 
 def problems(path: Path) -> tuple[str, ...]:
@@ -171,8 +182,9 @@ def records_of_any_shape(draw):
 @given(both=records_of_any_shape(), kind=st.sampled_from(["parquet", "csv", "jsonl"]))
 def test_round_trip_and_row_order(both, kind, tmp_path):
     permuted, found = both
-    first = read_outcomes(write(tmp_path / f"a.{kind}", found))
-    second = read_outcomes(write(tmp_path / f"b.{kind}", permuted))
+    free = Reading(zero_cost="free")
+    first = read_outcomes(write(tmp_path / f"a.{kind}", found), reading=free)
+    second = read_outcomes(write(tmp_path / f"b.{kind}", permuted), reading=free)
     assert first.data_hash == second.data_hash
     np.testing.assert_array_equal(first.score_QA, second.score_QA)
     keys = list(zip(first.split_Q, first.task_Q, first.query_id_Q, strict=True))
@@ -191,7 +203,7 @@ def test_round_trip_and_row_order(both, kind, tmp_path):
 @given(content=st.binary(max_size=200), kind=st.sampled_from(EXTENSIONS), magic=st.sampled_from([b"", b"PAR1"]))
 def test_arbitrary_bytes_raise_nothing_but_our_error(content, kind, magic, tmp_path):
     path = tmp_path / f"log.{kind}"
-    path.write_bytes(gzip.compress(content, mtime=0) if kind.endswith("gz") and magic else magic + content)
+    path.write_bytes(compressed(content, kind) if magic else magic + content)
     problems(path)
 
 
@@ -223,7 +235,11 @@ def test_any_value_in_any_column_raises_nothing_but_our_error(value, column, row
     ("name", "content", "said"),
     [
         ("log.csv", b"", "the file is empty (0 bytes)"),
-        ("log.txt", b"x", "none of the extensions that are read: .parquet, .csv, .jsonl, .csv.gz, .jsonl.gz"),
+        (
+            "log.txt",
+            b"x",
+            "extensions that are read: .parquet, .csv, .tsv, .jsonl, .ndjson, .json; all but .parquet also with .gz or",
+        ),
         ("log.parquet", b"task,query_id\n", "is not a parquet file, but is named .parquet"),
         ("log.csv", b"PAR1xxxx", "is a parquet file, but is named .csv"),
         ("log.csv", gzip.compress(b"a", mtime=0), "is gzip-compressed, but is named .csv"),
@@ -238,13 +254,15 @@ def test_any_value_in_any_column_raises_nothing_but_our_error(value, column, row
         ("log.jsonl", "{}".encode("utf-16"), "is not UTF-8 text: save it as UTF-8"),
         ("log.jsonl", b"[1]\n\n{oops\n", "not one JSON object a line: 2 lines (first: line 1)"),
         ("log.jsonl", b"[" * 100_000, "not one JSON object a line: 1 line (first: line 1)"),
-        ("log.csv", b"\n", "task, query_id, prompt, model, strategy and score are missing (it has none)"),
+        ("log.csv", b"\n", "query_id, prompt, model, strategy and score are missing (it has none)"),
         ("log.csv", b"task,query_id,prompt,model,strategy,score\n", "the file holds no rows"),
-        (
-            "log.csv",
-            b"task;query_id;prompt;model;strategy;score\n",
-            "(it has task;query_id;prompt;model;strategy;score)",
-        ),
+        ("log.csv", b"task;query_id;prompt;model;strategy;score\n", "the file holds no rows"),
+        ("log.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
+        ("log.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
+        ("log.csv", b"\x28\xb5\x2f\xfd", "is zstd-compressed, but is named .csv"),
+        ("log.json", b"{}", "it holds no JSON list of objects"),
+        ("log.json", b'{"a": 1}\n{"a": 2}', "JSON with one object a line is named .jsonl"),
+        ("log.json", b"[1, {}]", "not one JSON object an entry: 1 entry (first: entry 1)"),
     ],
 )
 def test_files_that_are_no_outcomes_files(tmp_path, name, content, said):
@@ -273,7 +291,6 @@ def test_a_truncated_parquet(tmp_path):
     [
         ({"score": 1.5}, "score is outside 0..1 in 1 of 8 rows (first: row 3: 1.5)"),
         ({"score": -1.0}, "score is outside 0..1 in 1 of 8 rows (first: row 3: -1.0)"),
-        ({"score": None}, "score is missing in 1 of 8 rows (first: row 3)"),
         ({"score": float("inf")}, "score is infinite in 1 of 8 rows (first: row 3: inf)"),
         ({"cost_usd": -0.5}, "cost_usd is outside 0..1,000,000 in 1 of 8 rows (first: row 3: -0.5)"),
         ({"cost_usd": float("inf")}, "cost_usd is infinite in 1 of 8 rows (first: row 3: inf)"),
@@ -292,10 +309,9 @@ def test_bad_values_in_every_format(tmp_path, kind, values, said):
     ("values", "said"),
     [
         ({"score": "good"}, "score is not a number in 1 of 8 rows (first: row 3: good)"),
-        ({"score": True}, "score is not a number in 1 of 8 rows (first: row 3: True)"),
+        ({"cost_usd": True}, "cost_usd is not a number in 1 of 8 rows (first: row 3: True)"),
         ({"score": [1]}, "score is not a number in 1 of 8 rows (first: row 3: [1])"),
         ({"score": 10**400}, "score is infinite in 1 of 8 rows"),
-        ({"score": float("nan")}, "score is missing in 1 of 8 rows"),
         ({"cost_usd": "cheap"}, "cost_usd is not a number in 1 of 8 rows (first: row 3: cheap)"),
         ({"query_id": 1.5}, "query_id is not text (float) in 1 of 8 rows (first: row 3: 1.5)"),
         ({"task": ["nq"]}, "task is not text (list) in 1 of 8 rows (first: row 3: ['nq'])"),
@@ -370,7 +386,6 @@ def test_all_problems_come_at_once(tmp_path):
     assert found == [
         "model is empty in 1 of 10 rows",
         "score is outside 0..1 in 1 of 10 rows",
-        "score is missing in 1 of 10 rows",
         "cost_usd is outside 0..1,000,000 in 1 of 10 rows",
         "an outcome is given again in 2 rows",
         "more than one prompt in 1 query",
@@ -381,7 +396,8 @@ def test_missing_columns_do_not_hide_other_problems(tmp_path):
     records = [{key: value for key, value in each.items() if key != "query_id"} for each in rows(score=3)]
     assert problems_of(tmp_path, records) == (
         "query_id is missing from the columns (it has task, prompt, model, strategy, score, cost_usd, split)",
-        "score is outside 0..1 in 8 of 8 rows (first: row 1: 3)",
+        "score is outside 0..1 in 8 of 8 rows (first: row 1: 3): --score-range LO,HI names the ends of another scale, "
+        "as in 1,5 or 0,100",
     )
 
 
@@ -497,3 +513,155 @@ def test_the_logs_of_real_models(data_folder):
     }
     (line,) = check_file(data_folder / "qa7_questions_gold.parquet").problems
     assert line.startswith("the file holds no outcomes: model, strategy and score are missing (it has task, query_id")
+
+
+def test_scores_may_be_true_and_false(tmp_path):
+    whole = read_outcomes(write(tmp_path / "log.jsonl", rows()))
+    for kind in ("jsonl", "json", "csv", "parquet"):
+        records = [each | {"score": bool(each["score"])} for each in rows()]
+        assert read_outcomes(write(tmp_path / f"truths.{kind}", records)).data_hash == whole.data_hash
+
+
+@pytest.mark.parametrize("nothing", ["NA", "NULL", "None", "nan", " n/a ", "<NA>"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_words_for_a_number_that_is_not_known(tmp_path, kind, nothing):
+    records = [each | {"cost_usd": nothing} for each in rows()]
+    report = check_file(write(tmp_path / f"log.{kind}", records))
+    assert report.problems == ()
+    assert "no cost is known: the utility is the score" in report.notes
+
+
+def test_rows_without_a_score_are_left_out_and_counted(tmp_path):
+    records = changed(2, score=None)
+    records[5]["score"] = float("nan")
+    report = check_file(write(tmp_path / "log.jsonl", records))
+    assert report.problems == ()
+    assert report.outcomes.notes == ("2 of 8 rows (25%) without a score are left out: missing outcomes",)
+    assert np.isnan(report.outcomes.score_QA).sum() == 2
+    assert problems_of(tmp_path, rows(score=None)) == (
+        "score is missing in all 8 rows: nothing can be learned from them",
+    )
+
+
+def test_a_file_whose_scores_leave_one_arm_a_query_is_a_log_of_single_choices(tmp_path):
+    records = [each | ({"score": None} if number % 2 else {}) for number, each in enumerate(rows(n_queries=20))]
+    records[0]["score"], records[1]["score"] = None, 1.0
+    assert problems_of(tmp_path, records)[0].startswith("the file is a log of single choices")
+
+
+def without(*names):
+    return [{key: value for key, value in each.items() if key not in names} for each in rows()]
+
+
+def test_no_strategy_and_no_task_are_said(tmp_path):
+    report = check_file(write(tmp_path / "log.csv", without("strategy", "task")))
+    assert report.outcomes.arms == (Arm("gpt", "default"), Arm("qwen", "default"))
+    assert report.outcomes.tasks == ("all",)
+    assert report.outcomes.notes == (
+        "there is no column strategy: each arm is a model with the strategy default",
+        "there is no column task: all queries are one task, all",
+    )
+
+
+@pytest.mark.parametrize("name", ["cost_usd ", "Cost_USD", "cost-usd", "cost usd"])
+def test_a_misspelt_column_is_named_not_ignored(tmp_path, name):
+    records = [each | {name: 1.0} for each in without("cost_usd")]
+    assert problems_of(tmp_path, records) == (
+        f"columns are misspelt, and would not be read: rename {name} to cost_usd",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("cost", "cost_usd"), ("total_cost", "cost_usd"), ("cost_us", "cost_usd"), ("fold", "split")]
+)
+def test_a_column_that_resembles_one_is_named_in_every_table(tmp_path, name, field):
+    records = [each | {name: "test"} for each in without(field)]
+    report = check_file(write(tmp_path / "log.csv", records))
+    assert f"column {name} is not read: rename it to {field} if that is what it holds" in report.outcomes.notes
+
+
+def test_a_required_column_that_is_called_otherwise_is_named_in_the_error(tmp_path):
+    names = {"query_id": "id", "prompt": "question", "model": "model_name", "score": "Score"}
+    records = [{names.get(key, key): value for key, value in each.items()} for each in rows()]
+    (line,) = problems_of(tmp_path, records)
+    assert line.endswith(
+        "rename Score to score; perhaps rename id to query_id, question to prompt and model_name to model"
+    )
+
+
+@given(
+    low=st.floats(-1e3, 1e3),
+    width=st.floats(1e-3, 1e3),
+    part=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+@QUIET
+def test_any_scale_of_scores_becomes_0_to_1(low, width, part, tmp_path):
+    high = low + width
+    records = [each | {"score": min(low + width * p, high)} for each, p in zip(rows(2), part, strict=True)]
+    found = read_outcomes(write(tmp_path / "log.jsonl", records), reading=Reading((low, high)))
+    assert ((found.score_QA >= 0) & (found.score_QA <= 1)).all()
+    np.testing.assert_allclose(np.sort(found.score_QA.ravel()), np.sort(part), atol=1e-6)
+
+
+def test_a_scale_is_said_and_its_ends_are_kept(tmp_path):
+    path = write(tmp_path / "log.jsonl", [each | {"score": 1 + 4 * each["score"]} for each in rows()])
+    assert "score is outside 0..1 in 4 of 8 rows (first: row 1: 5.0): --score-range LO,HI" in problems(path)[0]
+    report = check_file(path, reading=Reading((1, 5)))
+    assert report.outcomes.notes == ("scores from 1 to 5 are read as 0 to 1 (--score-range 1,5)",)
+    np.testing.assert_array_equal(report.outcomes.score_QA, read_outcomes(write(tmp_path / "a.csv", rows())).score_QA)
+    line = check_file(path, reading=Reading((1, 4))).problems[0]
+    assert line.startswith("score is outside 1..4 in 4 of 8 rows (first: row 1: 5.0)")
+    with pytest.raises(SettingsError, match="give the lowest and the highest possible score"):
+        Reading((5, 1))
+
+
+def priced(*costs):
+    """Rows whose two arms cost, on each query, what is given for both."""
+    return [each | {"cost_usd": costs[number]} for number, each in enumerate(rows(len(costs) // 2))]
+
+
+@pytest.mark.parametrize(
+    ("costs", "rule", "expected", "said"),
+    [
+        ((0, 1, 0, 2), None, (0, 1, 0, 2), "the cost is always 0 for 1 of 2 arms, above 0 for others: these arms are"),
+        ((0, 1, 0, 2), "unknown", (None, 1, None, 2), "these are unknown (--zero-cost unknown): gpt|cot"),
+        ((0, 1, 3, 2), None, (None, 1, 3, 2), "the cost is 0 in 1 row of 1 arm with other costs: these are taken as"),
+        ((0, 1, 3, 2), "free", (0, 1, 3, 2), "these are taken as free (--zero-cost free): gpt|cot"),
+        ((0, 0, 0, 0), None, (0, 0, 0, 0), "the cost is always 0 for 2 of 2 arms: these arms are taken as free"),
+    ],
+)
+def test_costs_of_zero(tmp_path, costs, rule, expected, said):
+    report = check_file(write(tmp_path / "log.jsonl", priced(*costs)), reading=Reading(zero_cost=rule))
+    assert any(said in note for note in report.outcomes.notes), report.outcomes.notes
+    order = [2, 3, 0, 1]  # test comes before train
+    np.testing.assert_array_equal(report.outcomes.cost_QA.ravel()[order], np.array(expected, dtype=float))
+
+
+def test_a_file_that_is_made_to_fill_the_memory_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_files, "PLENTY_OF_ROWS", 10_000)
+    monkeypatch.setattr(table_files, "PLENTY_OF_BYTES", 100_000)
+    table = pa.Table.from_pylist(rows(1)).take(pa.array([0] * 2_000_000))
+    pq.write_table(table, tmp_path / "rows.parquet", compression="zstd")
+    assert "declares 2,000,000 rows in" in problems(tmp_path / "rows.parquet")[0]
+    long = [each | {"prompt": "x" * 5_000_000} for each in rows(1)]
+    pq.write_table(pa.Table.from_pylist(long), tmp_path / "text.parquet", compression="zstd")
+    assert "no table does: it is not read" in problems(tmp_path / "text.parquet")[0]
+    for kind in ("jsonl.gz", "csv.zst", "json.zst"):
+        assert "made to fill the memory" in problems(write(tmp_path / f"text.{kind}", long))[0]
+
+
+def test_a_run_goes_on_without_the_few_queries_that_lack_a_score(tmp_path):
+    records = rows(n_queries=40)
+    records[6]["score"] = None
+    path = write(tmp_path / "log.jsonl", records)
+    bench = load_bench(path)
+    assert sum(bench.data.n_queries.values()) == 39
+    assert any("1 of 40 queries with an outcome without a score are left out" in note for note in bench.data.notes)
+    assert all(part.observed_QA.all() for part in bench.splits.parts.values())
+    assert sum(load_bench(path, missing="restrict").data.n_queries.values()) == 40
+    for number in range(0, 40, 2):
+        records[number]["score"] = None
+    with pytest.raises(RecalBenchError, match="choose --missing restrict"):
+        load_bench(write(tmp_path / "log.jsonl", records))
+    with pytest.raises(RecalBenchError, match="1 of 80 outcomes"):
+        load_bench(write(tmp_path / "log.jsonl", rows(n_queries=40)[1:]))

@@ -745,3 +745,20 @@ def test_reasoning_and_cached_tokens_have_prices_of_their_own():
 def test_a_checked_pool_cannot_be_changed(read):
     with pytest.raises(ValidationError):
         read(VALID).models["small"].price.input = 0.0
+
+
+def test_aliases_may_be_used_but_not_to_fill_the_memory(tmp_path):
+    price = "{date: 2025-06-10, input: 1, output: 2}"
+    model = "endpoint: e, served_model: m, context_length: 8192"
+    endpoints = "endpoints: {e: {base_url: 'http://127.0.0.1:8000/v1', api_key_env: null}}"
+    path = tmp_path / "pool.yaml"
+    path.write_text(f"pool: p\n{endpoints}\nmodels: {{a: {{{model}, price: &p {price}}}, b: {{{model}, price: *p}}}}\n")
+    pool = read_pool(path)
+    assert pool.models["a"].price == pool.models["b"].price
+    nested = ["x0: &x0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    nested += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]" for n in range(1, 12)]
+    merged = ["y0: &y0 {a: 1}"] + [f"y{n}: &y{n} {{<<: [{', '.join([f'*y{n - 1}'] * 9)}]}}" for n in range(1, 12)]
+    for lines in (nested, merged, ["x: &x [*x]"]):
+        path.write_text("\n".join(["pool: p", *lines]))
+        with pytest.raises(RecalBenchError, match="more than 100,000 values with its aliases written out"):
+            read_pool(path)

@@ -50,6 +50,7 @@ CONTRACT = [
     "command",
     "data_hash",
     "missing",
+    "cost_rule",
     "encoder",
     "route_us_p95",
     "splits",

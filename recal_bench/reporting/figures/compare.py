@@ -37,6 +37,7 @@ class Identity(BaseModel):
     outcomes: str
     data_hash: str
     missing: str
+    cost_rule: str
     simulated: bool
     alpha: float
     unknown_costs: int
@@ -145,6 +146,7 @@ def identity(group: Group, entry: Entry, baseline: str) -> Identity:
         outcomes=data.name,
         data_hash=data.hash,
         missing=data.missing,
+        cost_rule=data.cost_rule,
         simulated=data.simulated,
         alpha=data.alpha,
         unknown_costs=data.unknown_costs,

@@ -66,7 +66,10 @@ class Entry:
 
 
 class Logged(NamedTuple):
-    """What a log of single choices holds of each query; `expected_Q` is the utility a model expects of its arm."""
+    """What a log of single choices holds of each query; `expected_Q` is the utility a model expects of its arm.
+
+    All of it is unknown (NaN) for the queries of a mixed log of which several arms were asked.
+    """
 
     arm_Q: StrQ
     propensity_Q: FloatQ

@@ -36,6 +36,8 @@ def title(table: Table | LoggedTable, markdown: bool = False) -> str:
     ]
     if data.missing != "error":
         parts.append(f"missing outcomes: {data.missing}")
+    if data.cost_rule != "error":
+        parts.append(f"unknown costs: {data.cost_rule}")
     if data.logged:
         parts.append("a log of single choices")
     if data.train_fraction != 1:

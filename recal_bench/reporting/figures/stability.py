@@ -19,6 +19,7 @@ from recal_bench.evaluation import stability as measure
 from recal_bench.evaluation.stability import Bounded, Collapse, Curve
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups, same_data
+from recal_bench.reporting.figures.logged import seed_estimates
 from recal_bench.reporting.figures.training_logs import (
     BEST_SINGLE,
     UTILITY,
@@ -163,9 +164,15 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     target = utility if utility is not None else float(measure.mean_curve(ends).value_N[-1]) if ends else None
     rows = [(_row(group, each, baseline, name, target, utility), each.curves_S) for each in trained]
     rows.sort(key=lambda pair: (_last(pair[0]), pair[0].router, pair[0].settings_hash))
-    if any(each.collapse is None for each in trained):
+    unjudged = [each for each in trained if each.collapse is None]
+    if any(each.all_of(UTILITY) for each in unjudged):
         notes.append(f"collapse is unknown where a log lacks {BEST_SINGLE} (written by an older version)")
     notes += prior_notes([(each.entry.router, gains_of(each.curves_S)) for each in trained])
+    if blind := sorted({each.entry.router for each in unjudged if not each.all_of(UTILITY)}):
+        names = ", ".join(blind)
+        notes.append(f"no curve of utility on validation is kept by {names}: only where they ended is judged")
+    if data.logged:
+        notes.append("a log of single choices: utility on test is estimated (SNIPS, over queries)")
     return StabilityReport(
         data, name, target, tuple(row for row, _ in rows), tuple(curves for _, curves in rows), tuple(notes)
     )
@@ -207,7 +214,12 @@ def _baseline(group: Group, name: str | None, notes: list[str]) -> Entry | None:
 
 
 def _final(group: Group, entry: Entry) -> NDArray[np.float64]:
-    """Macro utility on test of every seed, accuracy where no utility may be reported; empty without test queries."""
+    """Macro utility on test of every seed, accuracy where no utility may be reported; empty without test queries.
+
+    Of a log of single choices it is estimated.
+    """
+    if group.logged is not None:
+        return seed_estimates(group, entry, "test")
     test_Q = group.split_Q == "test"
     if not test_Q.any():
         return np.zeros(0)

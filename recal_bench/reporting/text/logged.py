@@ -28,7 +28,8 @@ def render(table: LoggedTable, markdown: bool) -> str:
 def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigures], markdown: bool) -> str:
     accuracy = figures[0].metric == "accuracy"
     spec, scale = (".1f", 100.0) if accuracy else (".3f", 1.0)
-    heads = ["router", f"{figures[0].metric} (SNIPS)", "DR", "IPS", "against logged", "p"]
+    micro = ", micro" if figures[0].mean == "micro" else ""
+    heads = ["router", f"{figures[0].metric} (SNIPS{micro})", "DR", "IPS", "against logged", "p"]
     heads += [f"against {table.baseline}", "acc %", "USD/1k", "effective queries", "matched"]
     lines = []
     for name, row, each in zip(names, table.rows, figures, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 from recal_bench.defaults import UPPER_BOUND
 from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
+from recal_bench.evaluation.offpolicy import LEAST_TASK_ESS
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_of
 from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
@@ -43,13 +44,21 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         ),
         None,
     )
-    by_task, lost = per_task_table(run), "There is no oracle of the same outcomes beside this run."
+    table = logged_table(run) if run.logged else per_task_table(run)
     if oracle:
         try:
             lost = most_regretted(run, oracle, worst)
         except UnreadableRunError as error:
             lost = f"No decisions are held against the oracle's: {error}"
-    return "\n\n".join(["\n".join(facts), by_task, lost, learning_curve(run)])
+    elif run.logged:
+        lost = filled(
+            "A log of single choices: figures are estimated (SNIPS) from the queries whose logged arm is the chosen "
+            f"one, and not where fewer than {LEAST_TASK_ESS:g} effective queries speak of a task. There is no oracle: "
+            "what the other arms would have scored is not known."
+        )
+    else:
+        lost = "There is no oracle of the same outcomes beside this run."
+    return "\n\n".join(["\n".join(facts), table, lost, learning_curve(run)])
 
 
 def diagnose_run(run: Run) -> str:
@@ -102,8 +111,6 @@ def per_task_table(run: Run) -> str:
     """Queries, accuracy, utility, cost and the arm chosen most, for every task of every evaluated split."""
     lines = []
     for (split, task), part in decisions_of(run).groupby(["split", "task"], sort=True):
-        counts = part["arm"].value_counts(sort=False).sort_index()
-        arm = counts.index[int(np.argmax(counts.to_numpy()))]
         lines.append(
             [
                 str(split),
@@ -112,11 +119,48 @@ def per_task_table(run: Run) -> str:
                 _number(100 * part["score"].mean(skipna=False), ".2f"),
                 _number(part["utility"].mean(skipna=False), ".4f"),
                 _number(1000 * part["cost_usd"].mean(skipna=False), "#.4g"),
-                f"{arm} ({100 * counts.max() / len(part):.0f}%)",
+                _chosen_most(part),
             ]
         )
     headers = ["split", "task", "queries", "acc %", "utility", "USD/1k", "arm chosen most"]
     return terminal_table(headers, lines, left=(0, 1, 6))
+
+
+def logged_table(run: Run) -> str:
+    """What `per_task_table` tells, of a log of single choices: estimates, beside how many queries speak for them."""
+    frame = decisions_of(run)
+    several = frame["propensity"].isna()
+    frame["weight"] = np.where(several, 1.0, (frame["arm"] == frame["logged_arm"]) / frame["propensity"])
+    splits = [((split, "all"), part) for split, part in frame.groupby("split", sort=True)]
+    lines = []
+    for (split, task), part in [*frame.groupby(["split", "task"], sort=True), *splits]:
+        seen = part[part["weight"] > 0]
+        effective = seen["weight"].sum() ** 2 / (seen["weight"] ** 2).sum() if len(seen) else 0.0
+        enough = effective >= min(LEAST_TASK_ESS, len(part))
+        lines.append(
+            [
+                str(split),
+                str(task),
+                f"{len(part):,}",
+                f"{len(seen):,}",
+                f"{effective:.1f}",
+                _number(100 * _weighted(seen, "score"), ".1f") if enough else UNKNOWN,
+                _number(_weighted(seen, "utility"), ".3f") if enough else UNKNOWN,
+                _number(1000 * _weighted(seen, "cost_usd"), "#.4g") if enough else UNKNOWN,
+                _chosen_most(part),
+            ]
+        )
+    headers = ["split", "task", "queries", "matched", "effective", "acc %", "utility", "USD/1k", "arm chosen most"]
+    return terminal_table(headers, lines, left=(0, 1, 8))
+
+
+def _weighted(seen: pd.DataFrame, name: str) -> float:
+    return float((seen["weight"] * seen[name]).sum(skipna=False) / seen["weight"].sum())
+
+
+def _chosen_most(part: pd.DataFrame) -> str:
+    counts = part["arm"].value_counts(sort=False).sort_index()
+    return f"{counts.index[int(np.argmax(counts.to_numpy()))]} ({100 * counts.max() / len(part):.0f}%)"
 
 
 def most_regretted(run: Run, oracle: Run, n: int) -> str:

@@ -30,6 +30,7 @@ def blocks(report: StabilityReport, markdown: bool) -> list[str]:
     parts = [f"### {stability_title(report, markdown)}" if markdown else filled(stability_title(report))]
     if report.rows:
         parts += ["Where it ended", _table(report, _results(report), markdown)]
+    if any(cell(row) != UNKNOWN for row in report.rows for _, cell in _COURSE.values()):
         parts += ["On the way", _table(report, _COURSE, markdown)]
     if any(row.vs_baseline for row in report.rows):
         parts += [f"Against {report.baseline}", _table(report, _VERSUS, markdown)]
@@ -41,6 +42,8 @@ def _results(report: StabilityReport) -> _Columns:
     target = "" if report.target is None else f"{report.target:.3f}"
     return {
         "seeds": (5, lambda row: str(row.n_seeds)),
+        # Elsewhere `compare` has it, with its interval; of a log it is the one figure that every seed has.
+        **({"test, estimated": (1, lambda row: _number(row.test_mean, ".3f"))} if report.data.logged else {}),
         "seed SD [95%]": (0, lambda row: _with_bounds(row.seed_sd, row.seed_sd_ci, ".4f")),
         "last": (2, lambda row: _number(row.final_utility, ".3f")),
         "area": (3, lambda row: _number(row.area_under_curve, ".3f")),
