@@ -46,8 +46,8 @@ class HierarchyRouter(Saved):
         )
         self.arrays = packed(fit)
         # P values an arm: its score and, where there is one, its cost. B: the arms, those of `adapt` included.
-        self.mix_AB, self.shift_PB = np.eye(len(self.arms)), np.zeros(targets.value_QC.shape[1])
-        self.shift_PB = self.shift_PB.reshape(-1, len(self.arms))
+        self.mix_AB = np.eye(len(self.arms))
+        self.shift_PB = np.zeros((targets.value_QC.shape[1] // len(self.arms), len(self.arms)))
 
     def adapt(self, arms: Sequence[Arm], few: Train) -> None:
         """Take up arms that train lacks, from their names and a few labelled queries."""

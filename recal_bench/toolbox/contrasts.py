@@ -26,16 +26,17 @@ def contrasts(arms: Sequence[Arm]) -> Contrasts:
     """The contrasts of some arms; kinds are numbers of `KINDS`. Arms that no strategies tell apart have no pairs."""
     spans = [np.ones((len(arms), 1)), _indicators([arm.model for arm in arms])]
     spans += [_indicators([arm.strategy for arm in arms]), np.eye(len(arms))]
-    basis: list[NDArray[Any]] = []
+    basis: list[NDArray[np.float64]] = []
     kinds: list[int] = []
     for kind, span in enumerate(spans):
         for direction in span.T:
+            left = np.array(direction, dtype=np.float64)
             for known in basis:
-                direction = direction - known * (known @ direction)
-            if (norm := np.linalg.norm(direction)) > _NOTHING:
-                basis.append(direction / norm)
+                left -= known * (known @ left)
+            if (norm := float(np.linalg.norm(left))) > _NOTHING:
+                basis.append(left / norm)
                 kinds.append(kind)
-    return Contrasts(np.array(basis, dtype=np.float64).T, np.array(kinds))
+    return Contrasts(np.asarray(np.array(basis).T, dtype=np.float64), np.array(kinds))
 
 
 def repeated(found: Contrasts, parts: int) -> Contrasts:

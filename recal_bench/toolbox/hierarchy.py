@@ -48,7 +48,7 @@ class Hierarchy:
     elsewhere_EX: NDArray[np.float64] | None = None
     novelty: Novelty | None = None
 
-    def values(self, embedding_QE: FloatQA) -> FloatQA:
+    def values(self, embedding_QE: NDArray[np.floating]) -> FloatQA:
         """The expected value of every arm, `[Q, X]`; embeddings have unit length, as in training."""
         input_QE = with_constant(embedding_QE)
         above_QX = softmax(input_QE @ self.task_ET, axis=1) @ self.effect_TX + input_QE @ self.slope_EX
@@ -59,7 +59,7 @@ class Hierarchy:
 
 
 def fit_hierarchy(
-    embedding_QE: FloatQA,
+    embedding_QE: NDArray[np.floating],
     value_QX: FloatQA,
     typical_X: NDArray[np.float64],
     task_Q: StrQ,
@@ -104,15 +104,17 @@ def packed(fit: Hierarchy) -> dict[str, NDArray[Any]]:
 
 def unpacked(arrays: Mapping[str, NDArray[Any]]) -> Hierarchy:
     """The inverse of `packed`. Raises KeyError where an array is missing."""
-    own = [arrays[name] for name in ("typical_X", "task_ET", "effect_TX", "slope_EX")]
+    typical_X, task_ET, effect_TX, slope_EX = (
+        arrays[name] for name in ("typical_X", "task_ET", "effect_TX", "slope_EX")
+    )
     if "elsewhere_EX" not in arrays:
-        return Hierarchy(*own)
-    parts = {name: arrays[f"novelty.{name}"] for name in Novelty._fields}
-    novelty = Novelty(**parts)._replace(strange=float(parts["strange"]), foreign=float(parts["foreign"]))
-    return Hierarchy(*own, arrays["elsewhere_EX"], novelty)
+        return Hierarchy(typical_X, task_ET, effect_TX, slope_EX)
+    square_EE, linear_ET, constant_T, strange, foreign = (arrays[f"novelty.{name}"] for name in Novelty._fields)
+    novelty = Novelty(square_EE, linear_ET, constant_T, float(strange), float(foreign))
+    return Hierarchy(typical_X, task_ET, effect_TX, slope_EX, arrays["elsewhere_EX"], novelty)
 
 
-def with_constant(embedding_QE: FloatQA) -> FloatQA:
+def with_constant(embedding_QE: NDArray[np.floating]) -> FloatQA:
     """Embeddings in double precision with a constant beside them, `[Q, E + 1]`."""
     return np.hstack([np.asarray(embedding_QE, dtype=np.float64), np.ones((len(embedding_QE), 1))])
 
@@ -131,7 +133,7 @@ class _Levels:
     error: float
 
 
-def _fit_levels(embedding_QE: FloatQA, above_QX: FloatQA, number_Q: IntQ, found: Contrasts) -> _Levels:
+def _fit_levels(embedding_QE: NDArray[np.floating], above_QX: FloatQA, number_Q: IntQ, found: Contrasts) -> _Levels:
     input_QE, basis_XX = with_constant(embedding_QE), found.basis_AC
     known_QX = ~np.isnan(above_QX)
     # How much of a direction is known of a query.

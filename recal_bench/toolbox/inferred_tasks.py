@@ -16,7 +16,7 @@ INVERSE_PENALTY = 10.0
 ITERATIONS = 300
 
 
-def fit_posterior(encoding_QE: FloatQA, task_Q: NDArray[Any]) -> NDArray[np.float64]:
+def fit_posterior(encoding_QE: NDArray[np.floating], task_Q: NDArray[Any]) -> NDArray[np.float64]:
     """Weights `[E + 1, T]` of a multinomial logistic regression; the last row is the intercept. Tasks sorted.
 
     `softmax(x @ weights)` is the probability of each task. Every task has the same weight in the fit.

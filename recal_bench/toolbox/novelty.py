@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import FloatQ, FloatQA, IntQ
+from recal_bench.arrays import FloatQ, IntQ
 
 FOLDS = 5
 RIDGE = 0.1
@@ -28,7 +28,7 @@ class Novelty(NamedTuple):
     foreign: float
 
 
-def fit_novelty(embedding_QE: FloatQA, number_Q: IntQ, strange: float, foreign: float) -> Novelty:
+def fit_novelty(embedding_QE: NDArray[np.floating], number_Q: IntQ, strange: float, foreign: float) -> Novelty:
     """Fitted to texts of T >= 2 tasks, `number_Q` in 0..T-1. Two shares of train, held out, that lie further off.
 
     The relative Mahalanobis distance of Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD
@@ -47,20 +47,20 @@ def fit_novelty(embedding_QE: FloatQA, number_Q: IntQ, strange: float, foreign: 
     return _forms(embedding_QE, number_Q)._replace(strange=float(begins), foreign=float(ends))
 
 
-def distances(novelty: Novelty, embedding_QE: FloatQA) -> FloatQ:
+def distances(novelty: Novelty, embedding_QE: NDArray[np.floating]) -> FloatQ:
     """How much further a text lies from its nearest task than from all of train, `[Q]`; lower is nearer."""
     embedding_QE = np.asarray(embedding_QE, dtype=np.float32)
     square_Q = np.einsum("qe,qe->q", embedding_QE @ novelty.square_EE, embedding_QE)
     return np.asarray(square_Q + (embedding_QE @ novelty.linear_ET + novelty.constant_T).min(axis=1), dtype=np.float64)
 
 
-def foreign_share(novelty: Novelty, embedding_QE: FloatQA) -> FloatQ:
+def foreign_share(novelty: Novelty, embedding_QE: NDArray[np.floating]) -> FloatQ:
     """How far a text counts as foreign to all tasks, 0 to 1, `[Q]`."""
     width = max(novelty.foreign - novelty.strange, 1e-12)
     return np.clip((distances(novelty, embedding_QE) - novelty.strange) / width, 0.0, 1.0)
 
 
-def _forms(embedding_QE: FloatQA, number_Q: IntQ) -> Novelty:
+def _forms(embedding_QE: NDArray[np.floating], number_Q: IntQ) -> Novelty:
     mean_TE = np.array([embedding_QE[number_Q == task].mean(axis=0) for task in np.unique(number_Q)])
     mean_E = embedding_QE.mean(axis=0)
     of_task_QE, of_all_QE = embedding_QE - mean_TE[np.unique(number_Q, return_inverse=True)[1]], embedding_QE - mean_E
