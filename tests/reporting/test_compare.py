@@ -68,7 +68,7 @@ def test_rows_have_the_keys_of_the_contract_and_no_nan(tmp_path):
         json.dumps(values, allow_nan=False)
         assert values["cost_usd_per_1k"] is values["savings"] is values["regret"] is values["collapse_rate"] is None
         if row.router == "recal":
-            keys = {"metric", "difference", "ci", "p_adjusted", "p_improvement", "mde"}
+            keys = {"metric", "difference", "ci", "p_adjusted", "p_improvement", "p_improvement_ci", "mde"}
             assert set(values["vs_baseline"]) == set(values["accuracy_vs_baseline"]) == keys
             assert [values[name]["metric"] for name in ("vs_baseline", "accuracy_vs_baseline")] == [
                 "utility",
