@@ -285,4 +285,10 @@ def improvement(router_ST: NDArray[np.float64], baseline_ST: NDArray[np.float64]
     parts = [won_SST.mean(axis=1) - 0.5, of_baseline_ST - of_baseline_ST.mean(axis=0)]
     found = crossed_interval(parts, np.arange(router_ST.shape[1]))
     low, high = (float(np.clip(bound + 0.5, 0, 1)) for bound in (found.low, found.high))
+    # Where every task is won, or lost, none shows a spread: what n of n say of a share (Clopper, Pearson 1934).
+    least = ((1 - LEVEL) / 2) ** (1 / router_ST.shape[1])
+    if low == high == 1.0:
+        low = least
+    elif low == high == 0.0:
+        high = 1 - least
     return found._replace(estimate=found.estimate + 0.5, low=low, high=high)

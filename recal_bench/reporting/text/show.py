@@ -15,6 +15,7 @@ from recal_bench.reporting.figures.entries import decisions_of
 from recal_bench.reporting.figures.training_logs import curves_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
+from recal_bench.wording import harmless
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,13 +28,15 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     configuration = run.record.configuration
     data = configuration.data
     settings = ", ".join(f"{key}={value}" for key, value in configuration.settings.items()) or "none"
+    seeds = "" if run.record.deterministic else f" --seeds {configuration.seed + 1}"
     facts = [
         f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
-        filled(f"settings: {settings}"),
-        f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
+        f"settings: {settings}",
+        f"command: {run.record.command}{seeds}",
     ]
+    facts = [harmless(fact) if index == len(facts) - 1 else filled(fact) for index, fact in enumerate(facts)]
     oracle = next((other for other in runs if _is_upper_bound(other) and other.record.configuration.data == data), None)
     lost = most_regretted(run, oracle, worst) if oracle else "There is no oracle of the same outcomes beside this run."
     return "\n\n".join(["\n".join(facts), per_task_table(run), lost, learning_curve(run)])
@@ -71,7 +74,7 @@ def diagnose_run(run: Run) -> str:
         ]
     if found.not_judged:
         parts.append(f"Not judged, since the log lacks what it takes: {', '.join(found.not_judged)}.")
-    return "\n\n".join([title, *parts])
+    return "\n\n".join([harmless(title), *parts])
 
 
 def per_task_table(run: Run) -> str:
