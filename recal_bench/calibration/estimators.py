@@ -1,9 +1,9 @@
 """Advantage estimators: from the rewards of groups to advantages (Q queries, G rollouts a query, K components).
 
 Each is the formula of its source. `reward_QG` is the summed reward; rollouts that are not valid, or whose reward is
-not finite (NaN: a component of it is missing), count for nothing and get 0. Component-wise estimators leave out only what is
-missing. Everywhere: population standard deviation (ddof 0) unless said otherwise, so that |z-score| <= sqrt(G - 1); a
-group or component without spread, and a group of one, give exactly 0, never the raw reward.
+not finite (NaN: a component of it is missing), count for nothing and get 0. Component-wise estimators leave out only
+what is missing. Everywhere: population standard deviation (ddof 0) unless said otherwise, so that |z-score| <=
+sqrt(G - 1); a group or component without spread, and a group of one, give exactly 0, never the raw reward.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def hero(reward_QG: Any, outcome_QG: Any, mean_spread: Any, valid_QG: Any, eps: 
 def popart(reward_QG: Any, dataset_Q: Any, mean_D: Running, square_D: Running, valid_QG: Any, eps: float = EPS) -> Any:
     """`A_ij = (r_ij - mu_d) / (sigma_d + eps)`, running mean and std of the query's dataset (arXiv 1809.04474).
 
-    What is below the rounding of mu_d is 0, and sigma_d is at least the root of the rounding of mu_d^2: their difference
-    to the rewards and to the mean square holds no more.
+    What is below the rounding of mu_d is 0, and sigma_d is at least the root of the rounding of mu_d^2: the differences
+    hold no more.
     """
     xp = array_namespace(reward_QG)
     rounding = 16 * float(xp.finfo(reward_QG.dtype).eps)

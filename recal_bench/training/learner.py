@@ -11,7 +11,7 @@ from torch import Tensor
 from recal_bench.calibration import Batch, Drawn, Estimator
 from recal_bench.calibration.components import columns_read
 from recal_bench.calibration.rewards import Reward
-from recal_bench.errors import PluginError
+from recal_bench.errors import PluginError, SettingsError
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
@@ -97,6 +97,7 @@ class Learner:
         batch = self.train.take(torch.stack(draws).to(self.policy.device))
         alpha_SQ1 = self._alphas()
         distribution: ActionDistribution = self.policy(*self._priced(batch, alpha_SQ1), batch.available_QA)
+        self._require_finite(distribution.log_arm_QA)
         if self.estimator.all_actions:
             actions = distribution.everything()
         else:
@@ -149,6 +150,7 @@ class Learner:
             (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum().backward()  # type: ignore[no-untyped-call]
             norm_S = self._clip_gradients()
             self.optimizer.step()
+        self._require_finite(norm_S, *self.policy.parameters())
         for name, value in self.policy.state_dict().items():
             self.average[name].lerp_(value, 1 - AVERAGING)
         self.step += 1
@@ -158,6 +160,13 @@ class Learner:
             "gradient_norm": norm_S,
             "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
+
+    def _require_finite(self, *values: Tensor) -> None:
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise SettingsError(
+                f"the policy is not finite at step {self.step} of the training: give a smaller learning_rate, entropy, "
+                "kl or prior.scale"
+            )
 
     def _watched(self) -> dict[str, Tensor]:
         """What the estimator lets us see of its state: `name/task`, `[S]`."""
