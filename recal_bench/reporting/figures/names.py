@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,10 +66,15 @@ def labels(rows: Sequence[_Row], place: Place = "terminal") -> list[str]:
         alike = len({repr(other.settings) for other in siblings}) < len(siblings)
         if alike or len(label) > _LABEL_WIDTH:
             label = f"{row.router}@{row.settings_hash[:6]}"
-            room = _LABEL_WIDTH - len(label) - 1
-            label += f" {show(difference, max(room - 3, _LEAST_SHOWN))}" if difference else ""
+            label += f" {_cut(difference, max(_LABEL_WIDTH - len(label) - 1, _LEAST_SHOWN))}" if difference else ""
         named.append(harmless(label, place))
     return named
+
+
+def _cut(difference: str, width: int) -> str:
+    """As many whole settings as fit; of one that is too long its beginning."""
+    whole = textwrap.shorten(difference, width, placeholder=" ...")
+    return show(difference, width - len("...")) if whole == "..." else whole
 
 
 def told_apart(rows: Sequence[_Row]) -> list[str]:
@@ -82,9 +88,10 @@ def told_apart(rows: Sequence[_Row]) -> list[str]:
 
 
 def _difference(row: _Row, siblings: Sequence[_Row]) -> str:
-    """The settings of a row in which its siblings differ; `defaults` where it has none of them."""
+    """The settings of a row in which its siblings differ, those of most values first; `defaults` where it has none."""
     keys = sorted({key for other in siblings for key in other.settings})
-    differing = [key for key in keys if len({repr(other.settings.get(key)) for other in siblings}) > 1]
+    n_values = {key: len({repr(other.settings.get(key)) for other in siblings}) for key in keys}
+    differing = sorted((key for key in keys if n_values[key] > 1), key=lambda key: -n_values[key])
     lasts = [key.rpartition(".")[2] for key in keys]
     short = {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
     given = " ".join(f"{short[key]}={harmless(str(row.settings[key]))}" for key in differing if key in row.settings)
