@@ -37,7 +37,7 @@ def as_csv(rows: Sequence[BaseModel]) -> str:
     order = list(dict.fromkeys(key for line in values for key in line))
     names = sorted((str(name) for name in frame), key=lambda name: order.index(name.split(".")[0]))
     frame = frame[names]
-    frame.columns = [harmless(name, "csv") for name in frame]
+    frame.columns = [harmless(name, "csv") for name in names]
     return frame.to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
