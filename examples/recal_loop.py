@@ -4,6 +4,7 @@
 
 Trains on the embedded pool (simulated) and prints the utility on test beside the best single arm's. What the trainer in
 `recal_bench` does besides: missing outcomes, several seeds at once, checkpoints, the choice of a policy on validation.
+It starts from the nearest train queries, as the router recal-from-knn does; recal's own prior is a model in itself.
 """
 
 import argparse
@@ -126,7 +127,7 @@ class Calibration:
 
 def step(policy, optimizer, calibration, train, generator):
     """Draw, judge, move. Returns the advantages, `[Q, G]`."""
-    rows = torch.randint(len(train.task_Q), (BATCH,), generator=generator)
+    rows = (torch.rand(BATCH, generator=generator, dtype=torch.float64) * len(train.task_Q)).long()
     batch = Data(*(part[rows] for part in train))
     form_Q, log_arm_QA = policy(batch.embedding_QE, batch.prior_QA)
     arm_QG, well_QG = draw(form_Q.detach(), log_arm_QA.detach(), generator)

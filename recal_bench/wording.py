@@ -1,17 +1,59 @@
-"""Counts, shares, lists and values as part of a one-line message."""
+"""Counts, shares, lists and foreign text as part of a message, a table or a picture."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 
 def show(value: Any, width: int = 60) -> str:
     """A value from a file as part of a one-line message: shortened, nothing unprintable in it."""
     text = value if isinstance(value, str) else repr(value)
-    text = text if text.isprintable() else ascii(text)
+    text = text if text.isprintable() else f"'{harmless(text)}'"
     return text if len(text) <= width else f"{text[:width]}..."
+
+
+Place = Literal["terminal", "markdown", "code", "csv", "picture"]
+_ACTIVE = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
+_FORMULA = ("=", "+", "-", "@")
+
+
+def harmless(text: str, place: Place = "terminal") -> str:
+    """Text that others wrote (names, ids, prompts, messages), so that nothing in it acts where it is shown.
+
+    Control characters, invisible ones and line breaks are written as escapes in every place. In markdown what would
+    be markup is escaped too, HTML included; `code` is the text between backticks, with them. A cell of CSV that a
+    spreadsheet would take for a formula gets an apostrophe. In a picture `$` starts no formula.
+    """
+    shown = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+    if place == "markdown":
+        return _ACTIVE.sub(r"\\\g<0>", shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    if place == "code":
+        fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+        pad = " " if len(fence) > 1 else ""
+        return f"{fence}{pad}{shown}{pad}{fence}"
+    if place == "csv":
+        return f"'{shown}" if shown.startswith(_FORMULA) and not _is_number(shown) else shown
+    return shown.replace("$", r"\$") if place == "picture" else shown
+
+
+def place_of(markdown: bool) -> Place:
+    """Where a table is shown: in markdown or on the terminal."""
+    return "markdown" if markdown else "terminal"
+
+
+def _escaped(letter: str) -> str:
+    return " " if letter.isspace() and ord(letter) > 0xFF else letter.encode("unicode_escape").decode()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def counted(n: int, noun: str) -> str:

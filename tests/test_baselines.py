@@ -231,24 +231,27 @@ def test_boosting_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     from threadpoolctl import threadpool_info
 
     seen = set()
-    for name in ("fit", "predict"):
-        own = getattr(HistGradientBoostingRegressor, name)
+    own = HistGradientBoostingRegressor.fit
 
-        def watched(*args: object, own: object = own, **named: object) -> object:
-            seen.update(each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp")
-            return own(*args, **named)
+    def watched(*args: object, **named: object) -> object:
+        seen.update(each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp")
+        return own(*args, **named)
 
-        monkeypatch.setattr(HistGradientBoostingRegressor, name, watched)
-    fitted("gradient-boosting", world(60)).predict(queries_of(world(60)))
+    monkeypatch.setattr(HistGradientBoostingRegressor, "fit", watched)
+    fitted("gradient-boosting", world(60))
     assert seen == {1}
 
 
-def test_a_saved_ensemble_of_other_types_is_not_loaded(tmp_path: Path) -> None:
-    from skops.io import dump
-
-    fitted("gradient-boosting", world(60)).save(tmp_path)
-    dump([Path()], tmp_path / "ensembles.skops")
-    with pytest.raises(RecalBenchError, match="holds types that no saved ensemble has"):
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("left_TN", 10**6), ("right_TN", -1), ("left_TN", 0), ("feature_TN", 10**6), ("value_TN", np.nan)],
+)
+def test_trees_that_lead_out_of_their_arrays_are_not_loaded(tmp_path: Path, place: str, value: float) -> None:
+    router = fitted("gradient-boosting", world(60))
+    trees = next(each for each in router.trees_C if each is not None and each.value_TN.shape[1] > 2)
+    getattr(trees, place)[0, 1 if place == "left_TN" and value == 0 else 0] = value
+    router.save(tmp_path)
+    with pytest.raises(RecalBenchError, match="holds damaged trees: run the router again with --fresh"):
         create("gradient-boosting").load(tmp_path)
 
 

@@ -36,7 +36,7 @@ QUICK = {"steps": 3, "epochs": 2, "iterations": 3, "batch_size": 16, "group_size
 NEED_COST = ("cheapest", "dearest")
 BY_PLACE = ("random",)
 """They may choose another arm where the arms are listed in another order."""
-LOADABLE = ("npz", "json", "safetensors", "skops")
+LOADABLE = ("npz", "json", "safetensors")
 """Files that can be loaded without running what is in them."""
 
 

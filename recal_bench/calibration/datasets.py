@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from recal_bench.calibration.moments import EPS, divide, segment_sum
 from recal_bench.calibration.running import Running, observe
@@ -16,6 +16,16 @@ def dataset_means(value_Q: Any, dataset_Q: Any, count: int, weight_Q: Any = None
     weight_Q = xp.ones_like(value_Q) if weight_Q is None else weight_Q
     weight_D = segment_sum(weight_Q, dataset_Q, count)
     return divide(segment_sum(value_Q * weight_Q, dataset_Q, count), weight_D), weight_D
+
+
+def dataset_minima(value_QG: Any, dataset_Q: Any, valid_QG: Any, otherwise_D: Any) -> Any:
+    """Each dataset's least valid value, `[D]`; that of `otherwise_D` for a dataset without any."""
+    xp = array_namespace(value_QG)
+    above_QG = xp.where(valid_QG, value_QG, xp.full_like(value_QG, float("inf")))
+    member_QD = dataset_Q[:, None] == xp.arange(otherwise_D.shape[0], device=device(value_QG))[None, :]
+    least_Q1 = xp.min(above_QG, axis=1, keepdims=True)
+    least_D = xp.min(xp.where(member_QD, least_Q1, xp.full_like(least_Q1, float("inf"))), axis=0)
+    return xp.where(xp.isfinite(least_D), least_D, otherwise_D)
 
 
 def observe_datasets(running_D: Running, value_QG: Any, dataset_Q: Any, valid_QG: Any, decay: float) -> Running:

@@ -1,9 +1,9 @@
 """Advantage estimators: from the rewards of groups to advantages (Q queries, G rollouts a query, K components).
 
 Each is the formula of its source. `reward_QG` is the summed reward; rollouts that are not valid, or whose reward is
-NaN (a component of it is missing), count for nothing and get 0. Component-wise estimators leave out only what is
-missing. Everywhere: population standard deviation (ddof 0) unless said otherwise, so that |z-score| <= sqrt(G - 1); a
-group or component without spread, and a group of one, give exactly 0, never the raw reward.
+not finite (NaN: a component of it is missing), count for nothing and get 0. Component-wise estimators leave out only
+what is missing. Everywhere: population standard deviation (ddof 0) unless said otherwise, so that |z-score| <=
+sqrt(G - 1); a group or component without spread, and a group of one, give exactly 0, never the raw reward.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ from recal_bench.calibration.moments import EPS, divide, has_spread, moments, we
 from recal_bench.calibration.running import Running
 from recal_bench.calibration.weights import group_spread, variance_weights
 
+_TERMS = 2.0**16
+"""Squares that a sum may hold without an overflow."""
+
 
 def usable(reward: Any, valid: Any) -> Any:
-    """Which rewards count: those of valid rollouts that are not NaN. `[Q, G]` with `[Q, G]`, or `[Q, G, K]`."""
+    """Which rewards count: those of valid rollouts that are finite. `[Q, G]` with `[Q, G]`, or `[Q, G, K]`.
+
+    So large that the sum of their squares would not be finite is as good as infinite.
+    """
     xp = array_namespace(reward)
-    return (valid if reward.ndim == valid.ndim else valid[..., None]) & ~xp.isnan(reward)
+    most = float(xp.finfo(reward.dtype).max) ** 0.5 / _TERMS
+    return (valid if reward.ndim == valid.ndim else valid[..., None]) & (xp.abs(reward) < most)
 
 
 def reinforce(reward_QG: Any, valid_QG: Any) -> Any:
@@ -91,12 +98,19 @@ def hero(reward_QG: Any, outcome_QG: Any, mean_spread: Any, valid_QG: Any, eps: 
 
 
 def popart(reward_QG: Any, dataset_Q: Any, mean_D: Running, square_D: Running, valid_QG: Any, eps: float = EPS) -> Any:
-    """`A_ij = (r_ij - mu_d) / (sigma_d + eps)`, running mean and std of the query's dataset (arXiv 1809.04474)."""
+    """`A_ij = (r_ij - mu_d) / (sigma_d + eps)`, running mean and std of the query's dataset (arXiv 1809.04474).
+
+    What is below the rounding of mu_d is 0, and sigma_d is at least the root of the rounding of mu_d^2: the differences
+    hold no more.
+    """
     xp = array_namespace(reward_QG)
-    zero_D = xp.zeros_like(mean_D.total_N)
-    sigma_D = xp.sqrt(xp.maximum(square_D.value_N - mean_D.value_N**2, zero_D))
-    advantage_QG = (reward_QG - mean_D.value_N[dataset_Q][:, None]) / (sigma_D[dataset_Q][:, None] + eps)
-    return xp.where(usable(reward_QG, valid_QG), advantage_QG, xp.zeros_like(reward_QG))
+    rounding = 16 * float(xp.finfo(reward_QG.dtype).eps)
+    square_mean_D = mean_D.value_N**2
+    sigma_D = xp.sqrt(xp.maximum(square_D.value_N - square_mean_D, rounding * square_mean_D))
+    mean_Q1 = mean_D.value_N[dataset_Q][:, None]
+    centred_QG = reward_QG - mean_Q1
+    told_QG = usable(reward_QG, valid_QG) & (xp.abs(centred_QG) > rounding * xp.abs(mean_Q1))
+    return xp.where(told_QG, centred_QG / (sigma_D[dataset_Q][:, None] + eps), xp.zeros_like(reward_QG))
 
 
 def disco(reward_QG: Any, outcome_QG: Any, dataset_Q: Any, n_datasets: int, valid_QG: Any, eps: float = 0.1) -> Any:

@@ -32,9 +32,11 @@ class Running(NamedTuple):
 
 
 def observe(running: Running, value_N: Any, count_N: Any, decay: float) -> Running:
-    """`total = decay * total + (1 - decay) * value`, for the quantities with `count > 0` new observations only."""
+    """`total = decay * total + (1 - decay) * value`, for the quantities with `count > 0` new observations of
+    finite value only."""
     xp = array_namespace(value_N)
-    seen_N = count_N > 0
+    # An overflow, once in an average, would stay in it for ever.
+    seen_N = (count_N > 0) & xp.isfinite(value_N)
     return Running(
         xp.where(seen_N, decay * running.total_N + (1 - decay) * value_N, running.total_N),
         xp.where(seen_N, decay * running.weight_N + (1 - decay), running.weight_N),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from array_api_compat import array_namespace
+
 from recal_bench.calibration import estimators as formulas
-from recal_bench.calibration.datasets import observe_datasets
+from recal_bench.calibration.datasets import dataset_minima, observe_datasets
 from recal_bench.calibration.registry import Compute, estimator
 from recal_bench.calibration.running import Running
 from recal_bench.calibration.state import DECAY, Batch
@@ -62,25 +64,34 @@ def _hero(batch: Batch, spread_1: Running, settings: Any) -> tuple[Any, Running]
 
 
 class RewardMoments(NamedTuple):
-    """PopArt's state: of each dataset the running mean and mean square of its summed rewards."""
+    """PopArt's state: of each dataset the running mean and mean square of its summed rewards, less a first one of them.
+
+    The subtraction changes no advantage, and keeps the difference of the two from cancelling where rewards are large.
+    """
 
     reward_D: Running
     square_D: Running
+    offset_D: Any
 
 
 @estimator(
     "popart",
     "rewards by their task's running mean and spread (PopArt)",
-    state=lambda like_K, like_D, settings: RewardMoments(Running.empty(like_D), Running.empty(like_D)),
+    state=lambda like_K, like_D, settings: RewardMoments(Running.empty(like_D), Running.empty(like_D), like_D * 0),
 )
 def _popart(batch: Batch, state: RewardMoments, settings: Any) -> tuple[Any, RewardMoments]:
     total_QG, dataset_Q = batch.total_QG, batch.dataset_Q
     known_QG = formulas.usable(total_QG, batch.valid_QG)
+    xp = array_namespace(total_QG)
+    lowest_D = dataset_minima(total_QG, dataset_Q, known_QG, state.offset_D)
+    offset_D = xp.where(state.reward_D.count_N > 0, state.offset_D, lowest_D)
+    total_QG = xp.where(known_QG, total_QG - offset_D[dataset_Q][:, None], xp.zeros_like(total_QG))
     state = RewardMoments(
         observe_datasets(state.reward_D, total_QG, dataset_Q, known_QG, DECAY),
         observe_datasets(state.square_D, total_QG**2, dataset_Q, known_QG, DECAY),
+        offset_D,
     )
-    return formulas.popart(total_QG, dataset_Q, state.reward_D, state.square_D, batch.valid_QG), state
+    return formulas.popart(total_QG, dataset_Q, state.reward_D, state.square_D, known_QG), state
 
 
 # Its state is the zeros [D] themselves, which say how many datasets there are.

@@ -12,7 +12,7 @@ DECAY = 0.95
 class Batch(NamedTuple):
     """The rewards of one step.
 
-    reward_QGK    component rewards; NaN where a component is missing
+    reward_QGK    component rewards; NaN where a component is missing (what is not finite counts as missing)
     weight_K      what a unit of each component is worth: `[K]`, or `[Q, 1, K]` where it differs between queries
     is_outcome_K  True for the component that the query's uncertainty is about
     outcome_QG    the score that the query's uncertainty is judged by

@@ -12,6 +12,7 @@ import click
 from recal_bench import __version__
 from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import PluginError, RecalBenchError, SettingsError, near_miss
+from recal_bench.wording import harmless
 
 if TYPE_CHECKING:
     from recal_bench.experiments.records import Run
@@ -22,6 +23,11 @@ _SIGPIPE_EXIT = 141
 
 class _BadInput(click.ClickException):
     exit_code = 2
+
+
+def _shown(error: Exception) -> str:
+    """An error's lines, in which names of others are harmless."""
+    return "\n".join(map(harmless, str(error).split("\n")))
 
 
 class _Commands(click.Group):
@@ -35,7 +41,7 @@ class _Commands(click.Group):
                 import traceback
 
                 click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
-            raise _BadInput(str(error)) from error
+            raise _BadInput(_shown(error)) from error
         except OSError as error:
             from recal_bench.plugins import raised_by_plugin
 
@@ -44,7 +50,7 @@ class _Commands(click.Group):
 
             if raised_by_plugin(error):
                 raise
-            raise _BadInput(f"{error}: check the path, and that it can be written") from error
+            raise _BadInput(f"{_shown(error)}: check the path, and that it can be written") from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

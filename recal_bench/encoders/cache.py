@@ -20,7 +20,11 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 VERSION = 1
 """Of the shipped encoders: part of every key, raised whenever an encoding changes."""
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, RecursionError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError, RecursionError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy, zipfile and JSON raise on files that are damaged, cut off or made up."""
 
 
 def hash_of(content: Any) -> str:
@@ -48,6 +52,9 @@ def through_cache(path: Path, compute: Callable[[], Arrays], check: Callable[[Ar
 def read(path: Path) -> Arrays:
     """All arrays of a file; reading them all checks each against its checksum."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        # Ours are not compressed: a file is never larger in memory than on disk.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in arrays.zip.infolist()):
+            raise ValueError(f"{path} is compressed")
         return {name: arrays[name] for name in arrays.files}
 
 

@@ -1,9 +1,10 @@
 """Uncertainty of macro means: whole seeds crossed with queries within tasks.
 
 One run covers all tasks, so its tasks share the luck of its seed: seeds are taken whole. Queries are a sample within
-their tasks, the same for every seed and router, hence the pairing. Tasks are fixed. These intervals are analytic;
-bootstrap.py resamples. docs/metrics.md derives the formulas; benchmarks/coverage.py measures how often each holds the
-truth.
+their tasks, the same for every seed and router, hence the pairing. Tasks are fixed, but for those too small to show
+their own spread: these are joined. The intervals are analytic; bootstrap.py resamples. docs/metrics.md derives the
+formulas; benchmarks/coverage.py measures how often each holds the truth, benchmarks/false_positives.py how often
+routers that are equally good are told apart.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatSQ
 from recal_bench.errors import SettingsError
+from recal_bench.evaluation.metrics import macro_mean
 
 LEVEL = 0.95
 POWER = 0.8
+SMALL_TASK = 10
+"""Tasks with fewer queries are joined: their own mean and spread are not known well enough."""
+_LEAST_SINGLES = 6
+"""Tasks of one query each, below which nothing could be significant at 5%: 2 ** -5 is the least possible p."""
+_NOISE = 2.0
+"""Standard errors by which the fourth moment must exceed the normal distribution's before it counts."""
 _LEAST_DF = 0.25
 """With fewer degrees of freedom the critical t is beyond 20,000: that is no test, and scipy's search does not end."""
 
@@ -27,7 +35,7 @@ _LEAST_DF = 0.25
 class Interval(NamedTuple):
     """An estimate with its two-sided 95% interval, the p of "it is zero" and the degrees of freedom of both.
 
-    `low`, `high` and `p` are NaN where the data cannot tell (every task has a single query).
+    `low`, `high` and `p` are NaN where the data cannot tell (a handful of tasks with a single query each).
     """
 
     estimate: float
@@ -52,12 +60,28 @@ def crossed_interval(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> Interval
 
     Variance: for each part, that of its seeds' macro means / S; plus, for the queries, the variance of the query means
     (over seeds) within each task / n_t, weighted 1 / T^2, less the seed x query interaction that both contain.
-    Degrees of freedom by Satterthwaite: with few seeds that differ, S - 1; with one seed, those of the queries.
+    Degrees of freedom by Satterthwaite: with few seeds that differ, S - 1; with one seed, those of the queries, or
+    fewer where the variance comes from few queries (their fourth moment says so).
     A part with one seed adds no seed variance: for a router that is not deterministic the interval is then of that
-    seed alone. A task with a single query borrows the other tasks' variance.
+    seed alone. Tasks of fewer than `SMALL_TASK` queries are spread about their common mean, so that what differs
+    between them counts as luck. If k queries have values other than 0, p is at least 2 ** (1 - k), that of all signs
+    being equal by chance, and the interval holds 0 where this is above 5%.
     """
     found = _variances(parts, task_Q)
-    return t_interval(found.estimate, *found.error_and_df())
+    interval = t_interval(found.estimate, *found.error_and_df())
+    return _no_surer_than(interval, found.n_not_zero)
+
+
+def _no_surer_than(interval: Interval, n_not_zero: int) -> Interval:
+    """The interval with the least p that so many values can have: a half to the power of one less."""
+    # Beyond the precision of a float the least p is none.
+    least = min(1.0, 2.0 ** (1 - n_not_zero)) if n_not_zero <= np.finfo(float).nmant else 0.0
+    if not interval.p < least:  # also NaN
+        return interval
+    low, high = interval.low, interval.high
+    if least > 1 - LEVEL and not low <= 0 <= high:
+        low, high = interval.estimate - abs(interval.estimate), interval.estimate + abs(interval.estimate)
+    return interval._replace(low=low, high=high, p=least)
 
 
 def t_interval(estimate: float, error: float, df: float) -> Interval:
@@ -101,90 +125,131 @@ def mde(
 
 @dataclass(frozen=True)
 class _Seeds:
-    """A part's seeds: the variance of their macro means, and a single seed's interaction with the queries, by task."""
+    """A part's seeds: the variance of their macro means, and a single seed's interaction with queries, by stratum."""
 
     n_seeds: int
     macro: float
-    interaction_T: NDArray[np.float64]
+    interaction_H: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class _Variances:
-    """Variances behind the estimate. `queries_T`: of the query means over all seeds, each task's share, interaction
-    included; `df_T`: its degrees of freedom. Parts with one seed are not among `parts`."""
+    """Variances behind the estimate. `queries_H`: of the query means over all seeds, each stratum's share, interaction
+    included; `df_H`: its degrees of freedom. `heavy_tails` is what few queries add to the variance of their sum (half
+    of it). Parts with one seed are not among `parts`."""
 
     estimate: float
+    n_not_zero: int
     parts: tuple[_Seeds, ...]
-    queries_T: NDArray[np.float64]
-    df_T: NDArray[np.float64]
+    queries_H: NDArray[np.float64]
+    df_H: NDArray[np.float64]
+    heavy_tails: float
 
     def error_and_df(self, n_seeds: int | None = None, queries_factor: float = 1.0) -> tuple[float, float]:
         """Standard error and Satterthwaite's degrees of freedom, also for other numbers of seeds and queries."""
         seeds = squares = 0.0
-        queries_T = self.queries_T
-        interaction_T = np.zeros_like(queries_T)
-        df_T = self.df_T * queries_factor
+        queries_H = self.queries_H
+        interaction_H = np.zeros_like(queries_H)
+        df_H = self.df_H * queries_factor
         for part in self.parts:
             count = n_seeds or part.n_seeds
-            of_query_T = part.interaction_T / queries_factor / count
+            of_query_H = part.interaction_H / queries_factor / count
             # The variance of the macro means holds the interaction, of which more queries leave less.
-            seeds_only = part.macro - float(part.interaction_T.sum())
-            of_seeds = max(seeds_only / count + float(of_query_T.sum()), 0.0)
-            queries_T = queries_T - part.interaction_T / part.n_seeds + part.interaction_T / count
-            interaction_T = interaction_T + of_query_T
+            seeds_only = part.macro - float(part.interaction_H.sum())
+            of_seeds = max(seeds_only / count + float(of_query_H.sum()), 0.0)
+            queries_H = queries_H - part.interaction_H / part.n_seeds + part.interaction_H / count
+            interaction_H = interaction_H + of_query_H
             seeds += of_seeds
-            squares += of_seeds**2 / (count - 1) + float((of_query_T**2 / (df_T * (count - 1))).sum())
-        queries_T = queries_T / queries_factor
-        variance = seeds + max(float(queries_T.sum()) - float(interaction_T.sum()), 0.0)
-        squares += float((queries_T**2 / df_T).sum())
+            squares += of_seeds**2 / (count - 1) + float((of_query_H**2 / (df_H * (count - 1))).sum())
+        queries_H = queries_H / queries_factor
+        variance = seeds + max(float(queries_H.sum()) - float(interaction_H.sum()), 0.0)
+        squares += float((queries_H**2 / df_H).sum()) + self.heavy_tails / queries_factor**3
         return float(np.sqrt(variance)), variance**2 / squares if squares else np.inf
 
 
 def _variances(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> _Variances:
     layout = _Layout(task_Q)
     total_Q = np.zeros(len(task_Q))
-    estimate = 0.0
+    largest = estimate = 0.0
     of_parts = []
     for value_SQ in parts:
         n_seeds = len(value_SQ)
         mean_Q = value_SQ.mean(axis=0)
         total_Q += mean_Q
-        task_mean_ST = layout.means(value_SQ)
-        macro_S = task_mean_ST.mean(axis=1)
+        largest = max(largest, float(np.abs(mean_Q).max(initial=0.0)))
+        macro_S = macro_mean(value_SQ, task_Q)
         estimate += float(macro_S.mean())
         if n_seeds > 1:
-            residual_SQ = value_SQ - mean_Q - (task_mean_ST - task_mean_ST.mean(axis=0))[:, layout.task_index_Q]
-            interaction_T, _ = layout.variance_of_means((residual_SQ**2).sum(axis=0) / (n_seeds - 1))
-            of_parts.append(_Seeds(n_seeds, float(macro_S.var(ddof=1)), interaction_T))
-    centred_Q = total_Q - layout.means(total_Q)[layout.task_index_Q]
-    return _Variances(estimate, tuple(of_parts), *layout.variance_of_means(centred_Q**2))
+            square_Q = (layout.centred(value_SQ - mean_Q) ** 2).sum(axis=0) / (n_seeds - 1)
+            of_parts.append(_Seeds(n_seeds, float(macro_S.var(ddof=1)), layout.variance_of_means(square_Q)))
+    square_Q = layout.centred(total_Q) ** 2
+    # What is left of differences that cancel out is rounding, not a value.
+    n_not_zero = int((np.abs(total_Q) > 1e-12 * largest).sum())
+    queries_H, tails = layout.variance_of_means(square_Q), layout.heavy_tails(square_Q)
+    return _Variances(estimate, n_not_zero, tuple(of_parts), queries_H, layout.df_H(), tails)
 
 
 class _Layout:
-    """Which queries belong to which task, and sums over them."""
+    """Which queries belong to which task and stratum, how much each counts in the macro mean, and sums over strata.
+
+    A stratum is a task; the tasks of fewer than `SMALL_TASK` queries together are one, and take in the smallest of
+    the others where they still have fewer.
+    """
 
     def __init__(self, task_Q: NDArray[Any]) -> None:
-        self.task_index_Q = np.unique(task_Q, return_inverse=True)[1]
-        self.count_T = np.bincount(self.task_index_Q)
-        self._order_Q = np.argsort(self.task_index_Q, kind="stable")
-        self._starts_T = np.cumsum(self.count_T) - self.count_T
+        task_index_Q, count_T = np.unique(task_Q, return_inverse=True, return_counts=True)[1:]
+        weight_T = 1.0 / (len(count_T) * count_T)
+        smallest_T = np.argsort(count_T, kind="stable")
+        before_T = np.cumsum(count_T[smallest_T]) - count_T[smallest_T]
+        joined_T = smallest_T[(count_T[smallest_T] < SMALL_TASK) | ((before_T > 0) & (before_T < SMALL_TASK))]
+        stratum_T = np.arange(1, len(count_T) + 1)
+        stratum_T[joined_T] = 0
+        stratum_T = np.unique(stratum_T, return_inverse=True)[1]
+        self._index_Q = stratum_T[task_index_Q]
+        self._count_H = np.bincount(self._index_Q)
+        self._weight_Q = weight_T[task_index_Q]
+        self._weights_H = {power: np.bincount(stratum_T, count_T * weight_T**power) for power in (2, 4, 8)}
+        ordered = bool((np.diff(self._index_Q) >= 0).all())
+        self._order_Q = slice(None) if ordered else np.argsort(self._index_Q, kind="stable")
+        self._starts_H = np.cumsum(self._count_H) - self._count_H
+        self._blind = len(task_Q) < 2 or (len(task_Q) == len(count_T) and len(task_Q) < _LEAST_SINGLES)
 
-    def sums(self, value_Q: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.add.reduceat(value_Q[..., self._order_Q], self._starts_T, axis=-1))
+    def _sums(self, value_Q: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.add.reduceat(value_Q[..., self._order_Q], self._starts_H, axis=-1))
 
-    def means(self, value_Q: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.sums(value_Q) / self.count_T
+    def centred(self, value_Q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`[..., Q]` less the mean of each stratum's queries."""
+        return np.asarray(value_Q - (self._sums(value_Q) / self._count_H)[..., self._index_Q])
 
-    def variance_of_means(self, square_Q: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Each task's share of the variance of the macro mean, from squared deviations, and its degrees of freedom."""
-        square_T, df_T = self.sums(square_Q), (self.count_T - 1).astype(np.float64)
-        pooled_df = df_T.sum()
-        if pooled_df == 0:
-            return np.full(len(df_T), np.nan), df_T
-        single_T = df_T == 0
-        square_T[single_T] = square_T.sum()
-        df_T[single_T] = pooled_df
-        return square_T / df_T / self.count_T / len(df_T) ** 2, df_T
+    def _shares(self, square_Q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each query's share of the variance of the macro mean, from squared deviations."""
+        spare_H = self._count_H / np.maximum(self._count_H - 1, 1)
+        return np.asarray(self._weight_Q**2 * square_Q * spare_H[self._index_Q])
+
+    def variance_of_means(self, square_Q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each stratum's share of the variance of the macro mean, from squared deviations. NaN where it is unknown."""
+        if self._blind:
+            return np.full(len(self._count_H), np.nan)
+        return self._sums(self._shares(square_Q))
+
+    def df_H(self) -> NDArray[np.float64]:
+        """Degrees of freedom of `variance_of_means` for normal values: n - 1 in a stratum where all weigh the same."""
+        of_2_H, of_4_H = self._weights_H[2], self._weights_H[4]
+        # A query alone has none; its variance is not known either.
+        count_H = np.maximum(self._count_H, 2)
+        return np.asarray((of_2_H * (1 - 1 / count_H)) ** 2 / (of_4_H * (1 - 2 / count_H) + (of_2_H / count_H) ** 2))
+
+    def heavy_tails(self, square_Q: NDArray[np.float64]) -> float:
+        """By how much the fourth powers of the deviations exceed a normal distribution's, beyond chance; half of it.
+
+        Half of the excess over 3 sigma^4 is what Satterthwaite's sum of V^2 / df lacks where the values are not normal,
+        as where few queries differ: of n values of which k are 1, it leaves some 2 k degrees of freedom.
+        """
+        share_Q = self._shares(square_Q)
+        even_H = self._sums(share_Q) / self._weights_H[2]
+        normal = 3 * float((even_H**2 * self._weights_H[4]).sum())
+        noise = np.sqrt(24 * float((even_H**4 * self._weights_H[8]).sum()))
+        return max(float((share_Q**2).sum()) - normal - _NOISE * float(noise), 0.0) / 2
 
 
 def holm(p_R: Sequence[float]) -> list[float]:
@@ -206,3 +271,24 @@ def p_improvement(router_ST: NDArray[np.float64], baseline_ST: NDArray[np.float6
 
     u_T = mannwhitneyu(router_ST, baseline_ST, axis=0, method="asymptotic").statistic
     return float(np.mean(u_T / (len(router_ST) * len(baseline_ST))))
+
+
+def improvement(router_ST: NDArray[np.float64], baseline_ST: NDArray[np.float64]) -> Interval:
+    """`p_improvement` with its interval, and the p of "it is one half"; NaN for fewer than 6 tasks.
+
+    A task's probability has the luck of its queries whole, so the tasks are taken as a sample: the interval of their
+    mean. A seed's luck is that of its own probability, against all seeds of the other (DeLong et al. 1988).
+    """
+    pair_SST = router_ST[:, None] - baseline_ST[None]
+    won_SST = (pair_SST > 0) + 0.5 * (pair_SST == 0)
+    of_baseline_ST = won_SST.mean(axis=0)
+    parts = [won_SST.mean(axis=1) - 0.5, of_baseline_ST - of_baseline_ST.mean(axis=0)]
+    found = crossed_interval(parts, np.arange(router_ST.shape[1]))
+    low, high = (float(np.clip(bound + 0.5, 0, 1)) for bound in (found.low, found.high))
+    # Where every task is won, or lost, none shows a spread: what n of n say of a share (Clopper, Pearson 1934).
+    least = ((1 - LEVEL) / 2) ** (1 / router_ST.shape[1])
+    if low == high == 1.0:
+        low = least
+    elif low == high == 0.0:
+        high = 1 - least
+    return found._replace(estimate=found.estimate + 0.5, low=low, high=high)

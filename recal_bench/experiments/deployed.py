@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from recal_bench import routers
 from recal_bench.arrays import finite_or_none
-from recal_bench.errors import PluginError, RunError, SettingsError
+from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
+from recal_bench.plugins import raised_by_plugin
 from recal_bench.routers import Calls, Predicts, Queries, Router, decide
 
 
@@ -28,20 +29,18 @@ class Advice(NamedTuple):
 
 
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
-    """Load the router of a run (arrays, JSON, safetensors, skops; never a pickle) and route the prompts.
+    """Load the router of a run (arrays, JSON, safetensors; never a pickle) and route the prompts.
 
-    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded or has other settings
-    here, PluginError where its class is not there.
+    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded, has other settings here,
+    or cannot route with what it has loaded, PluginError where its class is not there.
     """
     record = run.record
     configuration, data = record.configuration, record.configuration.data
     if record.reference:
         raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
     router = _unfitted(run)
-    try:
+    with _readable(run):
         router.load(run.folder / "router")
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(f"{run.folder / 'router'} cannot be loaded ({error}): run it again with --fresh") from error
     # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
     n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
     queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
@@ -55,17 +54,33 @@ def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
         available_QA=np.ones((len(prompts), n_arms), dtype=bool),
         mean_cost_A=mean_cost_A,
     )
-    arm_Q = decide(router, queries, calls).arm_Q
-    predicted = isinstance(router, Predicts)
-    score_QA, cost_QA = (
-        router.predict(queries)
-        if isinstance(router, Predicts)
-        else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
-    )
+    with _readable(run):
+        arm_Q = decide(router, queries, calls).arm_Q
+        predicted = isinstance(router, Predicts)
+        score_QA, cost_QA = (
+            router.predict(queries)
+            if isinstance(router, Predicts)
+            else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
+        )
     return [
         Advice(calls.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]), predicted)
         for row, arm in enumerate(arm_Q)
     ]
+
+
+@contextmanager
+def _readable(run: Run) -> Iterator[None]:
+    """Whatever a damaged folder makes a router raise is one line; what a plug-in raises is for its author to read."""
+    try:
+        yield
+    except RecalBenchError:
+        raise
+    except Exception as error:
+        if raised_by_plugin(error):
+            raise
+        raise RunError(
+            f"{run.folder / 'router'} is damaged or of another version: run it again with --fresh"
+        ) from error
 
 
 def _unfitted(run: Run) -> Router:

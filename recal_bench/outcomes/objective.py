@@ -10,6 +10,9 @@ from recal_bench.arrays import FloatA, FloatQ, FloatQA
 from recal_bench.defaults import DEFAULT_ALPHA
 from recal_bench.errors import OutcomesError
 
+MOST_ALPHA = 1e6
+"""Beyond it a score is lost in the rounding of a utility: single precision has seven digits."""
+
 
 def mean_over_observed(value_QA: FloatQA, propensity_Q: FloatQ | None = None) -> FloatA:
     """Mean of each column over its known entries; NaN for a column without any. `[Q, A]` to `[A]`.
@@ -42,6 +45,10 @@ class Objective:
         """Fix the reference cost on the train outcomes (NaN: no outcome, or no known cost)."""
         if not np.isfinite(alpha) or alpha < 0:
             raise OutcomesError(f"alpha is {alpha}: give a finite number >= 0 (0.2 is the default; 0 ignores the cost)")
+        if alpha > MOST_ALPHA:
+            raise OutcomesError(
+                f"alpha is {alpha:g}: give at most {MOST_ALPHA:g}, at which no score is worth any cost already"
+            )
         has_outcome_QA = ~np.isnan(score_QA)
         unknown = int((has_outcome_QA & np.isnan(cost_QA)).sum())
         if unknown == int(has_outcome_QA.sum()):

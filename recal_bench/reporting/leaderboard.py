@@ -30,6 +30,7 @@ from recal_bench.reporting.text.learning import as_table
 from recal_bench.reporting.text.report import rows_of
 from recal_bench.reporting.text.rows import as_csv, as_json
 from recal_bench.reporting.text.tables import blocks
+from recal_bench.wording import harmless
 
 _READING = """\
 Utility is `score - alpha * cost / cost_ref`, where cost_ref is the mean train cost of the most expensive arm. Every
@@ -99,7 +100,7 @@ def _write(
     for log_table, group in zip(estimated, logs, strict=True):
         parts = [logged_text.render(log_table, markdown=True), _commands(log_table), _provenance(log_table, group)]
         sections.append("\n\n".join(parts))
-    head = f"# Leaderboard\n\nWritten by `{command}`; do not edit.\n\n{_READING}"
+    head = f"# Leaderboard\n\nWritten by {harmless(command, 'code')}; do not edit.\n\n{_READING}"
     texts = {
         "README.md": "\n\n".join([head, *sections]),
         "leaderboard.csv": as_csv(rows_of(made, estimated)),
@@ -137,9 +138,9 @@ def _simulated(table: Table) -> str:
 def _commands(table: Table | LoggedTable) -> str:
     lines = ["Commands:", ""]
     rows: Sequence[Comparison | LoggedRow] = table.rows
-    for row, name in zip(rows, labels(rows), strict=True):
-        tuned = f" (tuned on validation: {row.tuned})" if row.tuned else ""
-        lines += [f"- {name}{tuned}: `{row.command}`"] if row.command else []
+    for row, name in zip(rows, labels(rows, "markdown"), strict=True):
+        tuned = f" (tuned on validation: {harmless(row.tuned, 'markdown')})" if row.tuned else ""
+        lines += [f"- {name}{tuned}: {harmless(row.command, 'code')}"] if row.command else []
     return "\n".join(lines)
 
 
@@ -161,14 +162,16 @@ def _facts(group: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _provenance(table: Table | LoggedTable, group: Sequence[Run]) -> str:
-    data, facts = table.data, _facts(group)
-    queries = ", ".join(f"{split} {count:,}" for split, count in sorted(data.n_queries.items()))
+    data = table.data
+    facts = {name: [harmless(each, "markdown") for each in values] for name, values in _facts(group).items()}
+    queries = ", ".join(f"{harmless(split, 'markdown')} {count:,}" for split, count in sorted(data.n_queries.items()))
     cost_ref = "none" if data.cost_ref is None else f"{data.cost_ref:.6g} USD"
+    simulated = ", **simulated**" if data.simulated else ""
     lines = [
-        f"- outcomes: {data.name}, hash `{data.hash}`{', **simulated**' if data.simulated else ''}",
-        f"- tasks: {', '.join(data.tasks)}",
+        f"- outcomes: {harmless(data.name, 'markdown')}, hash `{data.hash}`{simulated}",
+        f"- tasks: {', '.join(harmless(task, 'markdown') for task in data.tasks)}",
         f"- queries: {queries}; {len(data.arms)} arms; missing outcomes: {data.missing}",
-        f"- alpha {data.alpha:g}, cost_ref {cost_ref}, baseline {table.baseline}",
+        f"- alpha {data.alpha:g}, cost_ref {cost_ref}, baseline {harmless(table.baseline, 'markdown')}",
         f"- seeds: {'; '.join(facts['seeds']) or 'none needed'} (routers not named decide the same for every seed)",
         f"- recal-bench {'; '.join(facts['code'])}, {', '.join(facts['packages'])}",
         f"- {'; '.join(facts['devices'])}",

@@ -13,6 +13,7 @@ from recal_bench.reporting.figures.stability import StabilityReport
 from recal_bench.reporting.pictures.training import training_curves
 from recal_bench.reporting.text.rows import as_json
 from recal_bench.reporting.text.stability import blocks
+from recal_bench.wording import harmless
 
 
 def write_stability(reports: Sequence[StabilityReport], out: Path, command: str) -> tuple[list[Path], dict[int, Path]]:
@@ -26,7 +27,7 @@ def write_stability(reports: Sequence[StabilityReport], out: Path, command: str)
     if not any(report.rows for report in reports):
         return [], {}
     out.mkdir(parents=True, exist_ok=True)
-    head = f"Written by `{command}`; do not edit. docs/stability.md defines every column."
+    head = f"Written by {harmless(command, 'code')}; do not edit. docs/stability.md defines every column."
     sections, pictures, drawn = ["# Stability of training", head], list[Path](), dict[int, Path]()
     for index, (report, slug) in enumerate(zip(reports, slugs([each.data for each in reports]), strict=True)):
         named = list(zip(labels(report.rows), report.curves, strict=True))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from recal_bench.encoders import load_encoder
+from recal_bench.encoders.cache import UNREADABLE, read
 from recal_bench.errors import RunError
 from recal_bench.outcomes import Arm
 
@@ -18,7 +17,6 @@ ENCODER = "text_encoder"
 """The attribute that holds a text encoder, which has a file of its own."""
 _FILE = "learnt.npz"
 _TREE = "tree"
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 class Saved:
@@ -42,10 +40,10 @@ class Saved:
         """Raises RunError where the folder holds no such file, or a damaged one."""
         path = folder / _FILE
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                tree = json.loads(arrays[_TREE].tobytes())
-                learnt = {name: _unpacked(tree[name], arrays) for name in self.LEARNT if name != ENCODER}
-        except _UNREADABLE as error:
+            arrays = read(path)
+            tree = json.loads(arrays[_TREE].tobytes())
+            learnt = {name: _unpacked(tree[name], arrays) for name in self.LEARNT if name != ENCODER}
+        except UNREADABLE as error:
             raise RunError(f"{path} does not hold a saved router: run the router again with --fresh") from error
         for name, value in learnt.items():
             setattr(self, name, value)

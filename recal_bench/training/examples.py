@@ -39,6 +39,19 @@ class Examples(NamedTuple):
         return Examples(*(part[rows] for part in self))
 
 
+def reach_of(dataset_Q: Tensor, balance: bool) -> Tensor:
+    """Where each row ends on a line of the chances to be drawn, `[Q]`: all rows alike, or all datasets. On the CPU."""
+    dataset_Q = dataset_Q.cpu()
+    weight_Q = 1 / torch.bincount(dataset_Q).double()[dataset_Q] if balance else torch.ones(len(dataset_Q)).double()
+    return weight_Q.cumsum(dim=0)
+
+
+def draw_rows(reach_Q: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Rows by their chances, with replacement, `[count]`."""
+    place = torch.rand(count, generator=generator, dtype=torch.float64) * reach_Q[-1]
+    return torch.searchsorted(reach_Q, place, right=True).clamp(max=len(reach_Q) - 1)
+
+
 def examples_of(
     split: Train,
     embedding_QE: Tensor,

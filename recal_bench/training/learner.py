@@ -11,11 +11,11 @@ from torch import Tensor
 from recal_bench.calibration import Batch, Drawn, Estimator
 from recal_bench.calibration.components import columns_read
 from recal_bench.calibration.rewards import Reward
-from recal_bench.errors import PluginError
+from recal_bench.errors import PluginError, SettingsError
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
-from recal_bench.training.examples import Examples
+from recal_bench.training.examples import Examples, draw_rows, reach_of
 from recal_bench.training.metrics import Judged, cheapest_arms, step_metrics
 from recal_bench.training.seeds import by_seed, leaves, like, of_seed, stack_seeds
 from recal_bench.training.selection import Selection, macro_mean
@@ -72,8 +72,7 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate)
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
         self.selections = [Selection() for _ in self.generators]
-        dataset_Q = self.train.dataset_Q.cpu()
-        self.reached_Q = (1 / torch.bincount(dataset_Q).double())[dataset_Q].cumsum(dim=0)
+        self.reach_Q = reach_of(self.train.dataset_Q, self.settings.balance)
         count_A = self.train.available_QA.sum(dim=0).clamp(min=1)
         self.cost_rank_A = (self.train.cost_QA.sum(dim=0) / count_A).argsort().argsort()
 
@@ -92,22 +91,16 @@ class Learner:
     @torch.no_grad()
     def draw(self) -> Rollouts:
         """Queries of train, and actions of the policy for each."""
-        draws = [self._rows(generator) for generator in self.generators]
+        draws = [draw_rows(self.reach_Q, self.settings.batch_size, generator) for generator in self.generators]
         batch = self.train.take(torch.stack(draws).to(self.policy.device))
         alpha_SQ1 = self._alphas()
         distribution: ActionDistribution = self.policy(*self._priced(batch, alpha_SQ1), batch.available_QA)
+        self._require_finite(distribution.log_arm_QA)
         if self.estimator.all_actions:
             actions = distribution.everything()
         else:
             actions = distribution.sample(self.settings.group_size, self.generators)
         return Rollouts(batch, alpha_SQ1, actions, distribution.log_prob(actions))
-
-    def _rows(self, generator: torch.Generator) -> Tensor:
-        """Rows of train for a batch, `[B]`: any alike, or with `balance` any task, and of that any row."""
-        if not self.settings.balance:
-            return torch.randint(len(self.train.dataset_Q), (self.settings.batch_size,), generator=generator)
-        threshold_B = torch.rand(self.settings.batch_size, generator=generator, dtype=torch.float64)
-        return torch.searchsorted(self.reached_Q, threshold_B * self.reached_Q[-1], right=True)
 
     @torch.no_grad()
     def judge(self, rollouts: Rollouts) -> Judged:
@@ -155,6 +148,7 @@ class Learner:
             (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum().backward()  # type: ignore[no-untyped-call]
             norm_S = self._clip_gradients()
             self.optimizer.step()
+        self._require_finite(norm_S, *self.policy.parameters())
         for name, value in self.policy.state_dict().items():
             self.average[name].lerp_(value, 1 - AVERAGING)
         self.step += 1
@@ -164,6 +158,13 @@ class Learner:
             "gradient_norm": norm_S,
             "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
+
+    def _require_finite(self, *values: Tensor) -> None:
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise SettingsError(
+                f"the policy is not finite at step {self.step} of the training: give a smaller learning_rate, entropy, "
+                "kl or prior.scale"
+            )
 
     def _watched(self) -> dict[str, Tensor]:
         """What the estimator lets us see of its state: `name/task`, `[S]`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Optimisation:
     batch_size: PositiveInt = 256
     group_size: PositiveInt = 16
     epochs: PositiveInt = 1
-    learning_rate: PositiveFloat = 7e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 7e-4
     clip: PositiveFloat = 0.2
     clip_high: PositiveFloat = 0.2
     entropy: NonNegativeFloat = 0.0

@@ -235,3 +235,74 @@ def test_a_rollout_without_any_component_is_not_whitened() -> None:
     reward_QGK = np.array([[[1.0, 1.0], [0.0, 0.0], [np.nan, np.nan]]])
     without = gdpo(reward_QGK[:, :2], np.ones(2), np.ones((1, 2), dtype=bool))
     np.testing.assert_allclose(gdpo(reward_QGK, np.ones(2), np.ones((1, 3), dtype=bool))[:, :2], without)
+
+
+# Numbers at the edge
+
+
+def batch_of(reward_QGK: np.ndarray) -> Batch:
+    n_queries, n_rollouts, n_components = reward_QGK.shape
+    return Batch(
+        reward_QGK,
+        np.array([1.0, 1.0, 0.2], dtype=reward_QGK.dtype)[:n_components],
+        np.arange(n_components) == min(1, n_components - 1),
+        reward_QGK[..., min(1, n_components - 1)],
+        np.full((n_queries, n_rollouts), 1 / n_rollouts, dtype=reward_QGK.dtype),
+        np.arange(n_queries) % 2,
+        np.ones((n_queries, n_rollouts), dtype=bool),
+    )
+
+
+def components(seed: int, dtype: Any = np.float64) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    right_QG = (rng.random((8, 6)) < 0.5).astype(float)
+    return np.stack([np.ones((8, 6)), right_QG, -rng.random((8, 6))], axis=-1).astype(dtype)
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e30, -1e38])
+@pytest.mark.parametrize("place", [(0, 0, 2), (0, 0, 1), (0,), (slice(None), 0)], ids=str)
+def test_one_reward_beyond_all_bounds_counts_for_nothing(name: str, value: float, place: tuple[Any, ...]) -> None:
+    estimator, like_K, like_D = ESTIMATORS[name], np.zeros(3, dtype=np.float32), np.zeros(2, dtype=np.float32)
+    settings = estimator.settings()
+    state = estimator.start(like_K, like_D, settings)
+    spoilt_QGK = components(0, np.float32)
+    spoilt_QGK[place] = value
+    missing_QGK = components(0, np.float32)
+    missing_QGK[place] = np.nan
+    advantage_QG, after = estimator.compute(batch_of(spoilt_QGK), state, settings)
+    without_QG, _ = estimator.compute(batch_of(missing_QGK), state, settings)
+    assert np.isfinite(advantage_QG).all()
+    np.testing.assert_allclose(advantage_QG, without_QG, atol=1e-6)
+    later_QG, _ = estimator.compute(batch_of(components(1, np.float32)), after, settings)
+    assert np.isfinite(later_QG).all()
+    assert later_QG.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1000.1, -12345.67, 1e6 + 0.3])
+def test_popart_sees_no_difference_between_equal_rewards_however_large(dtype: Any, offset: float) -> None:
+    estimator, settings = ESTIMATORS["popart"], ESTIMATORS["popart"].settings()
+    state = estimator.start(np.zeros(1, dtype=dtype), np.zeros(2, dtype=dtype), settings)
+    for _ in range(5):
+        advantage_QG, state = estimator.compute(batch_of(np.full((8, 6, 1), offset, dtype=dtype)), state, settings)
+        assert not advantage_QG.any()
+    equal_QG = np.full((8, 6), offset, dtype=dtype)
+    moments = [
+        observe_datasets(Running.empty(np.zeros(2, dtype=dtype)), each, np.arange(8) % 2, everything(equal_QG), 0.95)
+        for each in (equal_QG, equal_QG**2)
+    ]
+    assert not popart(equal_QG, np.arange(8) % 2, *moments, everything(equal_QG)).any()
+
+
+@pytest.mark.parametrize("offset", [1000.0, -12345.0, 2.0**20])
+def test_popart_is_the_same_for_rewards_that_are_all_larger(offset: float) -> None:
+    estimator, settings = ESTIMATORS["popart"], ESTIMATORS["popart"].settings()
+    right_QGK = components(2, np.float32)[..., 1:2]
+    found = []
+    for reward_QGK in (right_QGK, right_QGK + np.float32(offset)):
+        state = estimator.start(np.zeros(1, dtype=np.float32), np.zeros(2, dtype=np.float32), settings)
+        for _ in range(3):
+            advantage_QG, state = estimator.compute(batch_of(reward_QGK), state, settings)
+        found.append(advantage_QG)
+    np.testing.assert_allclose(*found, rtol=1e-5)

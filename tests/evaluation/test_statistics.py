@@ -8,7 +8,7 @@ from scipy import stats
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation.metrics import macro_mean
-from recal_bench.evaluation.statistics import crossed_interval, holm, mde, p_improvement
+from recal_bench.evaluation.statistics import crossed_interval, holm, improvement, mde, p_improvement
 
 TASK_Q = np.repeat(["a", "b", "c"], (10, 25, 40)).astype(object)
 
@@ -87,13 +87,75 @@ def test_no_difference_at_all():
     assert (constant.low, constant.high, constant.p) == (1, 1, 0)
 
 
-def test_tasks_of_one_query_borrow_the_variance_of_the_others():
+def test_tasks_of_one_query_are_judged_by_what_differs_between_tasks():
     value_SQ, task_Q = sample(1, 3), TASK_Q.copy()
     task_Q[0] = "single"
     assert np.isfinite(crossed_interval([value_SQ], task_Q)).all()
     alone = crossed_interval([value_SQ[:, :2]], np.array(["x", "y"], dtype=object))
     assert np.isnan([alone.low, alone.high, alone.p]).all()
     assert np.isfinite(alone.estimate)
+    # Many of them are a plain sample.
+    value_Q = value_SQ[0, :20]
+    found, known = crossed_interval([value_Q[None]], np.arange(20)), stats.ttest_1samp(value_Q, 0)
+    assert found[:3] == pytest.approx((value_Q.mean(), *known.confidence_interval(0.95)))
+    assert (found.p, found.df) == pytest.approx((known.pvalue, 19))
+
+
+def test_one_query_that_differs_proves_nothing():
+    values = [np.array([[0.0] * 8 + [1.0]])]
+    task_Q = np.repeat(["a", "b", "c"], (4, 4, 1))
+    found = crossed_interval(values, task_Q)
+    assert found.estimate == pytest.approx(1 / 3)
+    assert found.low < 0 < 2 / 3 < found.high
+    assert found.p == 1
+    assert mde(values, task_Q) > 1 / 3
+
+
+@pytest.mark.parametrize("sizes", [[9], [4, 5], [1] * 9, [30, 30], [1, 200], [2, 2, 90]])
+@pytest.mark.parametrize("n_differing", range(1, 6))
+def test_five_queries_that_differ_are_never_significant(sizes, n_differing):
+    task_Q = np.repeat(np.arange(len(sizes)), sizes)
+    if n_differing > len(task_Q):
+        return
+    for seed in range(20):
+        value_1Q = np.zeros((1, len(task_Q)))
+        value_1Q[0, np.random.default_rng(seed).choice(len(task_Q), n_differing, replace=False)] = 1.0
+        found = crossed_interval([value_1Q], task_Q)
+        assert found.p >= 2.0 ** (1 - n_differing) > 0.05
+        assert found.low <= 0 <= found.high
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 9999),
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+    share=st.floats(0, 1),
+    n_seeds=st.integers(1, 3),
+)
+def test_an_interval_without_zero_is_a_p_below_5_percent(seed, sizes, share, n_seeds):
+    rng, task_Q = np.random.default_rng(seed), np.repeat(np.arange(len(sizes)), sizes)
+    value_SQ = np.where(rng.random(len(task_Q)) < share, rng.choice([-1.0, 0.5, 1.0], (n_seeds, len(task_Q))), 0.0)
+    found = crossed_interval([value_SQ], task_Q)
+    assert np.isnan(found.p) or 0 <= found.p <= 1
+    if not np.isnan(found.p) and abs(found.p - 0.05) > 1e-9:
+        assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+    mirrored = crossed_interval([-value_SQ], task_Q)
+    assert (mirrored.low, mirrored.high, mirrored.p) == pytest.approx((-found.high, -found.low, found.p), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share"),
+    [([1] * 80, 0.5), ([2] * 7, 0.5), ([5] * 20, 0.2), ([1, 500], 0.05), ([1] * 38 + [2] * 12 + [3] * 11, 0.2)],
+)
+def test_equally_good_routers_are_rarely_told_apart(sizes, share):
+    """A small share of benchmarks/false_positives.py: 600 trials have a standard error of 0.9 points."""
+    rng, task_Q = np.random.default_rng(0), np.repeat(np.arange(len(sizes)), sizes)
+    odds = [share / 2, 1 - share, share / 2]
+    p_R = np.array(
+        [crossed_interval([rng.choice([-1.0, 0.0, 1.0], (1, len(task_Q)), p=odds)], task_Q).p for _ in range(600)]
+    )
+    assert (p_R < 0.05).mean() < 0.08
+    assert (p_R < 0.001).mean() <= 2 / 600
 
 
 @pytest.mark.parametrize(("seed_sd", "query_sd", "noise"), [(0.03, 0.3, 0.3), (0.0, 0.4, 0.1), (0.08, 0.1, 0.1)])
@@ -139,6 +201,20 @@ def test_probability_of_improvement_counts_pairs_of_seeds(seed, n, m):
     found = p_improvement(router_ST, baseline_ST)
     assert found == pytest.approx(by_hand)
     assert p_improvement(baseline_ST, router_ST) == pytest.approx(1 - found)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 9999), n=st.integers(1, 5), m=st.integers(1, 5), n_tasks=st.integers(1, 12))
+def test_improvement_is_the_probability_with_an_interval(seed, n, m, n_tasks):
+    rng = np.random.default_rng(seed)
+    router_ST, baseline_ST = (rng.integers(0, 4, (size, n_tasks)).astype(float) for size in (n, m))
+    found = improvement(router_ST, baseline_ST)
+    assert found.estimate == pytest.approx(p_improvement(router_ST, baseline_ST))
+    if n_tasks < 6:
+        assert np.isnan(found.p)
+    else:
+        assert 0 <= found.low <= found.estimate + 1e-12
+        assert found.estimate - 1e-12 <= found.high <= 1
 
 
 def test_probability_of_improvement_between_deterministic_routers():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -319,6 +320,24 @@ def test_a_damaged_router_is_refused_in_one_line(log, tmp_path, content):
     assert done.returncode == 2
     assert "--fresh" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("router", ["knn", "ridge", "gradient-boosting"])
+def test_arrays_that_do_not_fit_each_other_are_refused_in_one_line(log, tmp_path, router):
+    run(log, tmp_path / "runs", router=router)
+    (folder,) = (tmp_path / "runs").glob(f"{router}-*")
+    for path in (folder / "router").glob("*.npz"):
+        arrays = dict(np.load(path))
+        for name, array in arrays.items():
+            if array.ndim == 0 or not np.issubdtype(array.dtype, np.floating):
+                continue
+            for spoilt in (array[:0], array[None], array.astype(str)):
+                np.savez(path, **{**arrays, name: spoilt})
+                result = invoke("route", "--run", folder, "which river?")
+                assert result.exit_code in (0, 2)
+                assert result.exit_code == 0 or len(result.output.splitlines()) == 1
+                assert "allow_pickle" not in result.output
+        np.savez(path, **arrays)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(log, tmp_path):

@@ -279,10 +279,12 @@ def run(program, *args):
 
 
 _HALF_WAY = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
     from recal_bench.outcomes.writer import write_outcomes
 
+    # A shell's background jobs ignore SIGINT, and so would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     def blocks():
         for _ in range(3):
             yield {"task": ["nq"] * 1000, "score": [0.5] * 1000}

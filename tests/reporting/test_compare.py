@@ -76,7 +76,7 @@ def test_rows_have_the_keys_of_the_contract_and_no_nan(tmp_path):
         json.dumps(values, allow_nan=False)
         assert values["cost_usd_per_1k"] is values["savings"] is values["regret"] is values["collapse_rate"] is None
         if row.router == "recal":
-            keys = {"metric", "difference", "ci", "p_adjusted", "p_improvement", "mde"}
+            keys = {"metric", "difference", "ci", "p_adjusted", "p_improvement", "p_improvement_ci", "mde"}
             assert set(values["vs_baseline"]) == set(values["accuracy_vs_baseline"]) == keys
             assert [values[name]["metric"] for name in ("vs_baseline", "accuracy_vs_baseline")] == [
                 "utility",
@@ -459,3 +459,25 @@ def test_the_command_takes_the_aggregate(tmp_path):
     assert result.exit_code == 0, result.output
     assert "IQM of utility [95%]" in result.output
     assert "IQM" not in CliRunner().invoke(cli, ["compare", str(tmp_path)]).output
+
+
+def test_no_interval_leaves_the_scale_of_the_score(tmp_path):
+    """A handful of queries: the t interval of the oracle, which is nearly always right, would end above 1."""
+    write_standard_runs(tmp_path, World(queries=2))
+    for row in compare(read_runs(tmp_path)):
+        low, high = row.utility_ci
+        assert -0.3 < low <= row.utility <= high <= 1
+        for found in (row.vs_baseline, row.accuracy_vs_baseline):
+            if found is not None:
+                assert -1.3 <= found.ci[0] <= found.difference <= found.ci[1] <= 1.3
+
+
+@pytest.mark.parametrize(("queries", "small"), [(9, True), (10, False)])
+def test_a_note_counts_tasks_of_few_queries(tmp_path, queries, small):
+    write_standard_runs(tmp_path, World(queries=queries))
+    (table,) = tables(read_runs(tmp_path))
+    assert any("3 of 3 tasks have fewer than 10 test queries:" in note for note in table.notes) == small
+    write_standard_runs(tmp_path / "single", World(queries=1))
+    (table,) = tables(read_runs(tmp_path / "single"))
+    assert any("fewer than 10 test queries, 3 of them a single one" in note for note in table.notes)
+    assert all(row.utility_ci is None for row in table.rows)

@@ -436,6 +436,8 @@ def test_the_command_serves_until_it_is_told_to_stop(number, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"POOL_KEY": "k1"},
+        # A shell's background jobs ignore SIGINT, and so would their children.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     try:
         says = process.stdout.readline()

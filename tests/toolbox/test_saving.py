@@ -1,5 +1,7 @@
 """What a router has learnt comes back as it was, and a damaged file is refused in one line."""
 
+import json
+import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -108,7 +110,29 @@ def damages() -> list[Any]:
     def not_a_tree(path: Path) -> None:
         np.savez(path, tree=np.frombuffer(b"[1, 2]", dtype=np.uint8))
 
-    return [Path.unlink, lambda path: path.write_bytes(b""), cut, of_another_router, pickled, not_a_tree]
+    def not_zipped(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, np.arange(3))
+
+    def inflated(path: Path) -> None:
+        np.savez_compressed(path, tree=np.zeros(10**7, dtype=np.uint8))
+
+    def nested(path: Path) -> None:
+        np.savez(path, tree=np.frombuffer(b"[" * 10**5, dtype=np.uint8))
+
+    def of_other_kinds(path: Path) -> None:
+        tree = {"first": {"array": "nowhere"}, "second": {"arm": 3}}
+        np.savez(path, tree=np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8))
+
+    def larger_than_memory(path: Path) -> None:
+        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }\n"
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("tree.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+    return [
+        Path.unlink, lambda path: path.write_bytes(b""), cut, of_another_router, pickled, not_a_tree,
+        not_zipped, inflated, nested, of_other_kinds, larger_than_memory,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", damages())

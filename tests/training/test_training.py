@@ -21,7 +21,7 @@ from recal_bench.calibration import ESTIMATORS, Batch, Calibration, Component, E
 from recal_bench.calibration.components import Weighted
 from recal_bench.calibration.registry import stateless
 from recal_bench.calibration.rewards import REWARDS, Components, Terms
-from recal_bench.errors import PluginError
+from recal_bench.errors import PluginError, SettingsError
 from recal_bench.outcomes import Arm
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
@@ -271,6 +271,14 @@ def test_an_estimator_that_breaks_its_contract_is_named() -> None:
             dataclasses.replace(learner(), estimator=entry(compute)).improve()
     with pytest.raises(PluginError, match="estimator mine: its state must be made of arrays"):
         dataclasses.replace(learner(), estimator=entry(lambda *_: None, lambda *_: (0,)))
+
+
+@pytest.mark.parametrize("changed", [{"entropy": 1e39}, {"kl": 1e39}], ids=str)
+def test_a_training_that_diverges_is_one_error(changed: dict[str, float]) -> None:
+    diverging = learner()
+    diverging = dataclasses.replace(diverging, settings=dataclasses.replace(diverging.settings, **changed))
+    with pytest.raises(SettingsError, match="not finite at step 0 of the training: give a smaller learning_rate"):
+        diverging.improve()
 
 
 @pytest.mark.parametrize("price", ["fixed", "conditioned"])

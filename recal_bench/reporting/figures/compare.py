@@ -17,6 +17,7 @@ from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.small_tasks import small_task_notes
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
 from recal_bench.routers.fixed_arm import PREFIX as ARM_PREFIX
@@ -219,7 +220,7 @@ def notes(group: Group) -> list[str]:
             f"one training seed only: {', '.join(alone)}. Such an interval holds the luck of the queries, "
             "not that of training (--seeds 5 adds it)"
         )
-    return notes
+    return notes + small_task_notes(group.task_Q[group.split_Q == TEST])
 
 
 def _tuned_notes(configurations: Sequence[Configuration]) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from recal_bench.arrays import FloatSQ, finite_or_none
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootstrap, iqm
-from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, mde, p_improvement
+from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, improvement, mde
 from recal_bench.reporting.figures.entries import Entry, Group
 
 METRICS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
@@ -23,7 +23,8 @@ METRICS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
 class Difference(BaseModel):
     """A row's paired difference to the baseline in `metric`, with its 95% interval.
 
-    `p_adjusted` and `mde`, the minimum detectable difference, are null for references.
+    `p_adjusted` and `mde`, the minimum detectable difference, are null for references. `p_improvement_ci` is null for
+    fewer than 6 tasks.
     """
 
     metric: str
@@ -31,6 +32,7 @@ class Difference(BaseModel):
     ci: tuple[float, float] | None
     p_adjusted: float | None
     p_improvement: float
+    p_improvement_ci: tuple[float, float] | None
     mde: float | None
 
 
@@ -53,21 +55,25 @@ def differences(
     parts = [_parts(entry, baseline, metric, rows_Q) for entry in group.entries]
     intervals = [None if each is None else crossed_interval(each, task_Q) for each in parts]
     adjusted_R = adjusted_p(group, intervals)
+    low, high = scale_of(group, metric)
+    reach = (low - high, high - low)
     found: list[Difference | None] = []
     for entry, part, interval, adjusted in zip(group.entries, parts, intervals, adjusted_R, strict=True):
         if part is None or interval is None:
             found.append(None)
             continue
         means = (metrics.task_means(each_SQ, task_Q) for each_SQ in (_values(entry, metric, rows_Q), of_baseline_SQ))
+        better = improvement(*means)
         # Where no query differs from another there is nothing to tell it from; 0 would promise too much.
         detectable = None if entry.record.reference else finite_or_none(mde(part, task_Q)) or None
         found.append(
             Difference(
                 metric=metric,
                 difference=interval.estimate,
-                ci=ci_of(interval),
+                ci=ci_of(interval, reach),
                 p_adjusted=adjusted,
-                p_improvement=p_improvement(*means),
+                p_improvement=better.estimate,
+                p_improvement_ci=ci_of(better),
                 mde=detectable,
             )
         )
@@ -83,6 +89,7 @@ def interquartile_means(
     estimate_R = [float(iqm(metrics.task_means(value_SQ, task_Q))) for value_SQ in values]
     iqm_RB, mean_RB = [iqm(mean_BST) for mean_BST in resampled], [mean_BST.mean(axis=(1, 2)) for mean_BST in resampled]
     base = next(index for index, entry in enumerate(group.entries) if entry is baseline)
+    low, high = scale_of(group, metric)
     owns, differences = list[Interval](), list[Interval | None]()
     for index, entry in enumerate(group.entries):
         of_mean = crossed_interval([values[index]], task_Q)
@@ -104,9 +111,9 @@ def interquartile_means(
         else InterquartileMean(
             metric=metric,
             value=own.estimate,
-            ci=ci_of(own),
+            ci=ci_of(own, (low, high)),
             difference=None if difference is None else difference.estimate,
-            difference_ci=None if difference is None else ci_of(difference),
+            difference_ci=None if difference is None else ci_of(difference, (low - high, high - low)),
             p_adjusted=adjusted,
         )
         for own, difference, adjusted in zip(owns, differences, adjusted_p(group, differences), strict=True)
@@ -144,6 +151,19 @@ def adjusted_p(group: Group, intervals: Sequence[Interval | None]) -> list[float
     return [adjusted.get(index) for index in range(len(intervals))]
 
 
-def ci_of(interval: Interval) -> tuple[float, float] | None:
-    """Its ends; None where the data cannot tell."""
-    return (interval.low, interval.high) if math.isfinite(interval.low) else None
+def ci_of(interval: Interval, scale: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float] | None:
+    """Its ends, cut off where the scale ends; None where the data cannot tell."""
+    if not math.isfinite(interval.low):
+        return None
+    return max(interval.low, min(scale[0], interval.estimate)), min(interval.high, max(scale[1], interval.estimate))
+
+
+def scale_of(group: Group, metric: str) -> tuple[float, float]:
+    """The least and the greatest value there can be: scores from 0 to 1 (or as seen), less the most that was paid."""
+    low, high, paid = 0.0, 1.0, 0.0
+    for entry in group.entries:
+        low = min(low, float(np.nanmin(entry.score_SQ, initial=low)))
+        high = max(high, float(np.nanmax(entry.score_SQ, initial=high)))
+        if metric == "utility":
+            paid = max(paid, float(np.nanmax(entry.score_SQ - entry.utility_SQ, initial=paid)))
+    return low - paid, high

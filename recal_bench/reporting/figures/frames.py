@@ -42,13 +42,14 @@ def comparison_frame(made: Sequence[Table | LoggedTable]) -> pd.DataFrame:
 def _flat(figures: Figures | LoggedFigures) -> dict[str, Any]:
     """The figures of one split, and those of a row's other splits under their names; null where unknown."""
     flat: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     for name, value in figures:
         if name == "metric" or (name == "iqm" and value is None):
             continue
         if name == "splits":
-            flat |= {f"{split}_{key}": each for split, found in value.items() for key, each in _flat(found).items()}
+            named |= {f"{split}_{key}": each for split, found in value.items() for key, each in _flat(found).items()}
         elif name == "per_task":
-            flat |= {f"accuracy_{task}": accuracy for task, accuracy in value.items()}
+            named |= {f"accuracy_{task}": accuracy for task, accuracy in value.items()}
         elif name == "vs_baseline":
             flat |= _difference(value)
         elif name == "accuracy_vs_baseline":
@@ -62,7 +63,9 @@ def _flat(figures: Figures | LoggedFigures) -> dict[str, Any]:
             flat |= {name: value.value, **_interval(name, value.ci)}
         else:
             flat[name] = value
-    return _renamed(flat, figures)
+    flat = _renamed(flat, figures)
+    # A task or a split may be called like a figure, such as macro.
+    return flat | {name + "_" * (name in flat): value for name, value in named.items()}
 
 
 def _renamed(flat: dict[str, Any], figures: Figures | LoggedFigures) -> dict[str, Any]:
@@ -79,7 +82,8 @@ def _renamed(flat: dict[str, Any], figures: Figures | LoggedFigures) -> dict[str
 def _difference(found: Difference | None) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(Difference.model_fields) if found is None else dict(found)
     first = {"difference": values["difference"], **_interval("difference", values["ci"])}
-    return first | {name: values[name] for name in ("p_adjusted", "p_improvement", "mde")}
+    better = _interval("p_improvement", values["p_improvement_ci"])
+    return first | {name: values[name] for name in ("p_adjusted", "p_improvement", "mde")} | better
 
 
 def _interval(name: str, ci: tuple[float, float] | None) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +12,10 @@ from recal_bench.experiments.records import Data
 from recal_bench.reporting.figures.compare import Table
 from recal_bench.reporting.figures.logged import LoggedTable
 from recal_bench.reporting.figures.stability import StabilityReport
-from recal_bench.wording import counted
+from recal_bench.wording import Place, counted, harmless, place_of, show
 
-_LABEL_WIDTH = 26
+_LABEL_WIDTH = 32
+_LEAST_SHOWN = 12
 
 
 class _Row(Protocol):
@@ -30,6 +32,7 @@ class _Row(Protocol):
 def title(table: Table | LoggedTable, markdown: bool = False) -> str:
     """Which outcomes a table is about, and that they are simulated where they are."""
     data = table.data
+    place = place_of(markdown)
     parts = [
         _named(data, markdown),
         f"{table.rows[0].n_queries:,} test queries of {counted(len(table.tasks), 'task')}",
@@ -43,29 +46,58 @@ def title(table: Table | LoggedTable, markdown: bool = False) -> str:
     if data.train_fraction != 1:
         parts.append(f"{data.train_fraction:g} of train ({data.n_queries['train']:,} queries)")
     if data.held_out:
-        parts.append(f"new arms with {data.labelled} labelled queries: {', '.join(data.held_out)}")
+        new = ", ".join(harmless(arm, place) for arm in data.held_out)
+        parts.append(f"new arms with {data.labelled} labelled queries: {new}")
     return ", ".join(parts)
 
 
-def labels(rows: Sequence[_Row]) -> list[str]:
+def labels(rows: Sequence[_Row], place: Place = "terminal") -> list[str]:
     """A short name for every row: the router, and where it has several rows the settings in which they differ.
 
-    Of a setting's dotted name the last part, where no other setting ends in it.
+    Of a setting's dotted name the last part, where no other setting ends in it. Settings that are too long, or that
+    several rows share, are cut off behind a hash.
     """
     named = []
     for row in rows:
         siblings = [other for other in rows if other.router == row.router]
         if len(siblings) == 1:
-            named.append(row.router)
+            named.append(harmless(row.router, place))
             continue
-        keys = sorted({key for other in siblings for key in other.settings})
-        differing = [key for key in keys if len({repr(other.settings.get(key)) for other in siblings}) > 1]
-        lasts = [key.rpartition(".")[2] for key in keys]
-        short = {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
-        label = " ".join([row.router, *(f"{short[key]}={row.settings.get(key)}" for key in differing)])
-        unique = differing and len(label) <= _LABEL_WIDTH and len({repr(o.settings) for o in siblings}) == len(siblings)
-        named.append(label if unique else f"{row.router}@{row.settings_hash[:6]}")
+        difference = _difference(row, siblings)
+        label = f"{row.router} {difference}"
+        alike = len({repr(other.settings) for other in siblings}) < len(siblings)
+        if alike or len(label) > _LABEL_WIDTH:
+            label = f"{row.router}@{row.settings_hash[:6]}"
+            label += f" {_cut(difference, max(_LABEL_WIDTH - len(label) - 1, _LEAST_SHOWN))}" if difference else ""
+        named.append(harmless(label, place))
     return named
+
+
+def _cut(difference: str, width: int) -> str:
+    """As many whole settings as fit; of one that is too long its beginning."""
+    whole = textwrap.shorten(difference, width, placeholder=" ...")
+    return show(difference, width - len("...")) if whole == "..." else whole
+
+
+def told_apart(rows: Sequence[_Row]) -> list[str]:
+    """The settings of each row whose label has them cut off behind a hash, in full."""
+    told = []
+    for label, row in zip(labels(rows), rows, strict=True):
+        difference = _difference(row, [other for other in rows if other.router == row.router])
+        if label.startswith(f"{row.router}@") and difference and not label.endswith(f" {difference}"):
+            told.append(f"{row.router}@{row.settings_hash[:6]}: {difference}")
+    return told
+
+
+def _difference(row: _Row, siblings: Sequence[_Row]) -> str:
+    """The settings of a row in which its siblings differ, those of most values first; `defaults` where it has none."""
+    keys = sorted({key for other in siblings for key in other.settings})
+    n_values = {key: len({repr(other.settings.get(key)) for other in siblings}) for key in keys}
+    differing = sorted((key for key in keys if n_values[key] > 1), key=lambda key: -n_values[key])
+    lasts = [key.rpartition(".")[2] for key in keys]
+    short = {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+    given = " ".join(f"{short[key]}={harmless(str(row.settings[key]))}" for key in differing if key in row.settings)
+    return given or ("defaults" if differing else "")
 
 
 def stability_title(report: StabilityReport, markdown: bool = False) -> str:
@@ -75,7 +107,7 @@ def stability_title(report: StabilityReport, markdown: bool = False) -> str:
 
 def _named(data: Data, markdown: bool) -> str:
     simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
-    return f"{data.name} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}"
+    return f"{harmless(data.name, place_of(markdown))} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}"
 
 
 def slugs(datas: Sequence[Data]) -> list[str]:

@@ -19,6 +19,7 @@ from recal_bench.reporting.figures.differences import (
     ci_of,
     differences,
     interquartile_means,
+    scale_of,
 )
 from recal_bench.reporting.figures.entries import Entry, Group
 from recal_bench.reporting.figures.frontier import FrontierFigures, frontier_figures
@@ -60,6 +61,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
     iqms: list[InterquartileMean | None] = [None] * len(group.entries)
     if with_iqm:
         iqms = interquartile_means(group, baseline, metric, rows_Q, task_Q)
+    scale = scale_of(group, "utility")
     figures = []
     for index, entry in enumerate(group.entries):
         score_SQ, utility_SQ = entry.score_SQ[:, rows_Q], entry.utility_SQ[:, rows_Q]
@@ -77,7 +79,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 router_cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
                 savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
                 utility=finite_or_none(utility.estimate),
-                utility_ci=ci_of(utility),
+                utility_ci=ci_of(utility, scale),
                 vs_baseline=by_utility[index],
                 iqm=iqms[index],
                 accuracy_vs_baseline=by_accuracy[index],

@@ -11,7 +11,7 @@ import numpy as np
 from recal_bench.evaluation.frontier import upper_hull
 from recal_bench.reporting.figures.compare import Comparison, Table
 from recal_bench.reporting.figures.names import labels, title
-from recal_bench.reporting.pictures.drawing import BLACK, BLUE, SKY, VERMILION, new_figure, save
+from recal_bench.reporting.pictures.drawing import BLACK, BLUE, SKY, VERMILION, heading, label, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def cost_quality(table: Table, stem: Path) -> list[Path]:
     axes.margins(0.08, 0.1)
     axes.set_xlabel("cost, USD per 1,000 queries (with the router's own)")
     axes.set_ylabel("accuracy, % (macro)")
-    axes.set_title(title(table), fontsize=8)
+    axes.set_title(heading(title(table)), fontsize=8)
     _key(axes, table.baseline, any(row.reference for row, *_ in points))
     # Names of all points would cover each other, or the points.
     corners = set(hull)
@@ -73,7 +73,7 @@ def _point(row: Comparison) -> tuple[float, float] | None:
 def _key(axes: Axes, baseline: str, references: bool) -> None:
     from matplotlib.lines import Line2D
 
-    kinds = [("router", "o", BLUE, BLUE), (baseline, "s", VERMILION, VERMILION)]
+    kinds = [("router", "o", BLUE, BLUE), (label(baseline), "s", VERMILION, VERMILION)]
     kinds += [("reference", "D", BLACK, "none")] if references else []
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=colour, markerfacecolor=face, markersize=6, label=name)
@@ -99,7 +99,7 @@ def _write_names(
     # Above and to the left of the hull there are no routers.
     sides = ["right" if (cost, accuracy) in hull else "left" for _, cost, accuracy in told]
     texts = [
-        axes.text(cost, accuracy, name, fontsize=7.5, zorder=5, ha=side, va="bottom")
+        axes.text(cost, accuracy, label(name), fontsize=7.5, zorder=5, ha=side, va="bottom")
         for (name, cost, accuracy), side in zip(told, sides, strict=True)
     ]
     at = np.linspace(0, len(hull) - 1, _ALONG)

@@ -15,12 +15,26 @@ from recal_bench.experiments.records import Frontier, Run
 from recal_bench.reporting.figures.compare import TEST, Comparison, Table
 from recal_bench.reporting.figures.frontier import arms_figures, frontier_of, points_of
 from recal_bench.reporting.figures.names import labels, title
-from recal_bench.reporting.pictures.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, save
+from recal_bench.reporting.pictures.drawing import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    heading,
+    label,
+    new_figure,
+    save,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LINES = [(colour, dash) for dash in ("-", "--", "-.") for colour in (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)]
+_MOST_LINES = len(_LINES)
+"""Routers beyond which the others, those of a lower utility, are drawn in grey without a name."""
 _GRID = 400
 
 
@@ -40,10 +54,15 @@ def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
     if not drawn:
         return []
     figure, axes = new_figure()
-    for (name, row, swept), (colour, dash) in zip(drawn, _LINES * (1 + len(drawn) // len(_LINES)), strict=False):
+    # More lines than a legend holds could not be told apart either.
+    for _, _, swept in drawn[_MOST_LINES:]:
+        cost, accuracy_SX = _on_one_grid(swept)
+        axes.plot(cost, 100 * accuracy_SX.mean(axis=0), color="0.82", linewidth=0.8, zorder=1)
+    drawn = drawn[:_MOST_LINES]
+    for (name, row, swept), (colour, dash) in zip(drawn, _LINES, strict=False):
         cost, accuracy_SX = _on_one_grid(swept)
         mean = 100 * accuracy_SX.mean(axis=0)
-        axes.plot(cost, mean, dash, color=colour, label=_with_aiq(name, row.aiq), linewidth=1.5, zorder=3)
+        axes.plot(cost, mean, dash, color=colour, label=_with_aiq(label(name), row.aiq), linewidth=1.5, zorder=3)
         if len(swept) > 1:
             low, high = 100 * accuracy_SX.min(axis=0), 100 * accuracy_SX.max(axis=0)
             axes.fill_between(cost, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -54,7 +73,7 @@ def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
     axes.margins(0.03, 0.06)
     axes.set_xlabel("cost, USD per 1,000 queries (with the router's own)")
     axes.set_ylabel("accuracy, % (macro)")
-    axes.set_title(title(table), fontsize=8)
+    axes.set_title(heading(title(table)), fontsize=8)
     axes.legend(
         title=f"router: AIQ\n(filled point: alpha {table.data.alpha:g})",
         fontsize=7,
@@ -73,7 +92,7 @@ def _is_row(run: Run, table: Table, row: Comparison) -> bool:
 
 def _draw_arms(axes: Axes, frontier: Frontier) -> None:
     arms, best = points_of(frontier.arms), points_of([frontier.best_accuracy])
-    for points, style, face, label in (
+    for points, style, face, name in (
         (upper_hull(arms), ":", BLACK, _with_aiq("single arms, mixed", arms_figures(frontier).aiq)),
         (arms, "D", "none", "single arm"),
         (best, "D", BLACK, "single arm, most accurate on train"),
@@ -87,7 +106,7 @@ def _draw_arms(axes: Axes, frontier: Frontier) -> None:
             markerfacecolor=face,
             markersize=4,
             linewidth=1,
-            label=label,
+            label=name,
             zorder=2,
         )
 

@@ -14,6 +14,8 @@ from recal_bench.reporting.pictures.drawing import (
     SKY,
     VERMILION,
     blank_figure,
+    heading,
+    label,
     plain,
     save,
 )
@@ -35,7 +37,12 @@ def draw(found: Learning, stem: Path) -> list[Path]:
                 axes.plot(found.train_P, found.value_RP[row], color=BLACK, alpha=0.12, linewidth=0.8)
         for colour, row in zip(_COLOURS, mine, strict=False):
             axes.plot(
-                found.train_P, found.value_RP[row], color=colour, marker="o", markersize=3, label=found.routers[row]
+                found.train_P,
+                found.value_RP[row],
+                color=colour,
+                marker="o",
+                markersize=3,
+                label=label(found.routers[row]),
             )
             axes.fill_between(
                 found.train_P, found.low_RP[row], found.high_RP[row], color=colour, alpha=0.12, linewidth=0
@@ -46,5 +53,5 @@ def draw(found: Learning, stem: Path) -> list[Path]:
         axes.set_ylabel(f"{found.what}, test")
         if mine:
             axes.legend(fontsize=7)
-    figure.suptitle(f"{found.data.name}{', simulated' if found.data.simulated else ''}", fontsize=9)
+    figure.suptitle(heading(f"{found.data.name}{', simulated' if found.data.simulated else ''}"), fontsize=9)
     return save(figure, stem)

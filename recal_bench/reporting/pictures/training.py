@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recal_bench.evaluation.stability import Curve, aligned
-from recal_bench.reporting.pictures.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, blank_figure, plain, save
+from recal_bench.reporting.pictures.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    blank_figure,
+    heading,
+    label,
+    plain,
+    save,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +39,7 @@ _STRETCHES = 40
 _ACROSS = 3
 
 
-def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], heading: str, stem: Path) -> list[Path]:
+def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], title: str, stem: Path) -> list[Path]:
     """Small multiples: one block for at most five routers, in it one panel for each of `PANELS` that any log holds.
 
     Of each router the mean of its seeds in a band from the lowest to the highest; the other blocks' routers in grey
@@ -56,7 +67,7 @@ def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], 
         axes_P[len(columns)].legend(
             handles=_key(block), title="router (seeds)", fontsize=8, title_fontsize=8, loc="center"
         )
-    figure.suptitle(heading, fontsize=9)
+    figure.suptitle(heading(title), fontsize=9)
     return save(figure, stem)
 
 
@@ -114,6 +125,6 @@ def _key(block: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]]) -> list[Lin
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=colour, linewidth=1.4, label=f"{name} ({len(seeds)})")
+        Line2D([], [], color=colour, linewidth=1.4, label=f"{label(name)} ({len(seeds)})")
         for (name, seeds), colour in zip(block, _COLOURS, strict=False)
     ]

@@ -74,7 +74,7 @@ def _precision(found: InterquartileMean, digits: int) -> tuple[str, float]:
 
 
 def _improvement(found: Difference | None) -> str:
-    return UNKNOWN if found is None else f"{found.p_improvement:.2f}"
+    return UNKNOWN if found is None else with_interval(found.p_improvement, found.p_improvement_ci, ".2f")
 
 
 def _usd(figures: Figures) -> str:

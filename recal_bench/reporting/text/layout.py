@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
 import textwrap
@@ -10,9 +11,13 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from recal_bench.wording import harmless
+
 WIDTH = 120
 """Columns where the output is not a terminal."""
 _GAP = 2
+_BREAKS = re.compile(r"[\t\n\r\f\v]")
+_BARE_PIPE = re.compile(r"(?<!\\)\|")
 
 
 def width() -> int:
@@ -22,12 +27,18 @@ def width() -> int:
 
 def filled(text: str, first: str = "", others: str = "") -> str:
     """A paragraph broken into lines; the first starts with `first`, the others with `others`."""
-    return textwrap.fill(text, width(), initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+    return textwrap.fill(
+        harmless(_BREAKS.sub(" ", text)),
+        width(),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+    )
 
 
 def markdown_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in markdown: names to the left, figures to the right."""
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [headers, *lines]]
+    """A table in markdown: names to the left, figures to the right. Foreign text in it is escaped by the caller."""
+    escaped = [[_BARE_PIPE.sub(r"\\|", harmless(cell)) for cell in line] for line in [headers, *lines]]
     align = ("left", *["right"] * (len(headers) - 1))
     return tabulate(escaped[1:], escaped[0], "pipe", disable_numparse=True, colalign=align)
 
@@ -50,6 +61,7 @@ def terminal_table(
     from rich.console import Console
     from rich.table import Table
 
+    headers, lines = list(map(harmless, headers)), [list(map(harmless, line)) for line in lines]
     kept, left_out = list(range(len(headers))), list[str]()
     needed = [max(cell_len(line[index]) for line in [headers, *lines]) + _GAP for index in kept]
     while sum(needed[index] for index in kept) - _GAP > width() and ranks:

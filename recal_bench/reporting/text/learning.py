@@ -6,17 +6,19 @@ import numpy as np
 
 from recal_bench.reporting.figures.learning import Learning
 from recal_bench.reporting.text.layout import markdown_table, terminal_table
+from recal_bench.wording import harmless, place_of
 
 
 def as_table(found: Learning, markdown: bool = False) -> str:
     """The values by router and number of train queries, with intervals."""
+    place = place_of(markdown)
     headers = [f"{train:,} ({fraction:g})" for train, fraction in zip(found.train_P, found.fraction_P, strict=True)]
     lines = [
-        [name, *(_cell(*of_point) for of_point in zip(*of_router, strict=True))]
+        [harmless(name, place), *(_cell(*of_point) for of_point in zip(*of_router, strict=True))]
         for name, *of_router in zip(found.routers, found.value_RP, found.low_RP, found.high_RP, strict=True)
     ]
-    simulated = ", simulated" if found.data.simulated else ""
-    title = f"{found.what.capitalize()} on test by number of train queries (share), {found.data.name}{simulated}"
+    source = harmless(found.data.name, place) + (", simulated" if found.data.simulated else "")
+    title = f"{found.what.capitalize()} on test by number of train queries (share), {source}"
     grid = (markdown_table if markdown else terminal_table)(["router", *headers], lines)
     return f"{'### ' if markdown else ''}{title}\n\n{grid}"
 

@@ -8,6 +8,8 @@ from recal_bench.reporting.figures.logged import Estimate, LoggedFigures, Logged
 from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.text.columns import UNKNOWN, p_value, with_interval
 from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
+from recal_bench.reporting.text.tables import in_markdown
+from recal_bench.wording import harmless, place_of
 
 # When the terminal leaves out a column, by its place among all of them (see `layout.terminal_table`).
 _RANKS = (0, 0, 3, 6, 0, 1, 7, 2, 4, 5, 8)
@@ -15,13 +17,18 @@ _RANKS = (0, 0, 3, 6, 0, 1, 7, 2, 4, 5, 8)
 
 def render(table: LoggedTable, markdown: bool) -> str:
     """Title, the estimates on test and on other evaluated splits, the refusals, notes."""
-    names = labels(table.rows)
+    place = place_of(markdown)
+    names = labels(table.rows, place)
     parts = [("### " if markdown else "") + title(table, markdown), _grid(table, names, table.rows, markdown)]
     for split in sorted({split for row in table.rows for split in row.splits}):
-        parts += [f"Split {split}", _grid(table, names, [row.splits[split] for row in table.rows], markdown)]
+        parts += [
+            f"Split {harmless(split, place)}",
+            _grid(table, names, [row.splits[split] for row in table.rows], markdown),
+        ]
     for name, row in zip(names, table.rows, strict=True):
-        parts += [f"No estimate for {name}: {row.refusal}."] if row.refusal else []
-    parts += [f"Note: {note}." for note in table.notes]
+        parts += [f"No estimate for {name}: {harmless(row.refusal, place)}."] if row.refusal else []
+    notes = [f"Note: {note}." for note in table.notes]
+    parts += map(in_markdown, notes) if markdown else notes
     return "\n\n".join(parts if markdown else [part if "\n" in part else filled(part) for part in parts])
 
 
@@ -30,7 +37,8 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
     spec, scale = (".1f", 100.0) if accuracy else (".3f", 1.0)
     micro = ", micro" if figures[0].mean == "micro" else ""
     heads = ["router", f"{figures[0].metric} (SNIPS{micro})", "DR", "IPS", "against logged", "p"]
-    heads += [f"against {table.baseline}", "acc %", "USD/1k", "effective queries", "matched"]
+    heads += [f"against {harmless(table.baseline, place_of(markdown))}", "acc %", "USD/1k"]
+    heads += ["effective queries", "matched"]
     lines = []
     for name, row, each in zip(names, table.rows, figures, strict=True):
         lines.append(

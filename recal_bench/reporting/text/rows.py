@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from recal_bench.reporting.figures.differences import Difference
-from recal_bench.reporting.figures.stability import StabilityRow, Versus
+from recal_bench.wording import harmless
 
-# A difference has its columns in CSV even where no row has one.
-_DIFFERENCES = ("vs_baseline", "accuracy_vs_baseline")
+_ENDS = ("low", "high")
+_OPTIONAL = "iqm"
+"""A figure that is asked for: where no row has it, the table has no columns for it."""
 
 
 def as_json(row: BaseModel) -> dict[str, Any]:
@@ -22,34 +24,54 @@ def as_json(row: BaseModel) -> dict[str, Any]:
 
 
 def as_csv(rows: Sequence[BaseModel]) -> str:
-    """All rows under one header. Nested figures have dotted names; what is unknown or does not apply is empty."""
+    """All rows under one header, as docs/metrics.md describes it.
+
+    A figure in parts has a column for each, with a dotted name, in every row; what is unknown or does not apply is
+    empty. Names that others gave (tasks, splits) are parts of a column's name as they are, whatever they look like.
+    """
     import pandas as pd
 
-    values = [_prepared(as_json(row), Versus if isinstance(row, StabilityRow) else Difference) for row in rows]
+    values = [_of_model(type(row), row) for row in rows]
     frame = pd.json_normalize(values)
-    # A figure that one row has in parts and another not at all has its parts' columns alone.
-    every = [str(name) for name in frame]
-    names = [name for name in every if not any(other.startswith(f"{name}.") for other in every)]
     # What is nested would otherwise come last.
     order = list(dict.fromkeys(key for line in values for key in line))
-    names.sort(key=lambda name: order.index(name.split(".")[0]))
-    return frame[names].to_csv(index=False, lineterminator="\n").rstrip("\n")
+    names = sorted((str(name) for name in frame), key=lambda name: order.index(name.split(".")[0]))
+    frame = frame[names]
+    frame.columns = [harmless(name, "csv") for name in names]
+    return frame.to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
-def _prepared(values: dict[str, Any], difference: type[BaseModel]) -> dict[str, Any]:
-    """What becomes cells: settings as JSON, both ends of an interval, integers as text (pandas would add a `.0`)."""
-    prepared: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in _DIFFERENCES and value is None:
-            value = dict.fromkeys(difference.model_fields)
-        if key == "settings":
-            prepared[key] = json.dumps(value, sort_keys=True)
-        elif key == "ci" or key.endswith("_ci"):
-            prepared[key] = dict(zip(("low", "high"), value or (None, None), strict=True))
+def _of_model(model: type[BaseModel], row: BaseModel | None) -> dict[str, Any]:
+    """The cells of a model's fields, nested like them; all of them empty where there is no row."""
+    cells: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        value = None if row is None else getattr(row, name)
+        kinds = (
+            get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
+        )
+        nested = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if name == "settings":
+            cells[name] = None if value is None else harmless(json.dumps(value, sort_keys=True), "csv")
+        elif name == "ci" or name.endswith("_ci"):
+            cells[name] = dict(zip(_ENDS, map(_cell, value or (None, None)), strict=True))
+        elif name == _OPTIONAL and value is None:
+            continue
+        elif nested is not None:
+            cells[name] = _of_model(nested, value)
         elif isinstance(value, dict):
-            prepared[key] = _prepared(value, difference)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            prepared[key] = str(value)
-        elif key != "iqm":
-            prepared[key] = value
-    return prepared
+            cells[name] = {
+                key: _of_model(type(each), each) if isinstance(each, BaseModel) else _cell(each)
+                for key, each in value.items()
+            }
+        else:
+            cells[name] = _cell(value)
+    return cells
+
+
+def _cell(value: Any) -> Any:
+    """Integers as text, since pandas would add a `.0` where a row has none."""
+    if isinstance(value, str):
+        return harmless(value, "csv")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

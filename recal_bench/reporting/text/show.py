@@ -16,6 +16,7 @@ from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_
 from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
+from recal_bench.wording import harmless
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +29,17 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     configuration = run.record.configuration
     data = configuration.data
     settings = ", ".join(f"{key}={value}" for key, value in configuration.settings.items()) or "none"
+    seeds = "" if run.record.deterministic else f" --seeds {configuration.seed + 1}"
     facts = [
         f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
-        filled(f"settings: {settings}"),
+        f"settings: {settings}",
         *_kept(run),
-        f"command: {run.record.command}" + ("" if run.record.deterministic else f" --seeds {configuration.seed + 1}"),
+        f"command: {run.record.command}{seeds}",
     ]
+    # A command is copied: it is not broken into lines.
+    facts = [harmless(fact) if index == len(facts) - 1 else filled(fact) for index, fact in enumerate(facts)]
     oracle = next(
         (
             other
@@ -94,7 +98,7 @@ def diagnose_run(run: Run) -> str:
         parts += _kept(run)
     if found.not_judged:
         parts.append(f"Not judged, since the log lacks what it takes: {', '.join(found.not_judged)}.")
-    return "\n\n".join([title, *parts])
+    return "\n\n".join([harmless(title), *parts])
 
 
 def _kept(run: Run) -> list[str]:

@@ -10,6 +10,8 @@ from recal_bench.reporting.figures.stability import Bounds, StabilityReport, Sta
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
 from recal_bench.reporting.text.rows import as_csv, as_json
+from recal_bench.reporting.text.tables import in_markdown
+from recal_bench.wording import harmless, place_of
 
 # By header: when the terminal leaves the column out (see `layout.terminal_table`), and its cells.
 _Columns = dict[str, tuple[int, Callable[[StabilityRow], str]]]
@@ -33,9 +35,12 @@ def blocks(report: StabilityReport, markdown: bool) -> list[str]:
     if any(cell(row) != UNKNOWN for row in report.rows for _, cell in _COURSE.values()):
         parts += ["On the way", _table(report, _COURSE, markdown)]
     if any(row.vs_baseline for row in report.rows):
-        parts += [f"Against {report.baseline}", _table(report, _VERSUS, markdown)]
+        parts += [
+            f"Against {harmless(report.baseline or '', place_of(markdown))}",
+            _table(report, _VERSUS, markdown),
+        ]
     notes = [f"Note: {note}." for note in report.notes]
-    return parts + (notes if markdown else list(map(filled, notes)))
+    return parts + (list(map(in_markdown, notes)) if markdown else list(map(filled, notes)))
 
 
 def _results(report: StabilityReport) -> _Columns:
@@ -113,7 +118,8 @@ def _table(report: StabilityReport, columns: _Columns, markdown: bool) -> str:
     cells = {header: [cell(row) for row in report.rows] for header, (_, cell) in columns.items()}
     known = [header for header in columns if any(cell not in (UNKNOWN, "baseline") for cell in cells[header])]
     headers = ["router", *known]
-    lines = list(zip(labels(report.rows), *(cells[header] for header in known), strict=True))
+    names = labels(report.rows, place_of(markdown))
+    lines = list(zip(names, *(cells[header] for header in known), strict=True))
     if markdown:
         return markdown_table(headers, lines)
     return terminal_table(headers, lines, [0, *(columns[header][0] for header in known)])
