@@ -36,7 +36,7 @@ def contrasts(arms: Sequence[Arm]) -> Contrasts:
             if (norm := float(np.linalg.norm(left))) > _NOTHING:
                 basis.append(left / norm)
                 kinds.append(kind)
-    return Contrasts(np.asarray(np.array(basis).T, dtype=np.float64), np.array(kinds))
+    return Contrasts(np.stack(basis, axis=1).astype(np.float64), np.array(kinds))
 
 
 def repeated(found: Contrasts, parts: int) -> Contrasts:

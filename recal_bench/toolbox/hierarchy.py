@@ -80,8 +80,7 @@ def fit_hierarchy(
         grouping += [clustered(embedding_QE, count, PROMPTS_A_CLUSTER, seed=0).labels_ for count in counts]
     found = repeated(contrasts(arms), value_QX.shape[1] // len(arms))
     levels = [_fit_levels(embedding_QE, value_QX - typical_X, number, found) for number in grouping]
-    best = min(levels, key=lambda each: each.error)
-    number_Q = grouping[levels.index(best)]
+    best, number_Q = min(zip(levels, grouping, strict=True), key=lambda pair: pair[0].error)
     task_ET = fit_posterior(embedding_QE, number_Q)
     elsewhere_EX = novelty = None
     if tasks and len(names) >= LEAST_TASKS:

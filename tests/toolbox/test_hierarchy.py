@@ -23,13 +23,13 @@ GRID = [Arm(model, strategy) for model, strategy in itertools.product(("l", "m",
 pairs = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz")), min_size=1, max_size=12, unique=True)
 
 
-def world(rng: np.random.Generator, n: int = 900, tasks: int = 4, size: int = 8) -> dict[str, Any]:
+def world(rng: np.random.Generator, n: int = 900, tasks: int = 4, size: int = 32, slope: float = 0.2) -> dict[str, Any]:
     """Texts around a centre of their task; arms differ by task, and by the text within it."""
     number_Q = rng.integers(tasks, size=n)
-    embedding_QE = 3 * np.eye(size)[number_Q % size] + rng.standard_normal((n, size))
+    embedding_QE = 6 * np.eye(size)[number_Q] + rng.standard_normal((n, size))
     embedding_QE /= np.linalg.norm(embedding_QE, axis=1, keepdims=True)
     effect_TA = 0.15 * rng.standard_normal((tasks, len(GRID)))
-    slope_EA = 0.2 * rng.standard_normal((size, len(GRID)))
+    slope_EA = slope * rng.standard_normal((size, len(GRID)))
     truth_QA = 0.5 + effect_TA[number_Q] + (embedding_QE - embedding_QE.mean(axis=0)) @ slope_EA
     score_QA = (rng.random(truth_QA.shape) < truth_QA).astype(float)
     task_Q = np.array([f"task {number}" for number in number_Q], dtype=object)
@@ -178,7 +178,7 @@ def test_gaps_cost_little_and_do_not_favour_arms_that_were_asked_easier_queries(
 
 
 def test_clusters_of_texts_take_the_place_of_tasks_where_there_is_one() -> None:
-    data = world(np.random.default_rng(3), n=1200)
+    data = world(np.random.default_rng(3), n=1200, size=200, slope=0.0)
     train, test = slice(0, 900), slice(900, None)
     one = data | {"task_Q": np.full(1200, "all", dtype=object)}
     errors = [
