@@ -507,15 +507,12 @@ def test_keys_come_from_the_environment_and_appear_nowhere(tmp_path: Path, monke
         assert KEY.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 500])
+@pytest.mark.parametrize("status", [400, 401, 500])
 def test_an_endpoint_that_echoes_the_key_does_not_spread_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setenv("RECAL_BENCH_TEST_KEY", KEY)
     body: dict[str, Any] = {"error": {"message": f"you sent {KEY}", "code": None}}
-    if status == 200:
-        usage = {"prompt_tokens": 17, "completion_tokens": 3, "total_tokens": 20}
-        body = {"model": "ovanta-7b", "choices": [{"message": {"content": f"you sent {KEY}"}}], "usage": usage}
 
     def change(pool: dict[str, Any]) -> None:
         only("ovanta-7b")(pool)
@@ -526,7 +523,7 @@ def test_an_endpoint_that_echoes_the_key_does_not_spread_it(
         result = at.collect("--tasks", "nq", "--strategies", "direct")
     assert any(KEY in headers for headers in sent)
     assert KEY not in result.output
-    assert result.exit_code == (0 if status == 200 else 2)
+    assert result.exit_code == 2
     for path in filter(Path.is_file, tmp_path.rglob("*")):
         assert KEY.encode() not in path.read_bytes(), path
 
