@@ -207,7 +207,7 @@ class Asker:
         if not await self._claimed(request):
             return
         try:
-            answer = await line.ask(request, lambda: self._breaker.attempts(request.model, ATTEMPTS))
+            answer = await line.ask(request, lambda failure: self._breaker.attempts(request.model, failure, ATTEMPTS))
         except Failed as failure:
             self._give_up(line, request, failure)
         else:

@@ -7,8 +7,8 @@ from collections import Counter
 from recal_bench.collection.failures import SYSTEMATIC, Failed
 
 ATTEMPTS = 8
-ATTEMPTS_OF_THE_FIRST = 3
-"""Before a model has answered at all, it is more likely a wrong name than a bad moment."""
+_ATTEMPTS_AT_FIRST, _CONNECTIONS_AT_FIRST = 4, 3
+"""Before a model has answered at all, it is more likely a wrong name or address than a bad moment."""
 _FRUITLESS, _FRUITLESS_OF_THE_FIRST = 6, 3
 """So many requests of a model in a row that are given up show that it has stopped, or never began."""
 _REFUSED = 30
@@ -28,12 +28,13 @@ class Breaker:
         self.has_answered.add(model)
         self._in_a_row[model] = 0
 
-    def attempts(self, model: str, most: int) -> int:
-        """How often one request may be tried by now: fewer times where the model may be dead."""
+    def attempts(self, model: str, failure: Failed, most: int) -> int:
+        """How often a request that has failed may be tried in all: fewer times where the model may be dead."""
         if model in self.stopped:
             return 1
-        doubtful = model not in self.has_answered or self._in_a_row[model]
-        return min(most, ATTEMPTS_OF_THE_FIRST) if doubtful else most
+        if model in self.has_answered and not self._in_a_row[model]:
+            return most
+        return min(most, _CONNECTIONS_AT_FIRST if failure.kind == "connection" else _ATTEMPTS_AT_FIRST)
 
     def gave_up(self, model: str, failure: Failed) -> None:
         """Take in a request that was given up; it may end the model."""

@@ -84,8 +84,8 @@ class Line:
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, request: Request, attempts: Callable[[], int]) -> Answer:
-        """The answer to a request. Raises Failed when more attempts than `attempts()` says, or none, would help."""
+    async def ask(self, request: Request, attempts: Callable[[Failed], int]) -> Answer:
+        """The answer to a request. Raises Failed after as many attempts as `attempts` allows, or where none helps."""
         systematic = 0
         for attempt in count(1):
             try:
@@ -95,7 +95,7 @@ class Line:
                 systematic += failure.kind in SYSTEMATIC
                 if systematic == _MOST_SYSTEMATIC:
                     failure.transient, failure.reach = False, "model"
-                if not failure.transient or attempt >= attempts() or self._stopping.is_set():
+                if not failure.transient or attempt >= attempts(failure) or self._stopping.is_set():
                     raise
                 backoff_s = min(_FIRST_WAIT_S * 2.0 ** (attempt - 1), _LONGEST_BACKOFF_S)
                 await self._unless_stopping(
