@@ -225,7 +225,7 @@ def why_stopped(progress: Progress, max_usd: float | None) -> str:
     if progress.stopped:
         return "interrupted"
     if progress.stopped_models:
-        return f"{', '.join(progress.stopped_models)} stopped answering"
+        return f"gave up on {', '.join(progress.stopped_models)}"
     return "some requests got no answer"
 
 

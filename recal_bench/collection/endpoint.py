@@ -184,7 +184,8 @@ class Line:
         try:
             reply = read_reply(content)
         except ValueError as error:
-            raise Failed("malformed", f"{self.name}: {error}", transient=True, billed=True) from None
+            begins = show(content[:80].decode("utf-8", "replace").strip(), 60)
+            raise Failed("malformed", f"{self.name}: {error}: {begins}", transient=True, billed=True) from None
         message, said = first_message(reply), error_of(reply)
         if said is not None:
             failure = refused(self._where, said, 200, hints=self._hints(model))

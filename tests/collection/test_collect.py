@@ -29,6 +29,14 @@ SHIPPED = Path(__file__).parents[2] / "pools" / "embedded.yaml"
 KEY = "sk-do-not-print-me-7f3a"
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
+WITH_SIGNALS = """
+import signal
+# A shell's background job ignores SIGINT, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from recal_bench.cli import main
+main()
+"""
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -61,7 +69,7 @@ class Desk:
         return result
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "recal_bench.cli", *self.words(*options)]
+        command = [sys.executable, "-c", WITH_SIGNALS, *self.words(*options)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from collection.own_endpoint import TEXT, Asked, Desk, error_of, own_endpoint, reply
+from test_collect import WITH_SIGNALS
 
 
 @pytest.fixture
@@ -287,7 +288,7 @@ def test_a_dead_model_stops_itself_and_the_others_finish(tmp_path: Path, how: st
         desk = Desk(tmp_path, base_url, models, questions=12)
         result = desk.collect()
     message = error_of(result)
-    assert "bad stopped answering" in message
+    assert "gave up on bad" in message
     assert "12 of 24 outcomes" in message
     assert DEAD[how][1]["error"]["message"] in message
     assert "Note: bad: 12 requests have no answer" in result.output
@@ -557,18 +558,14 @@ def test_without_lm_eval_it_is_said_what_to_install(tmp_path: Path) -> None:
     assert "recal-bench[collect]" in line
 
 
-_OWN_HANDLERS = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_interrupt_gives_up_what_only_waits(tmp_path: Path) -> None:
     """The endpoint asks to wait for minutes: nothing is under way, so an interrupt ends the collection."""
     later = 429, {"error": {"message": "later"}}, {"Retry-After": "300"}
     with own_endpoint(lambda asked: later) as (base_url, asked):
         words = Desk(tmp_path, base_url).words()
-        program = f"{_OWN_HANDLERS}from recal_bench.cli import cli; cli({words!r})"
         with subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-c", WITH_SIGNALS, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             while not asked:
                 time.sleep(0.02)

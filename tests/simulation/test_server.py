@@ -457,12 +457,22 @@ def test_a_client_that_leaves_is_not_answered(tmp_path):
     ]
 
 
+WITH_SIGNALS = """
+import signal
+# A shell's background job ignores SIGINT, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from recal_bench.cli import main
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_told_to_stop(number, tmp_path):
     log = tmp_path / "requests.jsonl"
     options = ["--port", "0", "--log", str(log), "--faults", "429=1,max-in-a-row=1", "--key-env", "POOL_KEY"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "recal_bench.cli", "serve-pool", *options],
+        [sys.executable, "-c", WITH_SIGNALS, "serve-pool", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
