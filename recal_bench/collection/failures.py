@@ -15,7 +15,7 @@ Reach = Literal["request", "model", "endpoint"]
 LONGEST_WAIT_S = 600.0
 SYSTEMATIC = ("wrong model", "no usage")
 """What shows how an endpoint works, not a bad moment."""
-_WIDTH = 300
+_WIDTH, _CODE_WIDTH = 300, 40
 _REACH: dict[int, Reach] = {401: "endpoint", 402: "endpoint", 403: "model", 404: "model", 410: "model"}
 _PLAINLY = {
     401: "the key is refused",
@@ -89,13 +89,14 @@ def refused(where: str, error: Any, status: int, *, hints: dict[int, str], retry
     `where` names the endpoint, `hints` say what to do about a status.
     """
     code, within = code_of(error), status < 400
+    named = show(str(code), _CODE_WIDTH) if code else "error"
     said = show(words_of(error), _WIDTH) or "no reason given"
     of_code = _STATUS_OF_CODE.get(code, 0) if isinstance(code, str) else code or 0
     # Of an error within a reply only the code tells; without one it is taken for a lost upstream.
     means = of_code if within or (isinstance(code, str) and of_code) else status
     means = means if 400 <= means < 600 else 502
-    kind = f"{code or 'error'} within 200" if within else f"{status}"
-    shown = f"{code or 'an error'} within a reply of status 200" if within else f"{status}"
+    kind = f"{named} within 200" if within else f"{status}"
+    shown = f"{named} within a reply of status 200" if within else f"{status}"
     if (within or means in _MODERATING) and _is_moderation(code, said):
         return Failed(MODERATED, f"{where} objects to the prompt ({shown}: {said})", moderated=True)
     if means in _REACH:
