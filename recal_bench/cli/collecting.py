@@ -119,9 +119,10 @@ def collect(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("recal_bench"):
             raise
+        extra = backend.removeprefix("lm-eval:") if backend.startswith("lm-eval:") else "collect"
         raise EndpointError(
-            f"{error.name} is not installed: `collect` needs recal-bench[collect], which is "
-            "pip install '.[collect]' in a checkout"
+            f"{error.name} is not installed: this needs recal-bench[{extra}], which is pip install '.[{extra}]' in a "
+            "checkout"
         ) from error
     wanted = Wanted(
         pool, out, tasks, models, strategies, splits, limits, questions, world_seed, include_paths, backend, metric

@@ -128,10 +128,10 @@ class Asker:
         loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
 
         def interrupt() -> None:
-            self._stop(INTERRUPT)
-            self._tell(self._progress, self._spending)
             for each in signals:
                 loop.remove_signal_handler(each)
+            self._stop(INTERRUPT)
+            self._tell(self._progress, self._spending)
 
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Not in the main thread.
             for each in signals:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -485,7 +486,6 @@ def test_a_reply_that_unpacks_without_end_is_not_read_to_it(tmp_path: Path, monk
 def test_a_reply_that_drips_is_given_up_at_the_timeout(tmp_path: Path) -> None:
     """The server sends a byte now and then and never ends: each read is quick, the whole is not."""
     import socket
-    from threading import Event, Thread
 
     over = Event()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
@@ -539,12 +539,13 @@ def test_the_journal_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "o.journal").stat().st_mode & 0o777 == 0o600
 
 
-def test_without_lm_eval_it_is_said_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "extra"), [("openai", "collect"), ("lm-eval:hf", "hf")])
+def test_without_lm_eval_it_is_said_what_to_install(tmp_path: Path, backend: str, extra: str) -> None:
     (tmp_path / "lm_eval.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'lm_eval'\", name='lm_eval')", encoding="utf-8"
     )
     with own_endpoint(lambda asked: (200, reply(asked))) as (base_url, _):
-        words = Desk(tmp_path, base_url).words()
+        words = Desk(tmp_path, base_url).words("--backend", backend)
         path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
         ran = subprocess.run(
             [sys.executable, "-m", "recal_bench.cli", *words],
@@ -555,7 +556,7 @@ def test_without_lm_eval_it_is_said_what_to_install(tmp_path: Path) -> None:
         )
     assert ran.returncode == 2
     (line,) = ran.stderr.splitlines()
-    assert "recal-bench[collect]" in line
+    assert f"recal-bench[{extra}]" in line
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -574,3 +575,28 @@ def test_an_interrupt_gives_up_what_only_waits(tmp_path: Path) -> None:
     assert process.returncode == 2, output
     assert "waited for, 20 s at most" in output
     assert "interrupted" in output.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    """The endpoint does not answer: after the first signal its reply is waited for."""
+    over = Event()
+
+    def respond(asked: Asked) -> tuple[int, Any]:
+        over.wait(60)
+        return 200, reply(asked)
+
+    with own_endpoint(respond) as (base_url, asked):
+        words = Desk(tmp_path, base_url, timeout_s=500).words()
+        with subprocess.Popen(
+            [sys.executable, "-c", WITH_SIGNALS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            while not asked:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+            assert "500 s at most; a second interrupt ends at once" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        over.set()
+    assert process.returncode == -signal.SIGTERM
