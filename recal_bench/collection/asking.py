@@ -259,15 +259,11 @@ class Asker:
             self._moderated.append((request, failure.reason))
         self._leave(line, request, failure.reason)
         at_the_start = not self._progress.asked_of[line.name]
-        if (
-            failure.reach == "endpoint"
-            or failure.kind == "connection"
-            or (at_the_start and failure.kind in ("timeout", *SYSTEMATIC))
-        ):
+        if failure.reach == "endpoint" or failure.kind == "connection" or (at_the_start and failure.kind in SYSTEMATIC):
             for model in self._models_of(line.name):
                 self._breaker.stop(model, failure.reason)
         else:
-            self._breaker.gave_up(request.model, failure)
+            self._breaker.gave_up(request.model, failure, at_the_start)
 
     def _leave(self, line: Line, request: Request, reason: str) -> None:
         self._journal.refuse(request.key, request.model, reason)

@@ -36,8 +36,11 @@ class Breaker:
             return most
         return min(most, _CONNECTIONS_AT_FIRST if failure.kind == "connection" else _ATTEMPTS_AT_FIRST)
 
-    def gave_up(self, model: str, failure: Failed) -> None:
-        """Take in a request that was given up; it may end the model."""
+    def gave_up(self, model: str, failure: Failed, at_the_start: bool) -> None:
+        """Take in a request that was given up; it may end the model.
+
+        `at_the_start`: its endpoint has not answered anything yet.
+        """
         new = model not in self.has_answered
         if failure.reach == "request" and not failure.transient:
             self._refused[model] += 1
@@ -46,7 +49,9 @@ class Breaker:
             return
         self._in_a_row[model] += 1
         # An endpoint can mean a single prompt by 403.
-        certain = failure.kind in SYSTEMATIC or (new and failure.reach == "model" and "403" not in failure.kind)
+        unknown = new and failure.reach == "model" and "403" not in failure.kind
+        # Each timeout takes minutes, and one request at a time is under way.
+        certain = failure.kind in SYSTEMATIC or unknown or (at_the_start and failure.kind == "timeout")
         if certain or self._in_a_row[model] >= (_FRUITLESS_OF_THE_FIRST if new else _FRUITLESS):
             self.stop(model, failure.reason)
 

@@ -29,7 +29,8 @@ def read_tokens(usage: Any) -> Tokens:
     """The tokens of a reply's `usage` object. What is not a count is None.
 
     Names are OpenAI's, or Anthropic's (`input_tokens`, whose cache is counted beside it). What the total has beyond the
-    parts was produced and not shown: it is reasoning.
+    parts was produced and not shown: it is reasoning. More reasoning than completion is beside it. A total alone is
+    taken for the completion.
     """
     if not isinstance(usage, dict):
         return Tokens(None, None, None, None)
@@ -42,11 +43,18 @@ def read_tokens(usage: Any) -> Tokens:
     if prompt is None and cached is not None and missed is not None:
         prompt = cached + missed
     prompt, cached, written = _with_cache_beside(usage, prompt, cached, written)
-    hidden = _hidden(_count(usage.get("total_tokens")), prompt, completion)
+    total = _count(usage.get("total_tokens"))
+    if total is not None and completion is None:
+        completion = max(0, total - (prompt or 0))
+    elif total is not None and completion is not None and prompt is None:
+        prompt = max(0, total - completion)
+    hidden = _hidden(total, prompt, completion)
     if hidden and completion is not None:
         completion += hidden
         inside = reasoning if reasoning is not None and reasoning > hidden else 0
         reasoning = inside + hidden
+    elif completion is not None and (reasoning or 0) > completion:
+        completion += reasoning or 0
     return Tokens(prompt, completion, reasoning, cached, written)
 
 

@@ -315,6 +315,24 @@ def test_a_model_that_dies_half_way_is_left_after_a_few_attempts(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("hasty")
+def test_a_model_that_hangs_leaves_the_others(tmp_path: Path) -> None:
+    over = Event()
+
+    def respond(asked: Asked) -> tuple[int, Any]:
+        if asked.model == "bad":
+            over.wait(60)
+        return 200, reply(asked)
+
+    with own_endpoint(respond) as (base_url, _):
+        desk = Desk(tmp_path, base_url, "bad good", questions=3, timeout_s=0.5)
+        message = error_of(desk.collect())
+        over.set()
+    assert "gave up on bad: " in message
+    assert "3 of 6 outcomes" in message
+    assert "no answer within 0.5 s" in message
+
+
+@pytest.mark.usefixtures("hasty")
 def test_an_endpoint_that_fails_leaves_the_other_endpoint_its_work(tmp_path: Path) -> None:
     with own_endpoint(lambda asked: (200, reply(asked))) as (base_url, _):
         desk = Desk(tmp_path, base_url, "good bad")

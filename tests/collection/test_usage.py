@@ -185,6 +185,13 @@ FORMS = {
         OPENAI | {"prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 990}},
         (1000, 80, None, 0, 990),
     ),
+    "thoughts beside the completion, without a total": (
+        OPENAI | {"completion_tokens_details": {"reasoning_tokens": 300}},
+        (1000, 380, 300, None, None),
+    ),
+    "a total and the prompt": ({"prompt_tokens": 1000, "total_tokens": 1080}, (1000, 80, None, None, None)),
+    "a total and the completion": ({"completion_tokens": 80, "total_tokens": 1080}, (1000, 80, None, None, None)),
+    "a total alone": ({"total_tokens": 1080}, (None, 1080, None, None, None)),
     "thoughts in the total alone": (OPENAI | {"total_tokens": 1652}, (1000, 652, 572, None, None)),
     "thoughts in the total beside those reported": (
         OPENAI | {"total_tokens": 1180, "completion_tokens_details": {"reasoning_tokens": 70}},
