@@ -13,6 +13,7 @@ from recal_bench.collection.streams import is_stream, joined
 
 DEEPEST = 64
 """Levels of a reply's JSON. Chat replies have about ten; Python itself gives up at some hundreds."""
+_TOO_DEEP = f"the reply is nested more than {DEEPEST} levels deep"
 REFUSAL, TOOL_CALLS, CONTENT_FILTER, MODERATED = "refusal", "tool_calls", "content_filter", "moderated"
 """How a reply can end without an answer, beside `length`. They are outcomes: this arm does not answer the question."""
 _BROKEN_OFF = frozenset(
@@ -30,13 +31,15 @@ def read_reply(content: bytes) -> dict[str, Any]:
     try:
         text = content.decode("utf-8-sig").strip().removeprefix("\ufeff")
         reply = joined(text) if is_stream(text) else json.loads(text)
-    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except (ValueError, TypeError, AttributeError) as error:
         # Those of the parsers are of subclasses.
         raise ValueError(str(error) if type(error) is ValueError else "the reply is not JSON in UTF-8") from None
     if not isinstance(reply, dict):
         raise ValueError("the reply is not a JSON object")
     if _is_deeper(reply, DEEPEST):
-        raise ValueError(f"the reply is nested more than {DEEPEST} levels deep")
+        raise ValueError(_TOO_DEEP)
     return reply
 
 
