@@ -66,8 +66,8 @@ def _utility_of(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
 
 
 def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
-    """One row a query: what was chosen, its score, cost, utility and, where the truth is known, `expected_utility` (less
-    the router's own cost) and `regret`, by how much the best arm's expectation exceeds the chosen one's.
+    """One row a query: what was chosen, its score, cost, utility and, where the truth is known, `expected_utility`
+    (less the router's own cost) and `regret`, by how much the best arm's expectation exceeds the chosen one's.
 
     Of a log of single choices, besides: what was logged, and what `bench.expected_utility` holds of the chosen and of
     the logged arm. There score, cost and utility are known only where the two are the same, and where several arms were

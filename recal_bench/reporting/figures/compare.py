@@ -116,12 +116,8 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
         rows.append(_row(group, entry, baseline_name, of_split))
     rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
-    all_notes = [
-        *notes(group),
-        *small_task_notes(group.task_Q[group.split_Q == TEST]),
-        *_expected_notes(rows, baseline_name),
-    ]
-    all_notes += [*_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
+    all_notes = [*notes(group), *_expected_notes(rows, baseline_name), *_iqm_notes(rows, len(tasks))]
+    all_notes += _detectable(rows, baseline_name)
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
 
