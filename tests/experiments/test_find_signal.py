@@ -50,8 +50,8 @@ def test_a_log_whose_texts_tell_the_arms_apart_is_told_so(tmp_path: Path) -> Non
     low, high = map(
         float, re.findall(r"the best arm of each task +\+[.\d]+ \[\+([.\d]+), \+([.\d]+)\]", result.output)[0]
     )
-    # The best router is right 90% of the time, the best arm about 55%.
-    assert 0.15 < low < 0.36 < high < 0.5
+    # The best router is right 90% of the time, the best arm 55%; a normal distribution knows no two kinds of text.
+    assert 0.1 < low < 0.25 < high < 0.4
     assert result.output.splitlines()[-1].endswith("log.parquet")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recal_bench.outcomes import Arm
-from recal_bench.toolbox import signal as toolbox_signal
+from recal_bench.toolbox import ceilings
 from recal_bench.toolbox.signal import Signal, estimate_signal
 
 ARMS = [Arm(model, strategy) for model, strategy in itertools.product("lms", ("cot", "direct"))]
@@ -50,16 +50,15 @@ def test_shares_and_ceilings_are_near_the_truth(slope: float) -> None:
     found = [signal_of(each) for each in worlds]
     for data, signal in zip(worlds, found, strict=True):
         assert signal.p < 0.05
-        # A ridge on these queries cannot tell more than one on endless queries.
         assert 0 < signal.achieved < signal.within.value
         assert signal.queries == len(data["task_Q"])
     true = [gains(data) for data in worlds]
     for number, name in enumerate(("over_single", "over_task")):
-        ceilings = [getattr(signal, name) for signal in found]
-        inside = [each.low <= gain[number] <= each.high for each, gain in zip(ceilings, true, strict=True)]
+        estimates = [getattr(signal, name) for signal in found]
+        inside = [each.low <= gain[number] <= each.high for each, gain in zip(estimates, true, strict=True)]
         assert sum(inside) >= 5
         truth = np.mean([gain[number] for gain in true])
-        assert np.mean([each.value for each in ceilings]) == pytest.approx(truth, rel=0.15)
+        assert np.mean([each.value for each in estimates]) == pytest.approx(truth, rel=0.15)
     inner = []
     for data, signal in zip(worlds, found, strict=True):
         contrast_QA = data["truth_QA"] - data["truth_QA"].mean(axis=1, keepdims=True)
@@ -70,8 +69,8 @@ def test_shares_and_ceilings_are_near_the_truth(slope: float) -> None:
 
 
 def test_without_signal_p_is_uniform_and_shares_are_about_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolbox_signal, "TEXTS", 64)
-    monkeypatch.setattr(toolbox_signal, "DRAWS", 100)
+    monkeypatch.setattr(ceilings, "TEXTS", 64)
+    monkeypatch.setattr(ceilings, "DRAWS", 100)
     found = [signal_of(world(seed, slope=0.0, effect=0.0, n=60, tasks=3)) for seed in range(60)]
     p = np.array([signal.p for signal in found])
     # The Kolmogorov distance of 60 uniform values exceeds .21 once in a hundred times.
@@ -138,4 +137,19 @@ def test_the_moments_are_those_of_a_regression_over_all_pairs(n: int, n_arms: in
     pairs = ~np.eye(n, dtype=bool)
     slope = np.polyfit((embedding_QE @ embedding_QE.T)[pairs], (contrast_QA @ contrast_QA.T)[pairs], 1)[0]
     told = slope * (embedding_QE**2).sum(axis=1).mean()
-    assert signal.within.value == pytest.approx(told * (n - 1) / (contrast_QA**2).sum(), rel=1e-6, abs=1e-9)
+    assert signal.tasks[0].share == pytest.approx(told * (n - 1) / (contrast_QA**2).sum(), rel=1e-6, abs=1e-9)
+
+
+def test_the_text_tells_at_least_what_a_ridge_achieves() -> None:
+    data = world(0, 0.0, n=400)
+    clue_Q = np.random.default_rng(0).choice([-1.0, 1.0], len(data["task_Q"]))
+    truth_QA = 0.5 + 0.4 * clue_Q[:, None] * np.array([1, -1, 0, 0, 0, 0])
+    score_QA = (np.random.default_rng(1).random(truth_QA.shape) < truth_QA).astype(float)
+    # One weak direction of many tells all.
+    embedding_QE = np.hstack([data["embedding_QE"], 0.15 * clue_Q[:, None]])
+    signal = signal_of({**data, "value_QA": score_QA, "embedding_QE": embedding_QE})
+    assert np.mean([task.share for task in signal.tasks]) < signal.achieved
+    assert signal.within.value == pytest.approx(signal.achieved)
+    truth = ((truth_QA - truth_QA.mean(axis=1, keepdims=True)) ** 2).sum(axis=1).mean()
+    total = np.mean([task.variance for task in signal.tasks])
+    assert signal.within.value == pytest.approx(truth / total, rel=0.2)

@@ -6,7 +6,9 @@ from recal_bench.evaluation.statistics import LEVEL
 from recal_bench.experiments.signal import FoundSignal
 from recal_bench.reporting.text.columns import p_value
 from recal_bench.reporting.text.layout import filled, terminal_table
-from recal_bench.toolbox.signal import PERMUTATIONS, Estimate, Signal
+from recal_bench.toolbox.ceilings import Estimate
+from recal_bench.toolbox.pairs import PERMUTATIONS
+from recal_bench.toolbox.signal import Signal
 from recal_bench.wording import counted, harmless
 
 _MOST_TASKS = 20
