@@ -19,6 +19,7 @@ from recal_bench.experiments.deployed import Advice
 from recal_bench.experiments.plans import RunPlan, plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
+from recal_bench.experiments.signal import find_signal
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compare",
     "create",
+    "find_signal",
     "list_routers",
     "list_runs",
     "load_bench",
