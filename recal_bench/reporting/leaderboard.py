@@ -119,8 +119,8 @@ def _write(
     for name, text in texts.items():
         with naming(out / name):
             (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
-    shown = list(zip([*made, *estimated], [*groups, *logs], strict=True))
-    page = write_page(shown, reports, out, command, queries)
+    every: list[Table | LoggedTable] = [*made, *estimated]
+    page = write_page(list(zip(every, [*groups, *logs], strict=True)), reports, out, command, queries)
     return [*(out / name for name in texts), *page, *pictures, *stability_paths]
 
 

@@ -23,6 +23,8 @@ def test_a_leaderboard_is_the_same_every_time_and_complete(tmp_path):
         "README.md",
         "leaderboard.csv",
         "leaderboard.json",
+        "index.html",
+        "embedded-queries.js",
         "embedded-cost-quality.svg",
         "embedded-cost-quality.png",
         "stability.md",

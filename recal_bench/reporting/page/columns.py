@@ -96,8 +96,8 @@ def filled(columns: Sequence[PageColumn], rows: Iterable[Mapping[str, Any]]) -> 
 
 def cell(column: PageColumn, row: Mapping[str, Any]) -> Cell:
     """A row's figure in a column; null where it is unknown."""
-    found = _at(row, column.path)
-    ci = _at(row, column.ci) if column.ci else None
+    found: Any = _at(row, column.path)
+    ci: Any = _at(row, column.ci) if column.ci else None
     if isinstance(found, Mapping):
         found, ci = found.get("value"), found.get("ci")
     if column.form == "range":
@@ -109,7 +109,10 @@ def cell(column: PageColumn, row: Mapping[str, Any]) -> Cell:
     return float(found) if ci is None or None in ci else [float(found), float(ci[0]), float(ci[1])]
 
 
-def _at(row: Any, path: str) -> Any:
+def _at(row: Mapping[str, Any], path: str) -> Any:
+    found: Any = row
     for name in path.split("."):
-        row = row.get(name) if isinstance(row, Mapping) else None
-    return row
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(name)
+    return found

@@ -59,7 +59,7 @@ def _table(table: Table | LoggedTable, runs: Sequence[Run], report: StabilityRep
     known = LOGGED if isinstance(table, LoggedTable) else REPLAYED
     columns = filled(known, [values for every in by_split.values() for values in every] + by_split[TEST])
     behind: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.record.configuration.seed):
         configuration = run.record.configuration
         behind.setdefault((configuration.router, configuration.settings_hash), []).append(run)
     made = [

@@ -119,7 +119,7 @@ function drawPlot() {
     at.svg.append(h("circle", { class: `dot ${colour} ${picked ? "picked" : ""}`, cx: at.x(point[0]), cy: at.y(point[1]), r: picked ? 6 : 5, tabindex: 0, role: "button", "aria-label": text, onmouseenter: tell(text), onfocus: tell(text), onclick: show, onkeydown: show }, h("title", {}, text)));
     if (picked || row.baseline) named.push([at.x(point[0]), at.y(point[1]), row.label.slice(0, 28)]);
   }
-  const taken = [];
+  const taken = rows.map((row) => row.point[state.split]).filter(within).map(([a, b]) => [at.x(a) - 5, at.y(b) + 5, 10]);
   for (const [x, y, name] of named) {
     const wide = 7 * name.length, tries = [[9, -7], [-9 - wide, -7], [9, 17], [-9 - wide, 17], [9, -23], [-9 - wide, -23], [9, 33], [-9 - wide, 33]];
     const free = ([dx, dy]) => x + dx > 0 && x + dx + wide < at.width && taken.every(([a, b, w]) => x + dx > a + w || x + dx + wide < a || Math.abs(y + dy - b) > 13);
@@ -177,7 +177,7 @@ function startList() {
   const picked = [...state.picked].map((row) => found.routers.indexOf(row.label)).filter((each) => each >= 0), [one, other] = [picked[0] ?? 0, picked[1] ?? Math.max(0, found.routers.indexOf(table.baseline))];
   options($("task"), [["", "all"], ...found.tasks.map((task, index) => [String(index), task])], "");
   options($("one"), routers, String(one)); options($("other"), routers, String(other));
-  $("filters").hidden = false; $("list").parentNode.hidden = false; state.page = 0;
+  $("measure").textContent = found.measure; $("filters").hidden = false; $("list").parentNode.hidden = false; state.page = 0;
   drawList();
 }
 const arms = (found, router, query) => [].concat(found.choice[router][query]);
@@ -190,8 +190,8 @@ function drawList() {
   kept = sorted(kept, { down: true }, (index) => found.lost[one][index]);
   const last = Math.max(0, Math.ceil(kept.length / PAGE) - 1); state.page = Math.min(state.page, last);
   const sample = found.id.length < found.total ? ` (a sample of ${found.total.toLocaleString("en")})` : "";
-  fill($("found"), `${kept.length.toLocaleString("en")} of ${found.id.length.toLocaleString("en")} queries${sample}, those first on which ${found.routers[one]} lost most ${found.measure} against the best arm in hindsight. ${found.note || ""}`);
-  fill($("list"), h("thead", {}, h("tr", {}, ["query", "task", found.prompt ? "prompt" : null, "lost", found.routers[one], found.routers[other]].filter((name) => name !== null).map((name) => h("th", { scope: "col", class: name === "lost" ? null : "text" }, name)))),
+  fill($("found"), `${kept.length.toLocaleString("en")} of ${found.id.length.toLocaleString("en")} queries${sample}, those of the most ${found.measure} of ${found.routers[one]} first: ${found.meaning}. ${found.note || ""}`);
+  fill($("list"), h("thead", {}, h("tr", {}, ["query", "task", found.prompt ? "prompt" : null, found.measure, found.routers[one], found.routers[other]].filter((name) => name !== null).map((name) => h("th", { scope: "col", class: name === found.measure ? null : "text" }, name)))),
     h("tbody", {}, kept.slice(state.page * PAGE, state.page * PAGE + PAGE).map((index) => h("tr", {}, h("th", { scope: "row", title: found.id[index] }, h("button", { onclick: () => openQuery(index) }, found.id[index] || "(no id)")), h("td", { class: "text" }, found.tasks[found.task[index]]),
       found.prompt ? h("td", { class: "prompt", dir: "auto" }, found.prompt[index].slice(0, 160)) : null, h("td", {}, found.lost[one][index] === null ? "" : found.lost[one][index].toFixed(3)), [one, other].map((router) => h("td", { class: "text" }, chosen(found, router, index)))))));
   const turn = (by) => () => { state.page += by; drawList(); };
@@ -204,7 +204,7 @@ function openQuery(index) {
   open(found.id[index] || "(no id)", h("p", {}, `${found.tasks[found.task[index]]}, ${found.splits[found.split[index]]}`), found.prompt ? h("pre", { dir: "auto" }, found.prompt[index]) : h("p", {}, found.note || ""),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["arm", ...(found.score ? ["score", "USD per 1,000"] : []), "chosen by"].map((name) => h("th", { scope: "col", class: name === "chosen by" ? "text" : null }, name)))),
       h("tbody", {}, sorted(found.arms.map((_, arm) => arm), { down: true }, (arm) => (found.score ? found.score[index][arm] : takers[arm].length)).map((arm) => h("tr", {}, h("th", { scope: "row" }, found.arms[arm]), cells(arm), h("td", { class: "prompt" }, takers[arm].join(", "))))))),
-    found.lost.some((each) => each[index] !== null) ? [h("h3", {}, `${found.measure} lost`), list(found.routers.map((name, router) => [name, found.lost[router][index] === null ? "" : found.lost[router][index].toFixed(3)]))] : null);
+    found.lost.some((each) => each[index] !== null) ? [h("h3", {}, found.measure), list(found.routers.map((name, router) => [name, found.lost[router][index] === null ? "" : found.lost[router][index].toFixed(3)]))] : null);
 }
 
 // Start

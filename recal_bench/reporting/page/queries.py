@@ -48,7 +48,8 @@ def _list(group: Group) -> dict[str, Any]:
     arms = [*group.data.arms, *(arm for arm in group.data.held_out if arm not in group.data.arms)]
     names = labels([_Named(entry) for entry in group.entries])
     choices = [_choices(entry.arm_SQ[:, kept], arms) for entry in group.entries]
-    lost = [_rounded(lost_Q[kept], 4) for lost_Q in _lost(group)]
+    measure, meaning, lost_RQ = _lost(group)
+    lost = [_rounded(lost_Q[kept], 4) for lost_Q in lost_RQ]
     if group.logged is not None:
         names, lost = [*names, LOGGED], [*lost, [None] * len(kept)]
         choices.append(_choices(group.logged.arm_Q[None, kept], arms))
@@ -67,7 +68,8 @@ def _list(group: Group) -> dict[str, Any]:
         "id": group.query_id_Q[kept].tolist(),
         "choice": choices,
         "lost": lost,
-        "measure": "score" if group.data.unknown_costs else "utility",
+        "measure": measure,
+        "meaning": meaning,
     }
     if asked is not None:
         found["prompt"] = [
@@ -96,12 +98,17 @@ def _choices(arm_SQ: StrQ, arms: Sequence[str]) -> list[int | list[int]]:
     return found
 
 
-def _lost(group: Group) -> list[FloatQ]:
-    """What each entry lost on each query against the best arm in hindsight, mean over seeds; NaN where unknown."""
-    best = group.find(UPPER_BOUND)
+def _lost(group: Group) -> tuple[str, str, list[FloatQ]]:
+    """What each entry gave away on each query, mean over seeds (NaN where unknown), what that is called and means."""
+    if any(np.isfinite(entry.regret_SQ).any() for entry in group.entries):
+        meaning = "the expected utility given away to the best arm by the truth"
+        return "regret", meaning, [entry.regret_SQ.mean(axis=0) for entry in group.entries]
+    best, what = group.find(UPPER_BOUND), "score" if group.data.unknown_costs else "utility"
+    meaning = f"what was lost against the best arm in hindsight, in {what}"
     if best is None or group.logged is not None:
-        return [np.full(len(group.query_id_Q), np.nan)] * len(group.entries)
-    return [_value(best, group.data)[0] - _value(entry, group.data).mean(axis=0) for entry in group.entries]
+        return f"{what} lost", "unknown here", [np.full(len(group.query_id_Q), np.nan)] * len(group.entries)
+    lost = [_value(best, group.data)[0] - _value(entry, group.data).mean(axis=0) for entry in group.entries]
+    return f"{what} lost", meaning, lost
 
 
 def _value(entry: Entry, data: Data) -> FloatSQ:
@@ -130,7 +137,10 @@ def _outcomes_of(data: Data, runs: Sequence[Run]) -> tuple[Outcomes | None, str]
     """The outcomes that runs were made on, if they can still be read and are the same; else why not."""
     why = "prompts are not shown: no run's command names the outcomes file"
     for command in dict.fromkeys(run.record.command for run in runs):
-        words = shlex.split(command)
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            continue
         path = _option(words, "--outcomes")
         if path is None and not data.simulated:
             continue

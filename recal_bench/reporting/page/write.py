@@ -52,7 +52,7 @@ def view_page(runs: Sequence[Run], out: Path, command: str, baseline: str) -> No
     """Write the page of runs, whatever they are: unlike a leaderboard it needs no row but the baseline's."""
     replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
     groups = [standing(each).runs for these in (replayed, logged) for each in same_data(these)]
-    made = [*tables(replayed, baseline), *logged_tables(logged, baseline)]
+    made: list[Table | LoggedTable] = [*tables(replayed, baseline), *logged_tables(logged, baseline)]
     reports = stability(replayed) if any(map(has_log, replayed)) else []
     write_page(list(zip(made, groups, strict=True)), reports, out, command)
 
