@@ -54,7 +54,9 @@ def leaderboard(runs: Path, out: Path, baseline: str, no_queries: bool) -> None:
     for path in paths:
         click.echo(path)
     if lists := [path.name for path in paths if path.name.endswith(QUERIES)]:
-        told = f"Note: {', '.join(lists)} hold what the outcomes hold of each query: --no-queries leaves that out"
+        told = (
+            f"Note: {', '.join(lists)} show every query's prompt and outcomes on the page; --no-queries leaves them out"
+        )
         click.echo(told, err=True)
 
 

@@ -121,7 +121,7 @@ def _write(
             (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
     every: list[Table | LoggedTable] = [*made, *estimated]
     page = write_page(list(zip(every, [*groups, *logs], strict=True)), reports, out, command, queries)
-    return [*(out / name for name in texts), *page, *pictures, *stability_paths]
+    return [*(out / name for name in texts), *pictures, *stability_paths, *page]
 
 
 def _require_rows(group: list[Run]) -> None:

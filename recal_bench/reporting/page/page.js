@@ -177,7 +177,7 @@ function startList() {
   const picked = [...state.picked].map((row) => found.routers.indexOf(row.label)).filter((each) => each >= 0), [one, other] = [picked[0] ?? 0, picked[1] ?? Math.max(0, found.routers.indexOf(table.baseline))];
   options($("task"), [["", "all"], ...found.tasks.map((task, index) => [String(index), task])], "");
   options($("one"), routers, String(one)); options($("other"), routers, String(other));
-  $("measure").textContent = found.measure; $("filters").hidden = false; $("list").parentNode.hidden = false; state.page = 0;
+  $("measure").textContent = found.measure; $("lost").hidden = !found.measure; $("filters").hidden = false; $("list").parentNode.hidden = false; state.page = 0;
   drawList();
 }
 const arms = (found, router, query) => [].concat(found.choice[router][query]);
@@ -190,10 +190,10 @@ function drawList() {
   kept = sorted(kept, { down: true }, (index) => found.lost[one][index]);
   const last = Math.max(0, Math.ceil(kept.length / PAGE) - 1); state.page = Math.min(state.page, last);
   const sample = found.id.length < found.total ? ` (a sample of ${found.total.toLocaleString("en")})` : "";
-  fill($("found"), `${kept.length.toLocaleString("en")} of ${found.id.length.toLocaleString("en")} queries${sample}, those of the most ${found.measure} of ${found.routers[one]} first: ${found.meaning}. ${found.note || ""}`);
+  fill($("found"), `${kept.length.toLocaleString("en")} of ${found.id.length.toLocaleString("en")} queries${sample}${found.measure ? `, those of the most ${found.measure} of ${found.routers[one]} first: ${found.meaning}` : ""}. ${found.note || ""}`);
   fill($("list"), h("thead", {}, h("tr", {}, ["query", "task", found.prompt ? "prompt" : null, found.measure, found.routers[one], found.routers[other]].filter((name) => name !== null).map((name) => h("th", { scope: "col", class: name === found.measure ? null : "text" }, name)))),
     h("tbody", {}, kept.slice(state.page * PAGE, state.page * PAGE + PAGE).map((index) => h("tr", {}, h("th", { scope: "row", title: found.id[index] }, h("button", { onclick: () => openQuery(index) }, found.id[index] || "(no id)")), h("td", { class: "text" }, found.tasks[found.task[index]]),
-      found.prompt ? h("td", { class: "prompt", dir: "auto" }, found.prompt[index].slice(0, 160)) : null, h("td", {}, found.lost[one][index] === null ? "" : found.lost[one][index].toFixed(3)), [one, other].map((router) => h("td", { class: "text" }, chosen(found, router, index)))))));
+      found.prompt ? h("td", { class: "prompt", dir: "auto" }, found.prompt[index].slice(0, 160)) : null, found.measure ? h("td", {}, found.lost[one][index] === null ? "" : found.lost[one][index].toFixed(3)) : null, [one, other].map((router) => h("td", { class: "text" }, chosen(found, router, index)))))));
   const turn = (by) => () => { state.page += by; drawList(); };
   fill($("pages"), last ? [h("button", { onclick: turn(-1), disabled: state.page === 0 }, "Before"), h("span", {}, `page ${state.page + 1} of ${last + 1}`), h("button", { onclick: turn(1), disabled: state.page === last }, "Next")] : []);
 }

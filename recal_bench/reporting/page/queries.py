@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.bench import load_outcomes
 from recal_bench.experiments.records import Data, Run
 from recal_bench.outcomes import Outcomes
+from recal_bench.provenance import DATA_VARIABLE
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures.logged import LOGGED
 from recal_bench.reporting.figures.names import labels
@@ -98,15 +100,18 @@ def _choices(arm_SQ: StrQ, arms: Sequence[str]) -> list[int | list[int]]:
     return found
 
 
-def _lost(group: Group) -> tuple[str, str, list[FloatQ]]:
-    """What each entry gave away on each query, mean over seeds (NaN where unknown), what that is called and means."""
+def _lost(group: Group) -> tuple[str | None, str | None, list[FloatQ]]:
+    """What that is called which is lost, its meaning, and how much each entry lost on each query, mean over seeds.
+
+    NaN where it is unknown, and no name where it is unknown of all.
+    """
     if any(np.isfinite(entry.regret_SQ).any() for entry in group.entries):
         meaning = "the expected utility given away to the best arm by the truth"
         return "regret", meaning, [entry.regret_SQ.mean(axis=0) for entry in group.entries]
     best, what = group.find(UPPER_BOUND), "score" if group.data.unknown_costs else "utility"
     meaning = f"what was lost against the best arm in hindsight, in {what}"
     if best is None or group.logged is not None:
-        return f"{what} lost", "unknown here", [np.full(len(group.query_id_Q), np.nan)] * len(group.entries)
+        return None, None, [np.full(len(group.query_id_Q), np.nan)] * len(group.entries)
     lost = [_value(best, group.data)[0] - _value(entry, group.data).mean(axis=0) for entry in group.entries]
     return f"{what} lost", meaning, lost
 
@@ -142,6 +147,8 @@ def _outcomes_of(data: Data, runs: Sequence[Run]) -> tuple[Outcomes | None, str]
         except ValueError:
             continue
         path = _option(words, "--outcomes")
+        if path and path.startswith(f"${DATA_VARIABLE}/"):
+            path = os.path.expandvars(path)
         if path is None and not data.simulated:
             continue
         where = "the embedded pool" if path is None else show(path)
