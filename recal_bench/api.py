@@ -24,9 +24,9 @@ from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
 from recal_bench.outcomes.splits import prepare
 from recal_bench.outcomes.unknown_costs import small
-from recal_bench.reporting.figures.compare import tables
 from recal_bench.reporting.figures.frames import comparison_frame, runs_frame
 from recal_bench.reporting.figures.logged import logged_tables
+from recal_bench.reporting.figures.worlds import tables
 from recal_bench.routers import Router, named
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from recal_bench.reporting.figures.logged import LoggedRow, LoggedTable, logged_
 from recal_bench.reporting.figures.names import labels, slugs
 from recal_bench.reporting.figures.stability import stability
 from recal_bench.reporting.figures.training_logs import has_log
+from recal_bench.reporting.figures.worlds import pooled
 from recal_bench.reporting.page.write import QUERIES, write_page
 from recal_bench.reporting.pictures.cost_quality import cost_quality
 from recal_bench.reporting.pictures.frontier import frontiers
@@ -84,7 +85,9 @@ def _write(
     baseline: str,
     queries: bool,
 ) -> list[Path]:
-    made, estimated = tables(replayed, baseline), logged_tables(logged, baseline)
+    joined, estimated = pooled(tables(replayed, baseline)), logged_tables(logged, baseline)
+    made = [each.table for each in joined]
+    groups = [[run for member in each.members for run in groups[member]] for each in joined]
     reports = stability(replayed) if any(map(has_log, replayed)) else []
     stability_paths, curves = write_stability(reports, out, command)
     sections, pictures = [], list[Path]()
@@ -96,8 +99,10 @@ def _write(
         shown = [f"![Cost against accuracy on test{_simulated(table)}]({drawn[0].name})"] if drawn else []
         if swept:
             shown.append(f"![Accuracy at every price of cost, on test{_simulated(table)}]({swept[0].name})")
-        if index in curves:
-            shown.append(f"![Training curves{_simulated(table)}]({curves[index].name})")
+        for member in joined[index].members:
+            if member in curves:
+                shown.append(f"![Training curves{_simulated(table)}]({curves[member].name})")
+        if any(member in curves for member in joined[index].members):
             shown.append("How stable the training of the routers was: [stability.md](stability.md).")
         parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
         sections.append("\n\n".join(parts))

@@ -124,9 +124,11 @@ def browser(profile: Path) -> Iterator[Page]:
             return session, await session.ws_connect(address, max_msg_size=0)
 
         session, socket = loop.run_until_complete(connect())
-        yield Page(loop, socket)
-        loop.run_until_complete(socket.close())
-        loop.run_until_complete(session.close())
+        try:
+            yield Page(loop, socket)
+        finally:
+            loop.run_until_complete(socket.close())
+            loop.run_until_complete(session.close())
     finally:
         process.terminate()
         process.wait()

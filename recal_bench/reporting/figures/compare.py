@@ -114,10 +114,10 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     for index, entry in enumerate(group.entries):
         of_split = {split: figures[index] for split, figures in by_split.items()}
         rows.append(_row(group, entry, baseline_name, of_split))
-    rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
+    rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
     all_notes = [*notes(group), *_expected_notes(rows, baseline_name), *_iqm_notes(rows, len(tasks))]
-    all_notes += _detectable(rows, baseline_name)
+    all_notes += detectable_notes(rows, baseline_name)
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
 
@@ -133,7 +133,7 @@ def baseline_of(group: Group, name: str) -> Entry:
     return baseline
 
 
-def _rank(row: Comparison) -> float:
+def rank(row: Comparison) -> float:
     value = row.headline[0] if row.iqm is None else row.iqm.value
     return -math.inf if value is None else value
 
@@ -276,7 +276,7 @@ def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
     return notes
 
 
-def _detectable(rows: Sequence[Comparison], baseline: str) -> list[str]:
+def detectable_notes(rows: Sequence[Comparison], baseline: str) -> list[str]:
     """The smallest differences that the test can be expected to find, from the least to the greatest."""
     found = [(row.vs_baseline or row.accuracy_vs_baseline, row.router) for row in rows]
     sizes = sorted((each.mde, router, each.metric) for each, router in found if each and each.mde is not None)

@@ -14,7 +14,7 @@ from recal_bench.reporting.figures.compare import TEST, Comparison, Table
 from recal_bench.reporting.figures.families import FAMILIES, family_of
 from recal_bench.reporting.figures.frontier import frontier_of, points_of, seed_curves
 from recal_bench.reporting.figures.logged import LoggedRow, LoggedTable
-from recal_bench.reporting.figures.names import labels, title
+from recal_bench.reporting.figures.names import labels, stability_title, title
 from recal_bench.reporting.figures.stability import StabilityReport
 from recal_bench.reporting.page.columns import LOGGED, REPLAYED, STABILITY, PageColumn, cell, filled
 from recal_bench.reporting.page.training import curves_by_name
@@ -30,8 +30,7 @@ def document(
 
     Timings are not in it, so that the same results give the same page.
     """
-    by_data = {report.data.identity: report for report in reports if report.rows}
-    tables = [_table(table, runs, by_data.get(table.data.identity)) for table, runs in made]
+    tables = [_table(table, runs, [report for report in reports if report.rows]) for table, runs in made]
     used = {row["family"] for table in tables for row in table["rows"]}
     return {"command": command, "families": [family for family in FAMILIES if family in used], "tables": tables}
 
@@ -51,7 +50,9 @@ def cleaned(value: Any) -> Any:
     return [cleaned(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _table(table: Table | LoggedTable, runs: Sequence[Run], report: StabilityReport | None) -> dict[str, Any]:
+def _table(table: Table | LoggedTable, runs: Sequence[Run], reports: Sequence[StabilityReport]) -> dict[str, Any]:
+    there = {run.record.configuration.data.identity for run in runs}
+    own = [report for report in reports if report.data.identity in there]
     rows = [(row, json.loads(row.model_dump_json())) for row in table.rows]
     by_split = {TEST: [values for _, values in rows]}
     for split in sorted({split for _, values in rows for split in values["splits"]}):
@@ -86,8 +87,8 @@ def _table(table: Table | LoggedTable, runs: Sequence[Run], report: StabilityRep
         "tasks": _tasks(table),
         "rows": made,
         **_frontiers(table, behind),
-        "curves": curves_by_name(report, places) if report else {},
-        "stability": _stability(report) if report else None,
+        "curves": curves_by_name(own, places),
+        "stability": [_stability(report) for report in own],
         "queries": [],
     }
 
@@ -104,7 +105,7 @@ def _identity(row: Comparison | LoggedRow, label: str, runs: Sequence[Run]) -> d
             "settings hash": row.settings_hash,
             "tuned on validation": row.tuned or "no",
             "encoder": row.encoder or "none",
-            "seeds": ", ".join(str(run.record.configuration.seed) for run in runs) or "none",
+            "seeds": ", ".join(map(str, sorted({run.record.configuration.seed for run in runs}))) or "none",
             "code": ", ".join(sorted({run.record.code for run in runs})),
         },
         "command": row.command,
@@ -142,7 +143,8 @@ def _frontiers(table: Table | LoggedTable, behind: Mapping[tuple[str, str], Sequ
             for cost, accuracy in zip(cost_X[kept], accuracy_SX.mean(axis=0)[kept], strict=True)
         ]
         if not arms:
-            points = points_of(swept[0].arms)
+            # Of several worlds the mean; else the same in every run.
+            points = [tuple(point) for point in np.mean([points_of(each.arms) for each in swept], axis=0).tolist()]
             arms = {arm: list(point) for arm, point in zip(table.data.arms, points, strict=False)}
             hull = [list(point) for point in upper_hull(points)]
     return {"frontiers": curves, "arms": arms, "hull": hull}
@@ -152,6 +154,7 @@ def _stability(report: StabilityReport) -> dict[str, Any]:
     rows = [json.loads(row.model_dump_json()) for row in report.rows]
     columns = filled(STABILITY, rows)
     return {
+        "title": stability_title(report),
         "notes": list(report.notes),
         "columns": [
             {"label": column.label.replace("BASELINE", report.baseline or "baseline"), "form": column.form}

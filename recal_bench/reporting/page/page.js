@@ -115,7 +115,7 @@ function drawPlot() {
     const colour = `c${doc.families.indexOf(row.family) % COLOURS}`, curve = swept && table.frontiers[table.rows.indexOf(row)], point = row.point[state.split];
     const picked = state.picked.has(row), text = `${row.label} (${row.family}): ${FORMS.percent(point[1])} at ${FORMS.usd(point[0])} USD`;
     if (curve) at.svg.append(h("path", { class: `line ${colour} ${picked ? "" : "faint"}`, d: path(curve.filter(within), at.x, at.y) }));
-    const show = (event) => { if (event.type !== "keydown" || event.key === "Enter") openRow(row); };
+    const show = (event) => { if (event.type !== "keydown" || event.key === "Enter" || event.key === " ") openRow(row); };
     at.svg.append(h("circle", { class: `dot ${colour} ${picked ? "picked" : ""}`, cx: at.x(point[0]), cy: at.y(point[1]), r: picked ? 6 : 5, tabindex: 0, role: "button", "aria-label": text, onmouseenter: tell(text), onfocus: tell(text), onclick: show, onkeydown: show }, h("title", {}, text)));
     if (picked || row.baseline) named.push([at.x(point[0]), at.y(point[1]), row.label.slice(0, 28)]);
   }
@@ -157,12 +157,11 @@ function drawTasks() {
       row.tasks.map((cell, index) => h("td", { class: !row.reference && cell !== null && cell === best[index] ? "best" : null }, cell === null ? "" : (100 * cell).toFixed(1)))))));
 }
 function drawStability() {
-  const report = table.stability;
-  $("stability").hidden = !report;
-  if (!report) return;
-  fill($("stable"), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "router"), report.columns.map((column) => h("th", { scope: "col" }, column.label)))),
-    h("tbody", {}, report.rows.map((row) => h("tr", {}, h("th", { scope: "row", title: row.label }, row.label), report.columns.map((column, index) => h("td", {}, written(column, row.figures[index])))))));
-  fill($("stable-notes"), report.notes.map((note) => h("li", {}, note)));
+  $("stability").hidden = !table.stability.length;
+  fill($("stable"), table.stability.map((report) => [table.stability.length > 1 ? h("h3", {}, report.title) : null,
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": report.title }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "router"), report.columns.map((column) => h("th", { scope: "col" }, column.label)))),
+      h("tbody", {}, report.rows.map((row) => h("tr", {}, h("th", { scope: "row", title: row.label }, row.label), report.columns.map((column, index) => h("td", {}, written(column, row.figures[index])))))))),
+    h("ul", {}, report.notes.map((note) => h("li", {}, note)))]));
 }
 
 // Queries: each list is a file of its own, loaded when it is asked for. A file's one statement calls recalQueries.

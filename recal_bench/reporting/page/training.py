@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,25 @@ _MOST_STEPS = 80
 _MOST_COLUMNS = 16
 
 
-def curves_by_name(report: StabilityReport, places: dict[tuple[str, str], int]) -> dict[str, list[dict[str, Any]]]:
+def curves_by_name(
+    reports: Sequence[StabilityReport], places: Mapping[tuple[str, str], int]
+) -> dict[str, list[dict[str, Any]]]:
     """By the logged column's name: of each router its row in the table, steps, mean, lowest and highest seed.
 
-    `places` gives the table's row of (router, settings hash). Columns of single tasks (`name/task`) are left out.
+    `places` gives the table's row of (router, settings hash). The reports are of one set of outcomes, or of several
+    worlds in one table, each with seeds of its own. Columns of single tasks (`name/task`) are left out.
     """
-    rows = list(zip(report.rows, report.curves, strict=True))
-    logged = [name for _, seeds in rows for curves in seeds for name in curves if "/" not in name]
+    seeds_of: dict[int, list[Curves]] = {}
+    for report in reports:
+        for row, seeds in zip(report.rows, report.curves, strict=True):
+            if (place := places.get((row.router, row.settings_hash))) is not None:
+                seeds_of.setdefault(place, []).extend(seeds)
+    logged = [name for seeds in seeds_of.values() for curves in seeds for name in curves if "/" not in name]
     names = sorted(dict.fromkeys(logged), key=lambda name: (name != UTILITY, not name.startswith("validation_")))
     found: dict[str, list[dict[str, Any]]] = {}
     for name in names[:_MOST_COLUMNS]:
-        for row, seeds in rows:
-            place = places.get((row.router, row.settings_hash))
-            drawn = _over_seeds(seeds, name)
-            if place is not None and drawn is not None:
+        for place, seeds in sorted(seeds_of.items()):
+            if (drawn := _over_seeds(seeds, name)) is not None:
                 found.setdefault(name, []).append({"row": place, **drawn})
     return found
 

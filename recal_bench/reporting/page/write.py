@@ -18,6 +18,7 @@ from recal_bench.reporting.figures.logged import LoggedTable, logged_tables
 from recal_bench.reporting.figures.names import slugs
 from recal_bench.reporting.figures.stability import StabilityReport, stability
 from recal_bench.reporting.figures.training_logs import has_log
+from recal_bench.reporting.figures.worlds import pooled
 from recal_bench.reporting.page.data import cleaned, document, in_html
 from recal_bench.reporting.page.queries import query_lists
 
@@ -51,10 +52,14 @@ def write_page(
 def view_page(runs: Sequence[Run], out: Path, command: str, baseline: str) -> None:
     """Write the page of runs, whatever they are: unlike a leaderboard it needs no row but the baseline's."""
     replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
-    groups = [standing(each).runs for these in (replayed, logged) for each in same_data(these)]
-    made: list[Table | LoggedTable] = [*tables(replayed, baseline), *logged_tables(logged, baseline)]
+    groups, logs = ([standing(each).runs for each in same_data(these)] for these in (replayed, logged))
+    made: list[tuple[Table | LoggedTable, Sequence[Run]]] = [
+        (each.table, [run for member in each.members for run in groups[member]])
+        for each in pooled(tables(replayed, baseline))
+    ]
+    made += zip(logged_tables(logged, baseline), logs, strict=True)
     reports = stability(replayed) if any(map(has_log, replayed)) else []
-    write_page(list(zip(made, groups, strict=True)), reports, out, command)
+    write_page(made, reports, out, command)
 
 
 def _page(data: str) -> str:
