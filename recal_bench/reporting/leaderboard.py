@@ -21,7 +21,7 @@ from recal_bench.reporting.figures.names import labels, slugs
 from recal_bench.reporting.figures.stability import stability
 from recal_bench.reporting.figures.training_logs import has_log
 from recal_bench.reporting.figures.worlds import pooled
-from recal_bench.reporting.page.write import QUERIES, write_page
+from recal_bench.reporting.page.write import INDEX, QUERIES, write_page
 from recal_bench.reporting.pictures.cost_quality import cost_quality
 from recal_bench.reporting.pictures.frontier import frontiers
 from recal_bench.reporting.pictures.learning import draw
@@ -113,9 +113,9 @@ def _write(
     for log_table, group in zip(estimated, logs, strict=True):
         parts = [logged_text.render(log_table, markdown=True), _commands(log_table), _provenance(log_table, group)]
         sections.append("\n\n".join(parts))
-    head = f"# Leaderboard\n\nWritten by {harmless(command, 'code')}; do not edit.\n\n{_READING}"
+    made_by = f"Written by {harmless(command, 'code')}; do not edit. [The same as a page]({INDEX})."
     texts = {
-        "README.md": "\n\n".join([head, *sections]),
+        "README.md": "\n\n".join(["# Leaderboard", made_by, _READING, *sections]),
         "leaderboard.csv": as_csv(rows_of(made, estimated)),
         "leaderboard.json": json.dumps(
             _as_json([*made, *estimated], [*groups, *logs], command), indent=1, allow_nan=False

@@ -30,6 +30,7 @@ class Page:
         self._events: set[str] = set()
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         return self._loop.run_until_complete(asyncio.wait_for(self._call(method, params), _PATIENCE))

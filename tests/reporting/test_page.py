@@ -25,6 +25,7 @@ import recal_bench
 from recal_bench.cli import cli
 from recal_bench.experiments.records import read_runs
 from recal_bench.reporting.figures.compare import Comparison, tables
+from recal_bench.reporting.figures.families import family_of
 from recal_bench.reporting.page.columns import REPLAYED, cell, filled
 from recal_bench.reporting.page.data import in_html
 from recal_bench.reporting.page.write import view_page
@@ -118,6 +119,16 @@ def test_a_row_opens_its_settings_seeds_command_and_figures(opened: Any) -> None
     assert not opened.run("detail.open")
 
 
+def test_a_point_tells_its_router_and_opens_it(opened: Any, board: Board) -> None:
+    for name in [row.router for row in board.rows if not row.reference]:
+        opened.run(f"document.querySelector('#plot .dot[aria-label^=\"{name} (\"]').focus()")
+        assert opened.run("point.textContent").startswith(f"{name} (")
+        opened.press("Enter")
+        assert opened.run("detail.open && document.getElementById('detail-name').textContent") == name
+        opened.run("document.querySelector('#detail form button').click()")
+        assert not opened.run("detail.open")
+
+
 def test_curves_are_those_of_the_picked_routers(opened: Any) -> None:
     assert texts(opened, "#curves-told .swatch") == ["recal"]
     opened.run("document.querySelector('#rows input[aria-label=\"pick recal\"]').click()")
@@ -190,6 +201,8 @@ def test_whatever_a_file_holds_is_text(page: Any, tmp_path: Path) -> None:
     for run in read_runs(tmp_path / "runs"):
         record = run.record.model_dump()
         record["configuration"]["settings"] = {NASTY: NASTY}
+        if record["configuration"]["router"] == "ridge":
+            record["configuration"]["router"] = record["command"] = NASTY
         record["configuration"]["tuned"] = record["code"] = record["device_name"] = record["encoder"] = NASTY
         record["packages"] = {NASTY: NASTY}
         record["configuration"]["data"]["notes"] = [NASTY]
@@ -202,7 +215,7 @@ def test_whatever_a_file_holds_is_text(page: Any, tmp_path: Path) -> None:
     page.run("document.querySelector('#load button').click()")
     page.until("!filters.hidden")
     for selector in ("#rows tbody button", "#list tbody button"):
-        page.run(f"detail.close(); document.querySelector({selector!r}).click()")
+        page.run(f"detail.close(); [...document.querySelectorAll({selector!r})].pop().click()")
         shown = page.run("detail.textContent")
         assert "<script>" in shown
         assert not {"\x1b", "\u202e", "\u2028"} & set(page.run("document.documentElement.textContent"))
@@ -236,8 +249,46 @@ def test_several_outcomes_and_splits_and_a_frontier(page: Any, tmp_path: Path) -
             assert texts(page, "#rows tbody td") != before
         page.run("document.querySelector('#load button').click()")
         page.until("!filters.hidden")
-        assert "prompts are not shown" in page.run("found.textContent")
+        assert "Prompts are not shown" in page.run("found.textContent")
     assert page.errors == []
+
+
+def test_worlds_are_one_table_with_a_query_list_each(page: Any, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        world = World(name=f"embedded-seed{seed}", data_hash=f"{seed}" * 12, simulated=True, seed=seed)
+        write_standard_runs(tmp_path / "runs", world)
+    (out := tmp_path / "out").mkdir()
+    view_page(read_runs(tmp_path / "runs"), out, "recal-bench view runs", "best-single")
+    page.open(f"file://{out}/index.html")
+    assert "2 worlds" in page.run("subject.textContent")
+    assert texts(page, "#curves-told .swatch") == ["recal"]
+    assert len(texts(page, "#stable table")) == 2
+    for index, name in enumerate(texts(page, "#load button")):
+        page.run(f"found.textContent = ''; document.querySelectorAll('#load button')[{index}].click()")
+        page.until("found.textContent")
+        assert f"embedded-seed{index}" in name
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(
+    ("router", "family"),
+    [
+        ("recal-no-floor", "RL"),
+        ("grpo", "RL"),
+        ("thompson", "bandit"),
+        ("automix", "cascade"),
+        ("cascade-routing", "cascade"),
+        ("graphrouter", "predict-then-choose"),
+        ("uniroute", "predict-then-choose"),
+        ("routerdc", "direct choice"),
+        ("cheapest", "trivial"),
+        ("arm:small|cot", "trivial"),
+        ("of-somebody-else", "other"),
+    ],
+)
+def test_a_family_follows_from_what_a_router_is(router: str, family: str) -> None:
+    assert family_of(router, reference=False) == family
+    assert family_of(router, reference=True) == "reference"
 
 
 def test_ties_and_ranks_are_shown_where_rows_have_them() -> None:

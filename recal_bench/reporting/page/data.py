@@ -58,7 +58,10 @@ def _table(table: Table | LoggedTable, runs: Sequence[Run], reports: Sequence[St
     for split in sorted({split for _, values in rows for split in values["splits"]}):
         by_split[split] = [values["splits"][split] for _, values in rows]
     known = LOGGED if isinstance(table, LoggedTable) else REPLAYED
-    columns = filled(known, [values for every in by_split.values() for values in every] + by_split[TEST])
+    columns = filled(known, [values for every in by_split.values() for values in every])
+    if any(column.path == "expected_utility" for column in columns):
+        # The realised utility is then the lesser figure.
+        columns = [column._replace(minor=column.minor or column.path == "utility") for column in columns]
     behind: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.record.configuration.seed):
         configuration = run.record.configuration

@@ -115,7 +115,8 @@ function drawPlot() {
     const colour = `c${doc.families.indexOf(row.family) % COLOURS}`, curve = swept && table.frontiers[table.rows.indexOf(row)], point = row.point[state.split];
     const picked = state.picked.has(row), text = `${row.label} (${row.family}): ${FORMS.percent(point[1])} at ${FORMS.usd(point[0])} USD`;
     if (curve) at.svg.append(h("path", { class: `line ${colour} ${picked ? "" : "faint"}`, d: path(curve.filter(within), at.x, at.y) }));
-    const show = (event) => { if (event.type !== "keydown" || event.key === "Enter" || event.key === " ") openRow(row); };
+    // Else the same key would press the button that the dialog gives the focus to.
+    const show = (event) => { if (event.type !== "keydown" || event.key === "Enter" || event.key === " ") { event.preventDefault(); openRow(row); } };
     at.svg.append(h("circle", { class: `dot ${colour} ${picked ? "picked" : ""}`, cx: at.x(point[0]), cy: at.y(point[1]), r: picked ? 6 : 5, tabindex: 0, role: "button", "aria-label": text, onmouseenter: tell(text), onfocus: tell(text), onclick: show, onkeydown: show }, h("title", {}, text)));
     if (picked || row.baseline) named.push([at.x(point[0]), at.y(point[1]), row.label.slice(0, 28)]);
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from recal_bench.provenance import DATA_VARIABLE
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures.logged import LOGGED
 from recal_bench.reporting.figures.names import labels
-from recal_bench.wording import show
 
 MOST_QUERIES = 20_000
 """Queries beyond which the list is a sample, evenly over splits and tasks."""
@@ -130,7 +130,7 @@ def _asked(group: Group, kept: np.ndarray) -> tuple[_Asked | None, str | None]:
     wanted = zip(group.task_Q[kept], group.query_id_Q[kept], strict=True)
     rows = [row_of.get((str(task), str(query_id)), -1) for task, query_id in wanted]
     if -1 in rows:
-        return None, "prompts are not shown: the outcomes do not hold all of these queries"
+        return None, "Prompts are not shown: the outcomes do not hold all of these queries."
     arm_of = {str(arm): number for number, arm in enumerate(outcomes.arms)}
     arms = [*group.data.arms, *(arm for arm in group.data.held_out if arm not in group.data.arms)]
     columns = [arm_of[arm] for arm in arms]
@@ -140,33 +140,42 @@ def _asked(group: Group, kept: np.ndarray) -> tuple[_Asked | None, str | None]:
 
 def _outcomes_of(data: Data, runs: Sequence[Run]) -> tuple[Outcomes | None, str]:
     """The outcomes that runs were made on, if they can still be read and are the same; else why not."""
-    why = "prompts are not shown: no run's command names the outcomes file"
+    why = "Prompts are not shown: no run's command names the outcomes file."
+    tried: list[dict[str, Any]] = []
     for command in dict.fromkeys(run.record.command for run in runs):
         try:
-            words = shlex.split(command)
-        except ValueError:
-            continue
-        path = _option(words, "--outcomes")
-        if path and path.startswith(f"${DATA_VARIABLE}/"):
-            path = os.path.expandvars(path)
-        if path is None and not data.simulated:
-            continue
-        where = "the embedded pool" if path is None else show(path)
-        low, _, high = (_option(words, "--score-range") or "0,1").partition(",")
-        try:
-            outcomes = load_outcomes(
-                path,
-                score_range=(float(low), float(high)),
-                zero_cost=_option(words, "--zero-cost"),
-                world_seed=int(_option(words, "--world-seed") or 0),
-            )
+            options = _world(data) if data.simulated else _reading(shlex.split(command))
+            if options is None or options in tried:
+                continue
+            tried.append(options)
+            outcomes = load_outcomes(**options)
         except (RecalBenchError, OSError, ValueError):
-            why = f"prompts are not shown: {where} cannot be read from here"
+            why = "Prompts are not shown: the outcomes that the runs' commands name cannot be read from here."
             continue
         if outcomes.data_hash == data.hash:
             return outcomes, ""
-        why = f"prompts are not shown: {where} holds other outcomes than those of the runs"
+        why = "Prompts are not shown: the outcomes that the runs' commands name are others by now."
     return None, why
+
+
+def _world(data: Data) -> dict[str, Any] | None:
+    """The options of `load_outcomes` that give a world of the embedded pool, which its name tells."""
+    named = re.fullmatch(r"embedded(?:-seed(-?\d+))?", data.name)
+    return None if named is None else {"world_seed": int(named[1] or 0)}
+
+
+def _reading(words: Sequence[str]) -> dict[str, Any] | None:
+    """The options of `load_outcomes` by which the words of a command read a file; None where they name none.
+
+    Raises ValueError on a range of scores that is none.
+    """
+    path = _option(words, "--outcomes")
+    if path is None:
+        return None
+    if path.startswith(f"${DATA_VARIABLE}/"):
+        path = os.path.expandvars(path)
+    low, _, high = (_option(words, "--score-range") or "0,1").partition(",")
+    return {"path": path, "score_range": (float(low), float(high)), "zero_cost": _option(words, "--zero-cost")}
 
 
 def _option(words: Sequence[str], name: str) -> str | None:

@@ -25,9 +25,9 @@ def curves_by_name(
     """
     seeds_of: dict[int, list[Curves]] = {}
     for report in reports:
-        for row, seeds in zip(report.rows, report.curves, strict=True):
+        for row, curves_S in zip(report.rows, report.curves, strict=True):
             if (place := places.get((row.router, row.settings_hash))) is not None:
-                seeds_of.setdefault(place, []).extend(seeds)
+                seeds_of.setdefault(place, []).extend(curves_S)
     logged = [name for seeds in seeds_of.values() for curves in seeds for name in curves if "/" not in name]
     names = sorted(dict.fromkeys(logged), key=lambda name: (name != UTILITY, not name.startswith("validation_")))
     found: dict[str, list[dict[str, Any]]] = {}
