@@ -200,10 +200,12 @@ function drawList() {
 function openQuery(index) {
   const found = state.list, takers = found.arms.map(() => []);
   found.routers.forEach((name, router) => { const all = arms(found, router, index); for (const arm of new Set(all)) { const seeds = all.filter((each) => each === arm).length; if (takers[arm]) takers[arm].push(seeds < all.length ? `${name} (${seeds} of ${all.length} seeds)` : name); } });
+  const taken = sorted(found.arms.map((_, arm) => arm), { down: true }, (arm) => takers[arm].length);
+  const order = found.score ? sorted(taken, { down: true }, (arm) => found.score[index][arm]) : taken;
   const cells = (index_of_arm) => (found.score ? [found.score[index][index_of_arm], found.cost[index][index_of_arm]].map((each) => h("td", {}, each === null ? "" : String(each))) : []);
   open(found.id[index] || "(no id)", h("p", {}, `${found.tasks[found.task[index]]}, ${found.splits[found.split[index]]}`), found.prompt ? h("pre", { dir: "auto" }, found.prompt[index]) : h("p", {}, found.note || ""),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["arm", ...(found.score ? ["score", "USD per 1,000"] : []), "chosen by"].map((name) => h("th", { scope: "col", class: name === "chosen by" ? "text" : null }, name)))),
-      h("tbody", {}, sorted(found.arms.map((_, arm) => arm), { down: true }, (arm) => (found.score ? found.score[index][arm] : takers[arm].length)).map((arm) => h("tr", {}, h("th", { scope: "row" }, found.arms[arm]), cells(arm), h("td", { class: "prompt" }, takers[arm].join(", "))))))),
+      h("tbody", {}, order.map((arm) => h("tr", {}, h("th", { scope: "row" }, found.arms[arm]), cells(arm), h("td", { class: "prompt" }, takers[arm].join(", "))))))),
     found.lost.some((each) => each[index] !== null) ? [h("h3", {}, found.measure), list(found.routers.map((name, router) => [name, found.lost[router][index] === null ? "" : found.lost[router][index].toFixed(3)]))] : null);
 }
 
