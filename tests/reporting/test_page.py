@@ -326,7 +326,10 @@ def test_view_serves_this_machine_alone_and_opens_the_browser(board: Board, tmp_
         f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n'
     )
     script.chmod(0o755)
-    command = [sys.executable, "-m", "recal_bench", "view", str(board.folder.parent / "runs")]
+    # A shell's background job ignores SIGINT, and its children inherit that.
+    hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{hearing}; from recal_bench.cli import main; main()"
+    command = [sys.executable, "-c", program, "view", str(board.folder.parent / "runs")]
     environment = {**os.environ, "BROWSER": f"{script} %s", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
