@@ -42,7 +42,8 @@ def contrasts(arms: Sequence[Arm]) -> Contrasts:
 def repeated(found: Contrasts, parts: int) -> Contrasts:
     """The same contrasts for several values of an arm side by side (score, cost), each with kinds of its own."""
     kind_X = [found.kind_C + len(KINDS) * part for part in range(parts)]
-    return Contrasts(np.kron(np.eye(parts), found.basis_AC), np.concatenate(kind_X))
+    basis_XC = np.kron(np.eye(parts), found.basis_AC).astype(np.float64)
+    return Contrasts(basis_XC, np.concatenate(kind_X))
 
 
 def main_effects(known: Sequence[Arm], wanted: Sequence[Arm]) -> NDArray[np.float64]:
