@@ -15,6 +15,7 @@ bench: $(BIN)/recal-bench  ## Routers on the embedded pool: the comparison, the 
 	$(BIN)/recal-bench leaderboard $(RUNS) --out $(RUNS)/leaderboard
 	@echo
 	@echo "Try next:"
+	@echo "  $(BIN)/recal-bench view $(RUNS)"
 	@echo "  $(BIN)/recal-bench compare $(RUNS) --baseline knn"
 	@echo "  $(BIN)/recal-bench routers"
 	@echo "  $(BIN)/recal-bench run --router recal --outcomes YOUR_LOG.parquet --runs $(RUNS)"

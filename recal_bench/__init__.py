@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recal_bench.api import (
         compare,
         create,
+        find_signal,
         list_routers,
         list_runs,
         load_bench,
@@ -57,6 +58,7 @@ __all__ = [
     "create",
     "encoder",
     "estimator",
+    "find_signal",
     "list_routers",
     "list_runs",
     "load_bench",

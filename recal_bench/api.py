@@ -19,14 +19,15 @@ from recal_bench.experiments.deployed import Advice
 from recal_bench.experiments.plans import RunPlan, plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
+from recal_bench.experiments.signal import find_signal
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
 from recal_bench.outcomes.splits import prepare
 from recal_bench.outcomes.unknown_costs import small
-from recal_bench.reporting.figures.compare import tables
 from recal_bench.reporting.figures.frames import comparison_frame, runs_frame
 from recal_bench.reporting.figures.logged import logged_tables
+from recal_bench.reporting.figures.worlds import tables
 from recal_bench.routers import Router, named
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compare",
     "create",
+    "find_signal",
     "list_routers",
     "list_runs",
     "load_bench",

@@ -17,7 +17,8 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # No `<answer>` inside: a response that speaks of its tags before it uses them is read from the last one on.
 _ANSWER_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
-_ANSWER_LINE = re.compile(r"^.*answer(?:\s+is)?\**\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+_TEXT_AFTER = re.compile(r"\s*(\S.*)?")
+_ANSWER_MARK = re.compile(r"answer(?:\s+is)?\**\s*:", re.IGNORECASE)
 
 
 @lru_cache(maxsize=200_000)
@@ -29,8 +30,33 @@ def normalize(text: str) -> str:
 
 def extract_answer(response: str) -> str:
     """The answer of a response: its last `<answer>` element, else what follows its last `answer:`, else all of it."""
-    found = _ANSWER_TAG.findall(response) or _ANSWER_LINE.findall(response)
+    found = _ANSWER_TAG.findall(response) or _after_marks(response)
     return str(found[-1] if found else response).strip()
+
+
+def _after_marks(response: str) -> list[str]:
+    """What follows the last `answer:` of each line, to the end of the line; of the next one with text if none does.
+
+    It takes a time that grows with the response and no faster: a model can loop on blanks for thousands of them.
+    """
+    found: list[str] = []
+    marks = list(_ANSWER_MARK.finditer(response))
+    done, place = 0, 0
+    while place < len(marks):
+        first = place
+        line_end = response.find("\n", marks[first].start())
+        line_end = len(response) if line_end < 0 else line_end
+        while place < len(marks) and marks[place].start() < line_end:
+            place += 1
+        if marks[first].start() < done:
+            continue
+        for mark in reversed(marks[first:place]):
+            rest = _TEXT_AFTER.match(response, mark.end())
+            if rest and (rest[1] or rest[0].strip("\n")):
+                found.append(rest[1] or "")
+                done = rest.end()
+                break
+    return found
 
 
 def exact_match(answer: str, gold: str | Sequence[str]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from recal_bench.errors import SettingsError
-from recal_bench.folders import shipped
+from recal_bench.folders import shipped, written_whole
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ def write_local_task(task: Task, data: Path | Mapping[str, Path], folder: Path, 
         "validation_split": "validation" if "validation" in files else None,
         "test_split": "test" if "test" in files else None,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{task.name}.yaml"
-    path.write_text(yaml.safe_dump(overrides, sort_keys=False), encoding="utf-8")
+    path, text = folder / f"{task.name}.yaml", yaml.safe_dump(overrides, sort_keys=False)
+    # Another process may be reading it at this moment.
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with written_whole(path) as draft:
+            draft.write_text(text, encoding="utf-8")
     return path
 
 

@@ -29,6 +29,8 @@ def test_tasks_and_baselines_lie_inside_the_package_and_nothing_beside_it(wheel:
     assert information.endswith(".dist-info")
     assert f"{information}/licenses/LICENSE" in names
     assert not [name for name in names if name.endswith(".pyc")]
+    page = {f"recal_bench/reporting/page/page.{ending}" for ending in ("html.j2", "js", "css")}
+    assert page <= set(names)
     for kind, pattern in (("tasks", "*.yaml"), ("tasks", "*.py"), ("baselines", "*.py"), ("pools", "*.yaml")):
         there = {path.name for path in (REPOSITORY / kind).glob(pattern)}
         assert there

@@ -1,4 +1,5 @@
 import json
+import re
 import string
 
 import pandas as pd
@@ -158,6 +159,32 @@ def test_extract_answer_finds_the_last_element_whatever_stands_before(before: st
 def test_extract_answer_finds_the_last_answer_line(before: str, answer: str) -> None:
     assume(answer.strip() and "answer" not in answer.lower())
     assert extract_answer(f"{before}\nAnswer: {answer}") == answer.strip()
+
+
+PIECES = ["answer", "Answer:", "is", ":", " ", "\n", "\t", "**", "x", "the "]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_extract_answer_reads_lines_as_the_pattern_that_says_it_in_short(response: str) -> None:
+    line = re.compile(r"^.*answer(?:\s+is)?\**\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+    assert extract_answer(response) == (line.findall(response) or [response])[-1].strip()
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("answer: x" + " " * 400_000 + "x", "x" + " " * 400_000 + "x"),
+        ("answer" + " " * 400_000, "answer"),
+        ("answer: " + "\n" * 400_000 + "x", "x"),
+        ("answer:" * 60_000 + "x", "x"),
+        ("answer: x\n" * 60_000, "x"),
+        ("<answer>" * 60_000, "<answer>" * 60_000),
+    ],
+    ids=["blanks within", "blanks before a colon", "lines", "marks", "answers", "open elements"],
+)
+def test_extract_answer_of_a_model_that_loops_ends(response: str, expected: str) -> None:
+    """A pattern that takes four times as long for twice the text would need hours here."""
+    assert extract_answer(response) == expected
 
 
 @given(texts)

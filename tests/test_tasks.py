@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -155,3 +156,31 @@ def test_what_is_not_a_task_is_refused_in_one_line(tmp_path: Path, text: str, me
 def test_a_folder_without_tasks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecalBenchError, match="holds no task"):
         load_tasks(tmp_path)
+
+
+def test_a_task_file_is_whole_for_every_reader_at_every_moment(tmp_path: Path) -> None:
+    """Collectors on one machine share the folder of task files: one reads while another one writes."""
+    task = load_tasks()["nq"]
+    data = [tmp_path / f"{number}.jsonl" for number in range(2)]
+    for path in data:
+        path.touch()
+    path = write_local_task(task, data[0], tmp_path / "local")
+    whole, over = {path.read_text()}, Event()
+
+    def write() -> None:
+        for turn in range(200):
+            write_local_task(task, data[turn % 2], tmp_path / "local")
+        over.set()
+
+    writer = Thread(target=write)
+    writer.start()
+    seen = set()
+    while not over.is_set():
+        seen.add(path.read_text())
+    writer.join()
+    write_local_task(task, data[1], tmp_path / "local")
+    whole.add(path.read_text())
+    assert seen <= whole
+    before = path.stat()
+    write_local_task(task, data[1], tmp_path / "local")
+    assert path.stat() == before

@@ -166,6 +166,7 @@ class DataOptions(NamedTuple):
 
     outcomes: Path | None
     world_seed: int
+    worlds: int
     tasks: tuple[str, ...]
     alpha: float
     missing: str
@@ -197,6 +198,13 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 default=0,
                 show_default=True,
                 help="The embedded pool's world.",
+            ),
+            click.option(
+                "--worlds",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                help="How many of the embedded pool's worlds, from --world-seed on: intervals then hold their luck.",
             ),
             click.option(
                 "--tasks",

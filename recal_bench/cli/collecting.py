@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recal_bench.cli.base import command, split_commas
-from recal_bench.errors import SettingsError
+from recal_bench.errors import EndpointError, SettingsError
 
 if TYPE_CHECKING:
     from recal_bench.collection.asking import Progress, Tell
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _TASKS = "nq,triviaqa,popqa,hotpotqa,2wiki,musique,bamboogle"
 _LINE_EVERY_S = 30.0
+_BILL_TOLERANCE = 0.01
 
 
 def _limits(ctx: click.Context, parameter: click.Parameter, value: str) -> dict[str, int]:
@@ -110,10 +112,18 @@ def collect(
     Every answer is kept in a journal as soon as it is there. Whatever ends a collection, the same command goes on from
     where it was, and asks nothing again that was answered.
     """
-    from recal_bench.collection.collect import Collection, Wanted
-    from recal_bench.collection.collect import collect as run
-    from recal_bench.collection.journal import Journal, placed
-
+    try:
+        from recal_bench.collection.collect import Collection, Wanted
+        from recal_bench.collection.collect import collect as run
+        from recal_bench.collection.journal import Journal, placed
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("recal_bench"):
+            raise
+        extra = backend.removeprefix("lm-eval:") if backend.startswith("lm-eval:") else "collect"
+        raise EndpointError(
+            f"{error.name} is not installed: this needs recal-bench[{extra}], which is pip install '.[{extra}]' in a "
+            "checkout"
+        ) from error
     wanted = Wanted(
         pool, out, tasks, models, strategies, splits, limits, questions, world_seed, include_paths, backend, metric
     )
@@ -127,7 +137,7 @@ def collect(
         if dry_run:
             _print_plan(collection.costs(opened, estimates), collection.documents, collection.pool.price_book)
             return
-        tell = _teller(stack)
+        tell = _teller(stack, max(each.timeout_s for each in collection.pool.endpoints.values()))
         result = run(collection, opened, estimates=estimates, max_usd=max_usd, tell=tell)
     _print_result(result, out, max_usd)
 
@@ -148,32 +158,40 @@ def _print_plan(costs: list[ArmCost], documents: int, price_book: str) -> None:
         click.echo("Expected: known for an arm that has answers in the journal; a run with --limit 20 gives them.")
 
 
-def _teller(stack: ExitStack) -> Tell:
-    """Shows progress on stderr: a bar in a terminal, else a line now and then."""
+def _teller(stack: ExitStack, longest_s: float) -> Tell:
+    """Shows progress on stderr: a bar in a terminal, else a line now and then.
+
+    An interrupt waits for what is under way, `longest_s` at most, and says so.
+    """
     import time
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    from recal_bench.collection.asking import INTERRUPT
+
+    console, told = Console(stderr=True), [time.monotonic()]
+    warned: list[bool] = []
     if console.is_terminal:
         columns = (TextColumn("collecting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"))
         bar = stack.enter_context(Bar(*columns, console=console, transient=True))
         row = bar.add_task("", total=None, detail="")
 
-        def update(progress: Progress, spending: Spending) -> None:
+    def tell(progress: Progress, spending: Spending) -> None:
+        if progress.stopped == INTERRUPT and not warned:
+            warned.append(True)
+            click.echo(
+                f"stopping: what is under way is waited for, {longest_s:g} s at most; a second interrupt ends at once",
+                err=True,
+            )
+        if console.is_terminal:
             bar.update(row, total=progress.total, completed=progress.answered, detail=_detail(progress, spending))
-
-        return update
-    told = [time.monotonic()]
-
-    def write(progress: Progress, spending: Spending) -> None:
-        if time.monotonic() - told[0] >= _LINE_EVERY_S:
+        elif time.monotonic() - told[0] >= _LINE_EVERY_S:
             told[0] = time.monotonic()
             click.echo(f"{progress.answered:,} of {progress.total:,}, {_detail(progress, spending)}", err=True)
 
-    return write
+    return tell
 
 
 def _detail(progress: Progress, spending: Spending) -> str:
@@ -192,6 +210,8 @@ def _detail(progress: Progress, spending: Spending) -> str:
 
 def _print_result(result: Result, out: Path, max_usd: float | None) -> None:
     from recal_bench.collection.asking import BUDGET
+    from recal_bench.collection.collect import why_stopped
+    from recal_bench.collection.grading import ENDINGS
     from recal_bench.collection.usage import USAGES
 
     progress, graded = result.progress, result.graded
@@ -205,21 +225,24 @@ def _print_result(result: Result, out: Path, max_usd: float | None) -> None:
     for (model, flag), count in sorted(graded.flags.items()):
         if count:
             click.echo(f"Note: {model}: tokens of {count:,} answers are estimated ({USAGES[flag]})")
-    for what, counts in (("were cut off at their token limit", graded.truncated), ("are empty", graded.empty)):
-        for model, count in sorted(counts.items()):
-            if count:
-                click.echo(f"Note: {model}: {count:,} answers {what}; they count as answered")
-    missing = sum(graded.missing.values())
-    for model, count, reason in result.refusals if missing else ():
-        click.echo(f"Note: {model}: {count:,} requests have no answer ({reason})")
+    for (model, ending), count in sorted(graded.endings.items()):
+        if count:
+            click.echo(f"Note: {model}: {count:,} {ENDINGS[ending]}; they count as answered")
+    for model, (billed, ours) in sorted(graded.bills.items()):
+        if not isclose(billed, ours, rel_tol=_BILL_TOLERANCE):
+            click.echo(
+                f"Note: {model}: the endpoint's own bill is {billed:.6f} USD for what costs {ours:.6f} USD by the pool "
+                "file (column billed_usd): check its prices"
+            )
+    for model, count, reason in result.missing:
+        if reason:
+            click.echo(f"Note: {model}: {count:,} requests have no answer ({reason})")
+    missing = sum(count for _, count, _ in result.missing)
     if missing:
-        why = (
-            f"stopped before --max-usd {max_usd:g}"
-            if progress.stopped == BUDGET
-            else ("interrupted" if progress.stopped else "some requests got no answer")
-        )
+        reasons = "; ".join(dict.fromkeys(progress.stopped_models.values()))
         raise SettingsError(
-            f"{why}: {out} holds {graded.rows:,} of {graded.rows + missing:,} outcomes; the same command goes on"
-            + (" (with a larger --max-usd)" if progress.stopped == BUDGET else "")
+            f"{why_stopped(progress, max_usd)}: {out} holds {graded.rows:,} of {graded.rows + missing:,} outcomes; the "
+            f"same command goes on{' (with a larger --max-usd)' if progress.stopped == BUDGET else ''}"
+            f"{f' ({reasons})' if reasons else ''}"
         )
     click.echo(f"Next: recal-bench run --router recal --router knn --outcomes {out}")

@@ -43,11 +43,17 @@ def strategies() -> None:
         click.echo(f"{name:12} {strategy.description}")
 
 
-@command("recal-bench validate my_log.parquet")
+@command("recal-bench validate my_log.parquet --signal")
 @click.argument("file", type=click.Path(path_type=Path))
 @reading_options[0]
 @reading_options[1]
-def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None) -> None:
+@click.option(
+    "--signal",
+    "with_signal",
+    is_flag=True,
+    help="Can routing pay here? How far task and text tell the arms apart, and what the best router could gain.",
+)
+def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None, with_signal: bool) -> None:
     """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
     from recal_bench import api
     from recal_bench.outcomes.reading import WHOLE_RANGE
@@ -64,6 +70,18 @@ def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None
     if report.problems:
         raise SettingsError(f"{file} is not usable: {counted(len(report.problems), 'problem')}, see above")
     assert report.outcomes is not None
+    if with_signal:
+        from recal_bench.reporting.text.signal import as_text
+
+        rules = dict(zip(report.options[::2], report.options[1::2], strict=True))
+        bench = api.load_bench(
+            file,
+            missing=rules.get("--missing", "error"),
+            unknown_cost=rules.get("--unknown-cost"),
+            score_range=score_range,
+            zero_cost=zero_cost,
+        )
+        click.echo(f"\n{as_text(api.find_signal(bench))}\n")
     words = ["--score-range", f"{score_range[0]:g},{score_range[1]:g}"] if score_range != WHOLE_RANGE else []
     words += ["--zero-cost", zero_cost] if zero_cost else []
     words += report.options

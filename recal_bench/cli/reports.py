@@ -40,15 +40,24 @@ def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
 @runs_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
 @click.option("--baseline", default=BASELINE, show_default=True, help="The router that others are compared with.")
-def leaderboard(runs: Path, out: Path, baseline: str) -> None:
-    """Write the leaderboard of a folder of runs: markdown, CSV, JSON and pictures, with every row's command."""
+@click.option("--no-queries", is_flag=True, help="A page without the queries: no prompt leaves the outcomes file.")
+def leaderboard(runs: Path, out: Path, baseline: str, no_queries: bool) -> None:
+    """Write the leaderboard of a folder of runs: a page, markdown, CSV, JSON and pictures, with every row's command."""
     from recal_bench.provenance import command_line
     from recal_bench.reporting.leaderboard import write_leaderboard
+    from recal_bench.reporting.page.write import QUERIES
 
     asked = ["--baseline", baseline] if baseline != BASELINE else []
+    asked += ["--no-queries"] if no_queries else []
     command = command_line("recal-bench", "leaderboard", str(runs), "--out", str(out), *asked)
-    for path in write_leaderboard(read_folder(runs), out, command, baseline):
+    paths = write_leaderboard(read_folder(runs), out, command, baseline, not no_queries)
+    for path in paths:
         click.echo(path)
+    if lists := [path.name for path in paths if path.name.endswith(QUERIES)]:
+        told = (
+            f"Note: {', '.join(lists)} show every query's prompt and outcomes on the page; --no-queries leaves them out"
+        )
+        click.echo(told, err=True)
 
 
 @command("recal-bench stability runs --baseline grpo --out stability")

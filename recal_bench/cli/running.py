@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,19 +41,20 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _load_bench(
+def _load_benches(
     progress: Progress, data: DataOptions, settings: dict[str, dict[str, str]], by_all: Collection[str]
-) -> Bench:
+) -> list[Bench]:
     """The outcomes, with what the routers read of them; a router that nobody named cannot ask for columns."""
     from recal_bench import routers
-    from recal_bench.experiments.bench import load_bench
+    from recal_bench.experiments.bench import load_worlds
 
     what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
     flags = {name: routers.flags_of(routers.create(name, chosen)) for name, chosen in settings.items()}
-    bench = load_bench(
-        data.outcomes,
+    benches = load_worlds(
+        data.worlds,
         world_seed=data.world_seed,
+        path=data.outcomes,
         tasks=data.tasks,
         alpha=data.alpha,
         missing=data.missing,
@@ -65,7 +67,7 @@ def _load_bench(
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
-    return bench
+    return benches
 
 
 _router_option = click.option(
@@ -168,13 +170,13 @@ def run(
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
     options = [part for folder in include_paths for part in ("--include-path", folder)]
     with _progress() as progress:
-        bench = _load_bench(progress, data, settings, by_all)
-        tuned = read_tuned(tuned_path, bench) if tuned_path else {}
+        benches = _load_benches(progress, data, settings, by_all)
+        tuned = read_tuned(tuned_path, benches[0]) if tuned_path else {}
         for name in names:
             if tuned_path and name not in tuned and name not in by_all:
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
         done: list[Run] = []
-        for fraction in fractions:
+        for bench, fraction in itertools.product(benches, fractions):
             part = bench if fraction == 1 else with_train_fraction(bench, fraction)
             if held_out:
                 part = with_held_out(part, held_out, labelled)
@@ -256,13 +258,13 @@ def tune(
     for name in names:
         routers.create(name, settings[name])
     with _progress() as progress:
-        bench = _load_bench(progress, data, settings, by_all)
+        benches = _load_benches(progress, data, settings, by_all)
         if out.exists():
-            read_tuned(out, bench)  # refuses a file of other outcomes before any work is done
+            read_tuned(out, benches[0])  # refuses a file of other outcomes before any work is done
         for name in names:
             bar = progress.add_task(name, total=trials, detail="")
             try:
-                found = tune_router(bench, name, trials, device, settings[name], lambda trial: progress.advance(bar))  # noqa: B023
+                found = tune_router(benches, name, trials, device, settings[name], lambda trial: progress.advance(bar))  # noqa: B023
             except RecalBenchError as error:
                 if name not in by_all:
                     raise
@@ -273,7 +275,7 @@ def tune(
                 f"{name}: {best:.4f} on validation in {len(found.trials)} trials"
                 f" (defaults {found.trials[0].validation_utility:.4f}): {found.settings or 'defaults'}"
             )
-            keep_tuned(found, bench, out)
-    options = [*bench.options, *(part for folder in include_paths for part in ("--include-path", folder))]
+            keep_tuned(found, benches[0], out)
+    options = [*benches[0].options, *(part for folder in include_paths for part in ("--include-path", folder))]
     named = [part for word in words for part in ("--router", word)]
     click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *options, '--tuned', out)}")

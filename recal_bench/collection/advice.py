@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from recal_bench.collection.answer import Answer, spoken_of
+from recal_bench.collection.answer import Answer
 from recal_bench.collection.asking import INTERRUPT, Asker, Progress
 from recal_bench.collection.endpoint import check_endpoints
 from recal_bench.collection.journal import Journal
+from recal_bench.collection.replies import MODERATED, spoken_of
 from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
-from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, Tokens, counter, judged, priced
-from recal_bench.errors import EndpointError, RecalBenchError
+from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, flag_of, priced, reread
+from recal_bench.errors import EndpointError
 from recal_bench.folders import cache_folder
 from recal_bench.pools.files import read_pool
 from recal_bench.pools.strategies import Strategy
@@ -27,7 +28,7 @@ from recal_bench.routers import Reply
 
 _ADVICE = Strategy("advice: a few words", "", 64)
 _NAME = "advice"
-_NOT_TAKEN = ("400", "413", "422")
+_NOT_TAKEN = ("400", "413", "422", "too long", MODERATED)
 """What an endpoint says to a request whose content it does not take. It charges nothing for that."""
 
 
@@ -42,7 +43,6 @@ class Adviser:
         (self._name,) = self._pool.select_models((model,))
         self._model = self._pool.models[model]
         check_endpoints(self._pool, (model,))
-        self._counter = counter(self._model.tokenizer)
         field, self._most = self._model.limit(_ADVICE)
         self._extra = {field: self._most, **self._model.sampling}
         base_url = self._pool.endpoint_of(model).base_url
@@ -75,18 +75,18 @@ class Adviser:
         endpoint = self._model.endpoint
         progress = Progress(len(requests), Counter({(endpoint, self._name, _NAME): len(requests)}))
         asker = Asker(self._pool, journal, progress, Spending(self._pool, journal), False, lambda *state: None)
-        failed: RecalBenchError | None = None
-        try:
-            asker.ask({endpoint: lambda: iter(requests)})
-        except RecalBenchError as error:
-            failed = error
-        answers = journal.answers([request.key for request in requests])
+        asker.ask({endpoint: lambda: iter(requests)})
+        found = journal.answers([request.key for request in requests])
+        answers = {key: reread(answer, answer.reply) for key, answer in found.items()}
         for request in requests:
             # First, since it says more: a reply without usage is what an endpoint is given up for.
             if request.key in answers:
                 self._check(self._flag(answers[request.key], request.message))
-        if failed:
-            raise failed
+        if self._name in progress.stopped_models:
+            raise EndpointError(
+                f"{progress.stopped_models[self._name]}; what was answered is kept, and the same command goes on from "
+                "there"
+            )
         if progress.stopped == INTERRUPT:
             raise KeyboardInterrupt
         if sum(progress.failures[kind] for kind in _NOT_TAKEN) < progress.refused:
@@ -100,7 +100,7 @@ class Adviser:
         return answers
 
     def _flag(self, answer: Answer, message: str) -> str:
-        return judged(Tokens(*answer[4:8]), message, spoken_of(answer.reply), self._counter)
+        return flag_of(answer, message, spoken_of(answer.reply), self._model)
 
     def _check(self, flag: str) -> None:
         if flag not in BELIEVED:
@@ -110,4 +110,4 @@ class Adviser:
             )
 
     def _usd(self, answer: Answer, message: str) -> float:
-        return priced(answer, "reported", message, spoken_of(answer.reply), self._model)[1]
+        return priced(answer, self._flag(answer, message), message, spoken_of(answer.reply), self._model)[1]

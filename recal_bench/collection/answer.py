@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from recal_bench.collection.replies import text_of
+
 
 class Answer(NamedTuple):
     """One reply as the endpoint gave it. `body` is its JSON text; tokens are as reported, None where they are not.
 
-    `usage` is `reported`, or says what is wrong with it (see `usage.py`).
+    `usage` is one of `usage.USAGES`, `finish_reason` is `replies.ending_of`, and `billed_usd` what the endpoint says
+    that it charged.
     """
 
     key: bytes
@@ -26,6 +29,8 @@ class Answer(NamedTuple):
     finish_reason: str | None
     latency_s: float | None
     asked_at: str | None
+    written_tokens: int | None = None
+    billed_usd: float | None = None
 
     @property
     def reply(self) -> Any:
@@ -35,17 +40,3 @@ class Answer(NamedTuple):
     def text(self) -> str:
         """What the model said. No text is an empty answer."""
         return text_of(self.reply)
-
-
-def text_of(reply: Any) -> str:
-    """The text of a reply's first choice."""
-    content = reply["choices"][0]["message"].get("content")
-    return content if isinstance(content, str) else ""
-
-
-def spoken_of(reply: Any) -> str:
-    """The text with the reasoning that some endpoints show beside it: what completion tokens are counted for."""
-    message = reply["choices"][0]["message"]
-    shown = (message.get("reasoning_content"), message.get("reasoning"))
-    reasoning = next((each for each in shown if isinstance(each, str)), "")
-    return f"{reasoning}\n{text_of(reply)}" if reasoning else text_of(reply)

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from recal_bench.collection.answer import Answer
-from recal_bench.collection.endpoint import ATTEMPTS, ATTEMPTS_OF_THE_FIRST, Failed, Line, WithoutUsageError
+from recal_bench.collection.breakers import ATTEMPTS, Breaker
+from recal_bench.collection.endpoint import Line
+from recal_bench.collection.failures import SYSTEMATIC, Failed, StoppedError, WithoutUsageError
 from recal_bench.collection.journal import Journal
+from recal_bench.collection.moderation import moderated_answer
 from recal_bench.collection.requests import Request
 from recal_bench.collection.spending import Spending
-from recal_bench.collection.usage import BELIEVED, WITHOUT_USAGE
-from recal_bench.errors import EndpointError, RecalBenchError
+from recal_bench.collection.usage import BELIEVED, WITHOUT_USAGE, too_long
+from recal_bench.errors import RecalBenchError
 from recal_bench.pools.pool import Pool
 
 BUDGET, INTERRUPT, FAILURE = "budget", "interrupt", "failure"
@@ -26,11 +29,6 @@ _LOOK_UP = 64
 _PAUSE_S = 0.05
 _OTHERS_WAIT_S = 0.5
 _TELL_EVERY_S = 0.25
-_FRUITLESS = 10
-"""So many requests of an endpoint in a row that fail for good end the collection: it has stopped answering."""
-_REFUSED = 30
-"""So many refusals by a model that has never answered end it too: it is not the single question that is wrong."""
-
 Requests = Callable[[], Iterator[Request]]
 Left = Counter[tuple[str, str, str]]
 
@@ -40,7 +38,8 @@ class Progress:
     """How far a collection is. `left` counts the open requests by endpoint, model and strategy.
 
     `found` were in the journal when they were looked up, `asked` were answered by this collector in this pass over
-    the requests and `asked_of` in all, by endpoint. `stopped` says why it ended before all was asked.
+    the requests and `asked_of` in all, by endpoint. `stopped` says why it ended before all was asked; `stopped_models`
+    are those that had stopped answering, with the reason.
     """
 
     total: int
@@ -53,6 +52,7 @@ class Progress:
     flagged: int = 0
     started: float = field(default_factory=time.monotonic)
     stopped: str | None = None
+    stopped_models: dict[str, str] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
@@ -91,21 +91,25 @@ class Asker:
         self._estimates, self._tell = estimates, tell
         self._failed: RecalBenchError | None = None
         self._elsewhere = False
-        self._fruitless: Counter[str] = Counter()
-        self._refusals: Counter[str] = Counter()
-        self._has_answered: set[str] = set()
+        self._breaker = Breaker()
+        progress.stopped_models = self._breaker.stopped
         self._given_up: set[bytes] = set()
+        self._moderated: list[tuple[Request, str]] = []
         self._told = 0.0
 
     def ask(self, requests: Mapping[str, Requests]) -> None:
-        """Ask the requests of each endpoint. Raises EndpointError where no other one would get an answer."""
+        """Ask the requests of each endpoint. A model or endpoint that stops answering is left, and the others go on.
+
+        Raises RecalBenchError where the journal or the pool cannot be used any further.
+        """
         asyncio.run(self._ask_all(requests))
+        self._keep_moderated()
         self._tell(self._progress, self._spending)
         if self._failed:
             raise self._failed
 
     async def _ask_all(self, requests: Mapping[str, Requests]) -> None:
-        self._gate = asyncio.Lock()
+        self._gate, self._stopping = asyncio.Lock(), asyncio.Event()
         all_left = self._progress.left.copy()
         with self._interruptible():
             while True:
@@ -124,9 +128,10 @@ class Asker:
         loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
 
         def interrupt() -> None:
-            self._stop(INTERRUPT)
             for each in signals:
                 loop.remove_signal_handler(each)
+            self._stop(INTERRUPT)
+            self._tell(self._progress, self._spending)
 
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Not in the main thread.
             for each in signals:
@@ -140,60 +145,71 @@ class Asker:
 
     def _stop(self, reason: str) -> None:
         self._progress.stopped = self._progress.stopped or reason
+        self._stopping.set()
 
     def _fail(self, error: RecalBenchError) -> None:
         self._failed = self._failed or error
         self._stop(FAILURE)
 
     async def _ask_endpoint(self, name: str, requests: Requests) -> None:
-        line = Line(name, self._pool, self._estimates, self._attempt_failed)
+        try:
+            line = Line(name, self._pool, self._estimates, self._stopping, self._attempt_failed)
+        except RecalBenchError as error:
+            self._fail(error)
+            return
         source = self._open_requests(name, requests())
         turn = asyncio.Lock()
 
-        async def work(attempts: int) -> None:
+        async def work(at_the_start: bool) -> None:
             try:
                 while not self._progress.stopped:
                     async with turn:
                         request = await anext(source, None)
                     if request is None:
                         return
-                    await self._ask_one(line, request, attempts)
-                    if attempts == ATTEMPTS_OF_THE_FIRST and self._progress.asked_of[name]:
+                    await self._ask_one(line, request)
+                    if at_the_start and self._progress.asked_of[name]:
                         return
             except RecalBenchError as error:
                 self._fail(error)
 
         try:
             # One at a time until the endpoint has answered once: a wrong address or key costs one request, not many.
-            await work(ATTEMPTS_OF_THE_FIRST)
-            await asyncio.gather(*(work(ATTEMPTS) for _ in range(line.endpoint.concurrency)))
+            await work(at_the_start=True)
+            await asyncio.gather(*(work(at_the_start=False) for _ in range(line.endpoint.concurrency)))
         finally:
             await source.aclose()
             await line.close()
 
     async def _open_requests(self, name: str, requests: Iterator[Request]) -> AsyncGenerator[Request]:
         """Those that the journal does not hold. It is read ahead by a few, so that memory does not grow."""
-        done = False
-        while not done and not self._progress.stopped:
+        models, done = self._models_of(name), False
+        while not done and not self._progress.stopped and models - set(self._breaker.stopped):
             block = list(islice(requests, _LOOK_UP))
             done = len(block) < _LOOK_UP
             answered = self._journal.answered([request.key for request in block], self._estimates)
             for request in block:
-                if request.key not in answered | self._given_up:
+                done_with = request.key in answered | self._given_up
+                if not done_with and request.model not in self._breaker.stopped:
                     yield request
                     continue
                 self._progress.found += request.key in answered
                 self._progress.left[name, request.model, request.strategy] -= 1
-            await asyncio.sleep(0)
-            self._tell_sometimes()
 
-    async def _ask_one(self, line: Line, request: Request, attempts: int) -> None:
+    def _models_of(self, endpoint: str) -> set[str]:
+        return {model for name, model, _ in self._progress.left if name == endpoint}
+
+    async def _ask_one(self, line: Line, request: Request) -> None:
+        if reason := too_long(request, self._pool.models[request.model]):
+            self._progress.failures["too long"] += 1
+            self._leave(line, request, reason)
+            return
         if not await self._claimed(request):
             return
         try:
-            answer = await line.ask(request, attempts)
+            answer = await line.ask(request, lambda failure: self._breaker.attempts(request.model, failure, ATTEMPTS))
         except Failed as failure:
-            self._give_up(line, request, failure, attempts)
+            self._give_up(line, request, failure)
         else:
             self._keep(line, request, answer)
         self._tell_sometimes()
@@ -219,8 +235,7 @@ class Asker:
         if answer.usage in WITHOUT_USAGE:
             self._journal.unsure(answer.key, "no usage", self._spending.most_usd(request))
         self._journal.keep(answer)
-        self._fruitless[line.name] = 0
-        self._has_answered.add(answer.model)
+        self._breaker.answered(answer.model)
         self._progress.asked += 1
         self._progress.asked_of[line.name] += 1
         self._progress.left[line.name, answer.model, answer.strategy] -= 1
@@ -232,33 +247,37 @@ class Asker:
             self._journal.unsure(request.key, failure.kind, self._spending.most_usd(request))
             if failure.transient and self._spending.exceeded():
                 self._stop(BUDGET)
-                failure.transient = False
 
-    def _give_up(self, line: Line, request: Request, failure: Failed, attempts: int) -> None:
-        """Leave a request without an answer, or end the collection where the next one would fare no better."""
-        if self._progress.stopped == BUDGET:
-            self._journal.release(request.key)
-            return
+    def _give_up(self, line: Line, request: Request, failure: Failed) -> None:
+        """Leave a request without an answer, and its model or endpoint where the next one would fare no better."""
         if isinstance(failure, WithoutUsageError):
             self._journal.keep(failure.answer)
-        self._journal.refuse(request.key, request.model, failure.reason)
+        if self._progress.stopped and (failure.transient or isinstance(failure, StoppedError)):
+            self._journal.release(request.key)
+            return
+        if failure.moderated:
+            self._moderated.append((request, failure.reason))
+        self._leave(line, request, failure.reason)
+        at_the_start = not self._progress.asked_of[line.name]
+        if failure.reach == "endpoint" or failure.kind == "connection" or (at_the_start and failure.kind in SYSTEMATIC):
+            for model in self._models_of(line.name):
+                self._breaker.stop(model, failure.reason)
+        else:
+            self._breaker.gave_up(request.model, failure, at_the_start)
+
+    def _leave(self, line: Line, request: Request, reason: str) -> None:
+        self._journal.refuse(request.key, request.model, reason)
         self._given_up.add(request.key)
         self._progress.refused += 1
         self._progress.left[line.name, request.model, request.strategy] -= 1
-        if self._is_hopeless(line, request, failure, attempts):
-            self._fail(
-                EndpointError(f"{failure.reason}; what was answered is kept, and the same command goes on from there")
-            )
 
-    def _is_hopeless(self, line: Line, request: Request, failure: Failed, attempts: int) -> bool:
-        if failure.hopeless:
-            return True
-        if not failure.transient:
-            self._refusals[request.model] += 1
-            return self._refusals[request.model] >= _REFUSED and request.model not in self._has_answered
-        self._fruitless[line.name] += 1
-        at_the_start = attempts == ATTEMPTS_OF_THE_FIRST
-        return at_the_start or failure.kind == "connection" or self._fruitless[line.name] >= _FRUITLESS
+    def _keep_moderated(self) -> None:
+        """A prompt that an endpoint objects to is an outcome, of a model that answers others."""
+        for request, reason in self._moderated:
+            if request.model in self._breaker.has_answered or self._journal.has_answer_of(request.model):
+                self._journal.keep(moderated_answer(request, reason))
+                self._progress.asked += 1
+                self._progress.refused -= 1
 
     def _tell_sometimes(self) -> None:
         now = time.monotonic()

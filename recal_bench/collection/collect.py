@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recal_bench import __version__
-from recal_bench.collection.asking import Asker, Progress, Tell
+from recal_bench.collection.asking import BUDGET, Asker, Progress, Tell
 from recal_bench.collection.backends import BACKENDS, PREFIX, BackendAsker
 from recal_bench.collection.endpoint import check_endpoints
 from recal_bench.collection.grading import Graded, choose_metric, outcome_blocks, refuse_flagged
@@ -169,13 +169,16 @@ class Collection:
 
 
 class Result(NamedTuple):
-    """What a collection did. `unsure` counts requests that may have been billed without an answer, by reason."""
+    """What a collection did. `unsure` counts requests that may have been billed without an answer, by reason.
+
+    `missing` has the models of which outcomes are missing, with their number and why.
+    """
 
     progress: Progress
     graded: Graded
     unsure: dict[str, int]
     unsure_usd: float
-    refusals: list[tuple[str, int, str]]
+    missing: list[tuple[str, int, str]]
 
 
 def collect(
@@ -183,8 +186,8 @@ def collect(
 ) -> Result:
     """Ask what the journal does not hold, then write the outcomes of all that it holds.
 
-    A collection that stops before all is asked (budget, interrupt) writes the outcomes so far. Raises EndpointError
-    where no request would get an answer any more, and where token counts cannot be believed without `estimates`.
+    Whatever ends a collection or one of its models, the outcomes so far are written. Raises EndpointError where there
+    is none, and where token counts cannot be believed without `estimates`.
     """
     progress = Progress(collection.documents * len(collection.arms), collection.left)
     spending = Spending(collection.pool, journal, max_usd)
@@ -206,8 +209,33 @@ def collect(
             asker.ask(collection.requests((name,)), tell_with_cost)
     graded = Graded()
     blocks = outcome_blocks(collection.questions, collection.arms, journal, collection.wanted.metric, graded)
-    write_outcomes(_believed(blocks, graded, estimates), collection.wanted.out, collection.metadata())
-    return Result(progress, graded, journal.unsure_counts(), journal.unsure_usd(), journal.refusals())
+    first = next(blocks, None)
+    missing = _missing(graded, progress, journal)
+    if first is None:
+        why = "; ".join([why_stopped(progress, max_usd), *dict.fromkeys(reason for _, _, reason in missing if reason)])
+        raise EndpointError(f"{collection.wanted.out} is not written: there is no outcome to write ({why})")
+    write_outcomes(_believed(chain([first], blocks), graded, estimates), collection.wanted.out, collection.metadata())
+    return Result(progress, graded, journal.unsure_counts(), journal.unsure_usd(), _missing(graded, progress, journal))
+
+
+def why_stopped(progress: Progress, max_usd: float | None) -> str:
+    """Why a collection does not hold all that it was to hold."""
+    if progress.stopped == BUDGET:
+        return f"stopped before --max-usd {max_usd:g}"
+    if progress.stopped:
+        return "interrupted"
+    if progress.stopped_models:
+        return f"gave up on {', '.join(progress.stopped_models)}"
+    return "some requests got no answer"
+
+
+def _missing(graded: Graded, progress: Progress, journal: Journal) -> list[tuple[str, int, str]]:
+    """Models, numbers of outcomes that are missing, and why, as far as that is known."""
+    counts: Counter[str] = Counter()
+    for (model, _), count in graded.missing.items():
+        counts[model] += count
+    reasons = {model: reason for model, _, reason in journal.refusals()} | progress.stopped_models
+    return [(model, count, reasons.get(model, "")) for model, count in counts.items() if count]
 
 
 def _believed(blocks: Iterator[Any], graded: Graded, estimates: bool) -> Iterator[Any]:

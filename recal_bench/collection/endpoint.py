@@ -1,77 +1,80 @@
-"""One endpoint: a request goes out through the openai client, and again where that can help; its reply is judged."""
+"""One endpoint: a request goes out over HTTP, and again where that can help; its reply is judged."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from recal_bench.collection.answer import Answer, spoken_of, text_of
+from recal_bench import __version__
+from recal_bench.collection.answer import Answer
+from recal_bench.collection.failures import SYSTEMATIC, Failed, StoppedError, WithoutUsageError, refused
+from recal_bench.collection.proxies import proxy_of
+from recal_bench.collection.replies import (
+    ending_of,
+    error_of,
+    first_message,
+    has_known_content,
+    read_reply,
+    spoken_of,
+    text_of,
+)
 from recal_bench.collection.requests import Request
-from recal_bench.collection.usage import WITHOUT_USAGE, counter, judged, read_tokens
+from recal_bench.collection.tokens import read_bill, read_tokens
+from recal_bench.collection.usage import WITHOUT_USAGE, verdict
 from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Endpoint, Model, Pool
+from recal_bench.wording import show
 
 if TYPE_CHECKING:
-    import openai
+    import aiohttp
 
-ATTEMPTS = 8
-ATTEMPTS_OF_THE_FIRST = 3
-"""Before an endpoint has answered at all, it is more likely a wrong address than a bad moment."""
-_SYSTEMATIC = ("wrong model", "no usage")
+MOST_BYTES = 32 * 2**20
+"""A reply that is larger, unpacked, is not read further."""
 _MOST_SYSTEMATIC = 3
-"""So many replies to one request show how an endpoint works, not a bad moment. Each is billed, so no more are tried."""
-LONGEST_WAIT_S = 600.0
+"""So many replies of a SYSTEMATIC kind to one request are enough. Each is billed, so no more are tried."""
 _FIRST_WAIT_S, _LONGEST_BACKOFF_S = 0.25, 30.0
-_HOPELESS = {401: "the key is refused", 402: "payment is required", 403: "access is refused", 404: "it is not found"}
-_FOR_LATER = (408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
+_MOST_HOPS = 3
+_SHORTEST_SECRET = 8
+"""A shorter key is a word such as EMPTY or test, which local servers take: it is no secret."""
 
 
-class Failed(Exception):  # noqa: N818
-    """A request without a usable answer. `reason` is one line, `kind` counts it in summaries.
+class Line:
+    """A connection to an endpoint, for the models that it serves. Made and used within one event loop.
 
-    `transient`: asking again may help. `hopeless`: no request to this endpoint will fare better. `billed`: the
-    endpoint may have charged for it.
+    `estimates`: whether an answer without usage is taken. `stopping`: once it is set, no attempt is begun.
+    `on_failure` is told of every failed attempt.
     """
 
     def __init__(
         self,
-        kind: str,
-        reason: str,
-        *,
-        transient: bool = False,
-        hopeless: bool = False,
-        billed: bool = False,
-        wait_s: float = 0.0,
+        name: str,
+        pool: Pool,
+        estimates: bool,
+        stopping: asyncio.Event,
+        on_failure: Callable[[Request, Failed], None],
     ) -> None:
-        super().__init__(reason)
-        self.kind, self.reason = kind, reason
-        self.transient, self.hopeless, self.billed, self.wait_s = transient, hopeless, billed, wait_s
-
-
-class Line:
-    """A connection to an endpoint, for the models that it serves.
-
-    `estimates`: whether an answer without usage is taken. `on_failure` is told of every failed attempt.
-    """
-
-    def __init__(self, name: str, pool: Pool, estimates: bool, on_failure: Callable[[Request, Failed], None]) -> None:
-        import openai
+        import aiohttp
         from aiolimiter import AsyncLimiter
 
         self.name, self.endpoint = name, pool.endpoints[name]
         self._models, self._estimates, self._on_failure = pool.models, estimates, on_failure
-        self._key = self.endpoint.key()
-        self._client = openai.AsyncOpenAI(
-            base_url=self.endpoint.base_url,
-            api_key=self._key or "none",
-            timeout=self.endpoint.timeout_s,
-            max_retries=0,
+        self._stopping = stopping
+        self._where = f"{name} ({self.endpoint.base_url})"
+        self._url = f"{self.endpoint.base_url}/chat/completions"
+        self._key, self._proxy = self.endpoint.key(), proxy_of(self._url)
+        headers = {"Content-Type": "application/json", "User-Agent": f"recal-bench/{__version__}"}
+        self._session = aiohttp.ClientSession(
+            headers=headers | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s),
+            connector=aiohttp.TCPConnector(limit=0, ssl=_trusted()),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         per_minute, tokens = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
         self._requests = AsyncLimiter(per_minute, 60) if per_minute else None
@@ -79,99 +82,134 @@ class Line:
         self._resume_at = 0.0
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._session.close()
 
-    async def ask(self, request: Request, attempts: int = ATTEMPTS) -> Answer:
-        """The answer to a request. Raises Failed when `attempts` are used up, or more of them would not help."""
-        import tenacity
-
+    async def ask(self, request: Request, attempts: Callable[[Failed], int]) -> Answer:
+        """The answer to a request. Raises Failed after as many attempts as `attempts` allows, or where none helps."""
         systematic = 0
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            failure = state.outcome.exception() if state.outcome else None
-            asked_for = failure.wait_s if isinstance(failure, Failed) else 0.0
-            return max(asked_for, float(backoff(state)))
-
-        def stop(state: tenacity.RetryCallState) -> bool:
-            nonlocal systematic
-            failure = state.outcome.exception() if state.outcome else None
-            if isinstance(failure, Failed) and failure.kind in _SYSTEMATIC:
+        for attempt in count(1):
+            try:
+                return await self._attempt(request)
+            except Failed as failure:
                 # These alone are counted: between them, other attempts may have met a bad moment.
-                systematic += 1
-                failure.hopeless = systematic == _MOST_SYSTEMATIC
-            return systematic == _MOST_SYSTEMATIC or state.attempt_number >= attempts
-
-        backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_BACKOFF_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
-        retrying = tenacity.AsyncRetrying(
-            stop=stop,
-            wait=wait,
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, Failed) and error.transient),
-            reraise=True,
-        )
-        answer: Answer = await retrying(self._attempt, request)
-        return answer
+                systematic += failure.kind in SYSTEMATIC
+                if systematic == _MOST_SYSTEMATIC:
+                    failure.transient, failure.reach = False, "model"
+                if not failure.transient or attempt >= attempts(failure) or self._stopping.is_set():
+                    raise
+                backoff_s = min(_FIRST_WAIT_S * 2.0 ** (attempt - 1), _LONGEST_BACKOFF_S)
+                await self._unless_stopping(
+                    asyncio.sleep(max(failure.wait_s, backoff_s + random.uniform(0, _FIRST_WAIT_S)))
+                )
+        raise AssertionError
 
     async def _attempt(self, request: Request) -> Answer:
         try:
             await self._may_send(request)
             return await self._send(request)
+        except StoppedError:
+            raise
         except Failed as failure:
             failure.reason = self._without_key(failure.reason)
+            self._resume_at = max(self._resume_at, time.monotonic() + failure.wait_s)
             self._on_failure(request, failure)
             raise
 
     async def _may_send(self, request: Request) -> None:
         if self._requests:
-            await self._requests.acquire()
+            await self._unless_stopping(self._requests.acquire())
         if self._tokens:
             needed = len(request.message) // 4 + request.most_completion
-            await self._tokens.acquire(min(needed, self._tokens.max_rate))
+            await self._unless_stopping(self._tokens.acquire(min(needed, self._tokens.max_rate)))
         while (delay := self._resume_at - time.monotonic()) > 0:
-            await asyncio.sleep(delay)
+            await self._unless_stopping(asyncio.sleep(delay))
+
+    async def _unless_stopping(self, waiting: Awaitable[None]) -> None:
+        """Wait, but not when the collection is ending. Raises StoppedError then."""
+        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopping.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        if self._stopping.is_set():
+            raise StoppedError
 
     async def _send(self, request: Request) -> Answer:
-        import openai
+        import aiohttp
 
         model = self._models[request.model]
+        asked = {"model": model.served_model, "messages": [{"role": "user", "content": request.message}]}
         asked_at, start = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
         try:
-            # The client's own way to any address: its typed one rebuilds every request and reply, field by field.
-            reply = await self._client.post(
-                "/chat/completions",
-                body={
-                    "model": model.served_model,
-                    "messages": [{"role": "user", "content": request.message}],
-                    **request.extra,
-                },
-                cast_to=openai.HttpxBinaryResponseContent,
-            )
-        except openai.APIStatusError as error:
-            raise self._status(error, model) from None
-        except openai.APITimeoutError:
-            reason = f"no answer within {self.endpoint.timeout_s:g} s (timeout_s)"
+            status, content, retry_after = await self._post(json.dumps(asked | request.extra).encode())
+        except asyncio.TimeoutError:
+            reason = f"{self.name}: no answer within {self.endpoint.timeout_s:g} s (timeout_s)"
             raise Failed("timeout", reason, transient=True, billed=True) from None
-        except openai.APIConnectionError as error:
+        except aiohttp.ClientError as error:
             raise self._connection(error) from None
-        body = self._read(reply.content)
-        return self._answer(request, model, body, asked_at, time.monotonic() - start)
+        latency_s = time.monotonic() - start
+        if not 200 <= status < 300:
+            raise refused(self._where, _error_in(content), status, hints=self._hints(model), retry_after=retry_after)
+        return self._answer(request, model, self._read(content, model), asked_at, latency_s)
 
-    def _answer(self, request: Request, model: Model, body: Any, asked_at: str, latency_s: float) -> Answer:
-        response, finish_reason = text_of(body), body["choices"][0].get("finish_reason")
-        finish_reason = finish_reason if isinstance(finish_reason, str) else None
-        served = body.get("model")
+    async def _post(self, body: bytes) -> tuple[int, bytes, str | None]:
+        """Status, content and Retry-After. A redirect is followed on the same host only: prompts go nowhere else."""
+        url = self._url
+        for _ in range(_MOST_HOPS):
+            async with self._session.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
+                if not 300 <= response.status < 400:
+                    return response.status, await self._content(response), response.headers.get("Retry-After")
+                target = urljoin(url, response.headers.get("Location", ""))
+            if response.status not in (307, 308) or urlsplit(target)[:2] != urlsplit(url)[:2]:
+                break
+            url = target
+        raise Failed(
+            f"{response.status}",
+            f"{self._where} redirects to {show(target, 200)} ({response.status}), which is not followed: if that is "
+            "the address you mean, put it into base_url",
+            reach="endpoint",
+        )
+
+    async def _content(self, response: aiohttp.ClientResponse) -> bytes:
+        content = bytearray()
+        async for part in response.content.iter_any():
+            content += part
+            if len(content) > MOST_BYTES:
+                response.close()
+                raise Failed("too large", f"{self.name}: a reply is larger than {MOST_BYTES // 2**20} MiB", billed=True)
+        return bytes(content)
+
+    def _read(self, content: bytes, model: Model) -> dict[str, Any]:
+        try:
+            reply = read_reply(content)
+        except ValueError as error:
+            begins = show(content[:80].decode("utf-8", "replace").strip(), 60)
+            raise Failed("malformed", f"{self.name}: {error}: {begins}", transient=True, billed=True) from None
+        message, said = first_message(reply), error_of(reply)
+        if said is not None:
+            failure = refused(self._where, said, 200, hints=self._hints(model))
+            # What is an error as a whole was not answered, and nothing is charged for it.
+            failure.billed = message is not None
+            raise failure
+        if message is None:
+            reason = f"{self.name}: the reply holds no choice with a message"
+            raise Failed("malformed", reason, transient=True, billed=True)
+        if not has_known_content(reply):
+            shown = show(json.dumps(message.get("content")), 80)
+            raise Failed("unknown content", f"{self.name}: the reply's content is not text: {shown}", billed=True)
+        return reply
+
+    def _answer(self, request: Request, model: Model, reply: dict[str, Any], asked_at: str, latency_s: float) -> Answer:
+        served = reply.get("model")
         if served not in (model.served_model, *model.served_as):
-            raise Failed(
-                "wrong model",
-                f"{self.name} answered as {json.dumps(served)[:80]} when {model.served_model} was asked: if that is "
-                f"the model you mean, at the price you state, add it to served_as of {request.model} in the pool file",
-                transient=True,
-                billed=True,
-            )
-        tokens = read_tokens(body.get("usage"))
-        flag = judged(tokens, request.message, spoken_of(body), counter(model.tokenizer))
+            raise Failed("wrong model", self._misnamed(request, model, served), transient=True, billed=True)
+        tokens = read_tokens(reply.get("usage"))
+        flag = verdict(tokens, request.message, spoken_of(reply), model)
         answer = Answer(
-            request.key, request.model, request.strategy, json.dumps(body, ensure_ascii=False), *tokens, flag,
-            len(request.message), len(response), finish_reason, latency_s, asked_at,
+            request.key, request.model, request.strategy, json.dumps(reply, ensure_ascii=False), *tokens[:4], flag,
+            len(request.message), len(text_of(reply)), ending_of(reply), latency_s, asked_at, tokens.written,
+            read_bill(reply.get("usage")),
         )  # fmt: skip
         if flag in WITHOUT_USAGE and not self._estimates:
             raise WithoutUsageError(
@@ -181,99 +219,81 @@ class Line:
             )
         return answer
 
-    def _read(self, content: bytes) -> Any:
-        try:
-            body = json.loads(self._without_key(content.decode("utf-8")))
-        except ValueError:
-            raise Failed("malformed", "the reply is not JSON in UTF-8", transient=True, billed=True) from None
-        if not _has_choice(body):
-            raise Failed("malformed", "the reply holds no choice with a message", transient=True, billed=True)
-        return body
+    def _misnamed(self, request: Request, model: Model, served: Any) -> str:
+        if served is None:
+            return (
+                f"{self.name} does not say which model answered when {model.served_model} was asked: if it is the one "
+                f"you mean, allow such replies with null in served_as of {request.model} in the pool file"
+            )
+        return (
+            f"{self.name} answered as {show(json.dumps(served), 80)} when {model.served_model} was asked: if that is "
+            f"the model you mean, at the price you state, add it to served_as of {request.model} in the pool file"
+        )
 
-    def _status(self, error: openai.APIStatusError, model: Model) -> Failed:
-        status, said = error.status_code, " ".join(str(_message(error.body) or error.message).split())[:200]
-        where = f"{self.name} ({self.endpoint.base_url})"
-        if status in _HOPELESS or _code(error.body) == "insufficient_quota":
-            what, variable = _HOPELESS.get(status, "the quota is used up"), self.endpoint.api_key_env
-            hints = {
-                401: f"; check {f'the variable {variable}' if variable else 'whether it needs a key (api_key_env)'}",
-                404: f"; check base_url, and whether it serves {model.served_model}",
-            }
-            return Failed(f"{status}", f"{where}: {what} ({status}: {said}){hints.get(status, '')}", hopeless=True)
-        if status in _FOR_LATER:
-            wait_s = _retry_after(error.response.headers.get("retry-after"))
-            if wait_s > LONGEST_WAIT_S:
-                return Failed(f"{status}", f"{where} asks to wait {wait_s:,.0f} s: try again then", hopeless=True)
-            if wait_s:
-                self._resume_at = max(self._resume_at, time.monotonic() + wait_s)
-            return Failed(f"{status}", f"{where}: {status}: {said}", transient=True, wait_s=wait_s)
-        return Failed(f"{status}", f"{where} refuses the request ({status}: {said})")
+    def _hints(self, model: Model) -> dict[int, str]:
+        variable = self.endpoint.api_key_env
+        return {
+            401: f"; check {f'the variable {variable}' if variable else 'whether it needs a key (api_key_env)'}",
+            404: f"; check base_url, and whether it serves {model.served_model}",
+        }
 
-    def _connection(self, error: openai.APIConnectionError) -> Failed:
-        cause: BaseException = error
-        while cause.__cause__ or cause.__context__:
-            cause = cause.__cause__ or cause.__context__ or cause
-        said = " ".join(str(cause).split()) or type(cause).__name__
-        # Before there is a connection, nothing has been sent.
-        sent = "Connect" not in type(error.__cause__).__name__
-        if sent:
+    def _connection(self, error: aiohttp.ClientError) -> Failed:
+        import aiohttp
+
+        cause = getattr(error, "os_error", None) or error
+        said = show(" ".join(str(cause).split()) or type(error).__name__, 200)
+        if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+            reason = f"{self.name} cannot be reached through the proxy that the environment names ({said}): check it"
+            return Failed("connection", reason, transient=True)
+        if not isinstance(error, aiohttp.ClientConnectorError):
             return Failed("cut", f"{self.name}: the connection broke ({said})", transient=True, billed=True)
+        # Before there is a connection, nothing has been sent.
         here = urlsplit(self.endpoint.base_url).hostname in ("localhost", "127.0.0.1", "::1")
         what = "that its server is running" if here else "the network"
         reason = f"{self.name} cannot be reached at {self.endpoint.base_url} ({said}): check base_url, and {what}"
         return Failed("connection", reason, transient=True)
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        """For reasons alone: a reply is kept as it came."""
+        return text.replace(self._key, "***") if self._key and len(self._key) >= _SHORTEST_SECRET else text
 
 
-class WithoutUsageError(Failed):
-    """A reply that says nothing of its tokens. `answer` is kept all the same: it can be priced by an estimate."""
-
-    def __init__(self, answer: Answer, reason: str) -> None:
-        super().__init__("no usage", reason, transient=True, billed=True)
-        self.answer = answer
-
-
-def _has_choice(body: Any) -> bool:
-    choices = body.get("choices") if isinstance(body, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return isinstance(first, dict) and isinstance(first.get("message"), dict)
-
-
-def _message(body: Any) -> Any:
-    return body.get("message") if isinstance(body, dict) else None
-
-
-def _code(body: Any) -> Any:
-    return body.get("code") if isinstance(body, dict) else None
-
-
-def _retry_after(header: str | None) -> float:
-    """Seconds of a Retry-After header: a number or a date."""
-    if not header:
-        return 0.0
+def _error_in(content: bytes) -> Any:
+    """The error object of a failed request's body, or its beginning where it holds none."""
     try:
-        return max(0.0, float(header))
+        return error_of(read_reply(content)) or {"message": content[:300].decode("utf-8", "replace")}
     except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds())
-    except (TypeError, ValueError):
-        return 0.0
+        return {"message": content[:300].decode("utf-8", "replace")}
+
+
+def _trusted() -> Any:
+    """TLS by the system's certificates, and by certifi's where that is installed: small images have none."""
+    import ssl
+    from contextlib import suppress
+
+    context = ssl.create_default_context()
+    with suppress(ImportError):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
 
 
 def check_endpoints(pool: Pool, models: tuple[str, ...]) -> dict[str, Endpoint]:
-    """The endpoints that serve the models. Raises EndpointError where a key is not set or a package is missing."""
+    """The endpoints that serve the models.
+
+    Raises EndpointError where a key is not set, a proxy cannot be used, or a package is missing.
+    """
     try:
+        import aiohttp  # noqa: F401
         import aiolimiter  # noqa: F401
-        import openai  # noqa: F401
-        import tenacity  # noqa: F401
     except ImportError as error:
         raise EndpointError(
-            f"{error.name} is not installed: pip install '.[collect]' in a checkout of recal-bench"
+            f"{error.name} is not installed: it comes with recal-bench[collect], which is "
+            "pip install '.[collect]' in a checkout"
         ) from error
     endpoints = {pool.models[name].endpoint: pool.endpoint_of(name) for name in models}
     for endpoint in endpoints.values():
         endpoint.key()
+        proxy_of(endpoint.base_url)
     return endpoints

@@ -8,16 +8,27 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from recal_bench.collection.answer import Answer, spoken_of, text_of
+from recal_bench.collection.answer import Answer
 from recal_bench.collection.journal import Journal
 from recal_bench.collection.lm import ArmLM
 from recal_bench.collection.questions import Document, Questions
+from recal_bench.collection.replies import CONTENT_FILTER, MODERATED, REFUSAL, TOOL_CALLS, ending_of, spoken_of, text_of
 from recal_bench.collection.requests import Arms, Request
-from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, Tokens, counter, judged, priced
+from recal_bench.collection.usage import BELIEVED, FEWEST_FOR_CONSTANT, USAGES, flag_of, priced, reread
 from recal_bench.errors import EndpointError, near_miss
 
 _ROWS = 20_000
 _PREFERRED = "exact_match"
+EMPTY = "empty"
+ENDINGS = {
+    "length": "answers were cut off at their token limit",
+    REFUSAL: "answers are refusals",
+    CONTENT_FILTER: "answers were ended by the endpoint's content filter",
+    MODERATED: "prompts were refused by the endpoint's moderation",
+    TOOL_CALLS: "answers call a tool instead",
+    EMPTY: "answers are empty",
+}
+"""What is said of answers that ended otherwise than by themselves. Each counts as an answer."""
 
 
 class Metric(NamedTuple):
@@ -29,14 +40,17 @@ class Metric(NamedTuple):
 
 @dataclass
 class Graded:
-    """Counts over the rows that were written. `flags` counts by model and flag, `missing` by arm."""
+    """Counts over the rows that were written: by model and flag, model and ending, and arm.
+
+    `bills` holds by model what the endpoint says that it charged, and what the same answers cost by the pool file.
+    """
 
     rows: int = 0
     usd: float = 0.0
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
-    truncated: Counter[str] = field(default_factory=Counter)
-    empty: Counter[str] = field(default_factory=Counter)
+    endings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bills: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def choose_metric(task: Any, name: str, asked: str | None) -> Metric:
@@ -101,10 +115,8 @@ def _graded_block(
         replies = [answer.reply for answer in kept]
         scores = _scores(task, metric, [block[row] for row in answered], [lm.answer_in(answer) for answer in kept])
         for row, answer, reply, score in zip(answered, kept, replies, scores, strict=True):
-            text = text_of(reply)
-            outcome = _outcome(arms, requests[row], answer, spoken_of(reply), constant, graded)
-            graded.empty[model] += not text.strip()
-            rows[row].append(outcome | {"score": score, "response": text, "served_model": reply.get("model")})
+            outcome = _outcome(arms, requests[row], reread(answer, reply), reply, constant, graded)
+            rows[row].append(outcome | {"score": score, "response": text_of(reply)})
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     for document, outcomes in zip(block, rows, strict=True):
         for outcome in outcomes:
@@ -116,18 +128,22 @@ def _graded_block(
 
 
 def _outcome(
-    arms: Arms, request: Request, answer: Answer, spoken: str, constant: dict[str, str], graded: Graded
+    arms: Arms, request: Request, answer: Answer, reply: Any, constant: dict[str, str], graded: Graded
 ) -> dict[str, Any]:
-    model = arms.pool.models[request.model]
-    flag = answer.usage
-    if flag != "counted":
-        flag = judged(Tokens(*answer[4:8]), request.message, spoken, counter(model.tokenizer))
+    model, spoken, ending = arms.pool.models[request.model], spoken_of(reply), ending_of(reply)
+    flag = flag_of(answer, request.message, spoken, model)
     if flag == "reported" and request.model in constant:
         flag = "constant"
     tokens, usd = priced(answer, flag, request.message, spoken, model)
     graded.flags[request.model, flag] += flag not in BELIEVED
     graded.usd += usd
-    graded.truncated[request.model] += answer.finish_reason == "length"
+    graded.endings[request.model, ending or ""] += ending in ENDINGS
+    named = ending in (REFUSAL, CONTENT_FILTER, MODERATED, TOOL_CALLS)
+    graded.endings[request.model, EMPTY] += not text_of(reply).strip() and not named
+    if answer.billed_usd is not None:
+        billed, ours = graded.bills.get(request.model, (0.0, 0.0))
+        graded.bills[request.model] = billed + answer.billed_usd, ours + usd
+    served = reply.get("model")
     return {
         "model": request.model,
         "strategy": request.strategy,
@@ -135,9 +151,12 @@ def _outcome(
         "completion_tokens": tokens.completion,
         "reasoning_tokens": tokens.reasoning,
         "cached_tokens": tokens.cached,
+        "cache_write_tokens": tokens.written,
         "cost_usd": usd,
+        "billed_usd": answer.billed_usd,
         "latency_s": answer.latency_s,
-        "finish_reason": answer.finish_reason,
+        "finish_reason": ending,
+        "served_model": served if isinstance(served, str) else None,
         "usage": flag,
         "asked_at": answer.asked_at,
     }
@@ -171,6 +190,6 @@ def refuse_flagged(graded: Graded) -> None:
     if parts:
         raise EndpointError(
             f"the token counts of some answers cannot be believed, so their cost is not known: {'; '.join(parts)}; "
-            "correct the tokenizer in the pool file, or count such answers with it: --allow-estimated-usage (the "
-            "answers are kept, none is asked again)"
+            "correct the tokenizer or the prices in the pool file, or count such answers here: --allow-estimated-usage "
+            "(the answers are kept, none is asked again)"
         )

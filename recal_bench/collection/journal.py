@@ -8,6 +8,7 @@ claim that ended without an answer is remembered as possibly billed.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -17,21 +18,24 @@ from typing import Any, NamedTuple
 
 from recal_bench.collection.answer import Answer
 from recal_bench.collection.presence import Presence
-from recal_bench.errors import EndpointError, RecalBenchError
+from recal_bench.collection.transactions import Transaction, said
+from recal_bench.errors import EndpointError
 
 _APPLICATION = 0x52434C4A
-_VERSION = 1
+_VERSION = 2
+_SINCE_VERSION_2 = ("written_tokens INTEGER", "billed_usd REAL")
 _WAIT_S = 60.0
 _PAUSE_S = 0.01
 _MAGIC = b"SQLite format 3\0"
 _IN_ONE_QUERY = 500
 _OTHER_LENGTH = 64
 """Texts that differ by this many characters cannot all have the same number of tokens."""
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE answers(
   key BLOB PRIMARY KEY, model TEXT NOT NULL, strategy TEXT NOT NULL, body TEXT NOT NULL, prompt_tokens INTEGER,
   completion_tokens INTEGER, reasoning_tokens INTEGER, cached_tokens INTEGER, usage TEXT NOT NULL,
-  prompt_chars INTEGER NOT NULL, response_chars INTEGER NOT NULL, finish_reason TEXT, latency_s REAL, asked_at TEXT);
+  prompt_chars INTEGER NOT NULL, response_chars INTEGER NOT NULL, finish_reason TEXT, latency_s REAL, asked_at TEXT,
+  {", ".join(_SINCE_VERSION_2)});
 CREATE TABLE claims(key BLOB PRIMARY KEY, collector TEXT NOT NULL, most_usd REAL NOT NULL);
 CREATE TABLE unsure(key BLOB NOT NULL, reason TEXT NOT NULL, most_usd REAL NOT NULL);
 CREATE TABLE refused(key BLOB PRIMARY KEY, model TEXT NOT NULL, reason TEXT NOT NULL);
@@ -48,6 +52,8 @@ class Spent(NamedTuple):
     completion_tokens: int
     reasoning_tokens: int
     cached_tokens: int
+    written_tokens: int = 0
+    billed_usd: float = 0.0
 
 
 class Journal:
@@ -60,6 +66,9 @@ class Journal:
         with ExitStack() as opened:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    # For its owner alone: it holds prompts and replies. SQLite gives its other files the same mode.
+                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
                 self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
                 opened.callback(self._database.close)
                 self._open()
@@ -67,7 +76,7 @@ class Journal:
                 opened.callback(self._presence.close)
                 self.forget_the_dead()
             except (sqlite3.Error, OSError) as error:
-                raise EndpointError(f"the journal {path} cannot be opened: {_said(error)}") from error
+                raise EndpointError(f"the journal {path} cannot be opened: {said(error)}") from error
             self._close = opened.pop_all().close
 
     def _open(self) -> None:
@@ -87,9 +96,19 @@ class Journal:
             self._database.execute("COMMIT")
         if self._one("PRAGMA application_id") != _APPLICATION:
             raise EndpointError(f"{self.path} is a database of something else: name another journal")
+        if self._one("PRAGMA user_version") == 1:
+            self._update()
         if self._one("PRAGMA user_version") != _VERSION:
             raise EndpointError(f"{self.path} was written by another version of recal-bench: name another journal")
         self._database.execute("PRAGMA synchronous = NORMAL")
+
+    def _update(self) -> None:
+        """Give a journal of version 1 the columns that came later."""
+        with self._writing():
+            if self._one("PRAGMA user_version") == 1:
+                for column in _SINCE_VERSION_2:
+                    self._database.execute(f"ALTER TABLE answers ADD COLUMN {column}")
+                self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _into_wal_mode(self) -> None:
         """Others may be opening the same new file: SQLite does not wait by itself here."""
@@ -176,15 +195,25 @@ class Journal:
             self._presence.forget(owner)
         return lost
 
-    def spent_since(self, seen: int) -> tuple[int, list[Spent]]:
-        """What the answers after a mark used, by model and strategy, and the new mark. The first mark is 0."""
+    def spent_since(self, seen: int, tiers: Sequence[int] = ()) -> tuple[int, list[Spent]]:
+        """What the answers after a mark used, by model and strategy, and the new mark. The first mark is 0.
+
+        Answers with more prompt tokens than one of `tiers`, and not more than the next, are summed apart.
+        """
         newest = int(self._one("SELECT coalesce(max(rowid), 0) FROM answers"))
+        sums = ", ".join(
+            f"coalesce(sum({name}), 0)"
+            for name in (
+                "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "written_tokens",
+                "billed_usd",
+            )
+        )  # fmt: skip
+        apart = "".join(", prompt_tokens > ?" for _ in tiers)
         rows = self._read(
-            "SELECT model, strategy, count(*), "
-            "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
-            "coalesce(sum(reasoning_tokens), 0), coalesce(sum(cached_tokens), 0) "
-            "FROM answers WHERE rowid > ? AND rowid <= ? AND usage NOT IN ('missing', 'zero') GROUP BY model, strategy",
-            (seen, newest),
+            f"SELECT model, strategy, count(*), {sums} FROM answers "
+            "WHERE rowid > ? AND rowid <= ? AND usage NOT IN ('missing', 'zero', 'moderated') "
+            f"GROUP BY model, strategy{apart}",
+            (seen, newest, *tiers),
         )
         return newest, [Spent(*row) for row in rows]
 
@@ -209,12 +238,18 @@ class Journal:
         query = "SELECT model, count(*), min(reason) FROM refused GROUP BY model ORDER BY model"
         return [(str(model), int(count), str(reason)) for model, count, reason in self._read(query)]
 
+    def has_answer_of(self, model: str) -> bool:
+        """Whether the model has answered anything."""
+        query = "SELECT 1 FROM answers WHERE model = ? AND usage <> 'moderated' LIMIT 1"
+        return bool(self._read(query, (model,)))
+
     def constant_usage(self, fewest: int) -> dict[str, str]:
         """Models whose reported tokens do not change although texts do: `prompt` or `completion`, by model."""
         found: dict[str, str] = {}
         for side, chars in (("prompt", "prompt_chars"), ("completion", "response_chars")):
             rows = self._read(
-                f"SELECT model FROM answers WHERE usage <> 'missing' AND finish_reason IS NOT 'length' GROUP BY model "
+                f"SELECT model FROM answers WHERE usage NOT IN ('missing', 'moderated') "
+                "AND finish_reason IS NOT 'length' GROUP BY model "
                 f"HAVING count(*) >= ? AND count(DISTINCT {side}_tokens) = 1 AND max({chars}) - min({chars}) >= ?",
                 (fewest, _OTHER_LENGTH),
             )
@@ -229,52 +264,15 @@ class Journal:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise EndpointError(f"the journal {self.path} cannot be read: {_said(error)}") from error
+            raise EndpointError(f"the journal {self.path} cannot be read: {said(error)}") from error
 
-    def _writing(self) -> _Transaction:
-        return _Transaction(self._database, self.path)
-
-
-class _Transaction:
-    """Commits or rolls back; says in one line why it could not."""
-
-    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
-        self._database, self._path = database, path
-
-    def __enter__(self) -> None:
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            try:
-                self._database.execute("COMMIT")
-                return
-            except sqlite3.Error as caught:
-                error = caught
-        if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            raise self._failed(error) from error
-
-    def _failed(self, error: sqlite3.Error) -> RecalBenchError:
-        return EndpointError(
-            f"the journal {self._path} cannot be written: {_said(error)}; what it holds is safe, run the same command "
-            "again when that is fixed"
-        )
+    def _writing(self) -> Transaction:
+        return Transaction(self._database, self.path)
 
 
 def _storable(value: Any) -> Any:
     """Half a surrogate pair (a model cut off within an emoji) has no UTF-8."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())
 
 
 def placed(journal: Path | None, out: Path) -> Path:

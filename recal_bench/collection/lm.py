@@ -44,11 +44,15 @@ class ArmLM(LM):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The answers to lm-eval's requests. Raises EndpointError where one could not be got."""
         asked = self.requests([str(instance.args[0]) for instance in requests])
-        self._ask(asked)
+        progress = self._ask(asked)
         answers = self.held(asked)
         lost = sum(request.key not in answers for request in asked)
         if lost:
-            raise EndpointError(f"{self._model}|{self._strategy} gave no answer to {lost} of {len(asked)} requests")
+            reasons = {model: why for model, _, why in self._journal.refusals()} | progress.stopped_models
+            reason = reasons.get(self._model, "stopped")
+            raise EndpointError(
+                f"{self._model}|{self._strategy} gave no answer to {lost} of {len(asked)} requests ({reason})"
+            )
         return [self.answer_in(answers[request.key]) for request in asked]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> NoReturn:
@@ -57,12 +61,13 @@ class ArmLM(LM):  # type: ignore[misc]
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> NoReturn:
         raise _no_likelihoods()
 
-    def _ask(self, requests: list[Request]) -> None:
+    def _ask(self, requests: list[Request]) -> Progress:
         pool = self._arms.pool
         endpoint = pool.models[self._model].endpoint
         progress = Progress(len(requests), Counter({(endpoint, self._model, self._strategy): len(requests)}))
         asker = Asker(pool, self._journal, progress, Spending(pool, self._journal), False, lambda *state: None)
         asker.ask({endpoint: lambda: iter(requests)})
+        return progress
 
 
 def _no_likelihoods() -> RecalBenchError:

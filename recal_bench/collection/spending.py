@@ -15,18 +15,20 @@ from recal_bench.pools.pool import Pool
 class Spending:
     """Follows a journal that grows. `usd` is the cost of its answers that report their tokens.
 
-    Earlier collections on the same journal count too, and so do other collectors on it.
+    Where the endpoint's own bill is more than the pool file's prices give, the bill counts. Earlier
+    collections on the same journal count too, and so do other collectors on it.
     """
 
     def __init__(self, pool: Pool, journal: Journal, max_usd: float | None = None) -> None:
         self._pool, self._journal, self.max_usd = pool, journal, max_usd
+        self._tiers = sorted({tier.above for model in pool.models.values() for tier in model.price.tiers})
         self._seen = 0
         self._usd_of: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._priced_of: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def refresh(self) -> None:
         """Take in what has been answered since the last time."""
-        self._seen, news = self._journal.spent_since(self._seen)
+        self._seen, news = self._journal.spent_since(self._seen, self._tiers)
         for each in news:
             model = self._pool.models.get(each.model)
             if model is None and self.max_usd is not None:
@@ -38,8 +40,12 @@ class Spending:
                 continue
             arm = each.model, each.strategy
             reasoning = min(each.reasoning_tokens, each.completion_tokens)
-            cached = min(each.cached_tokens, each.prompt_tokens)
-            self._usd_of[arm] += model.price.usd(each.prompt_tokens, each.completion_tokens, reasoning, cached)
+            written = min(each.written_tokens, each.prompt_tokens)
+            cached = min(each.cached_tokens, each.prompt_tokens - written)
+            # All of them are of one tier, and so is their mean.
+            rates = model.price.at(each.prompt_tokens / each.with_usage)
+            usd = rates.usd(each.prompt_tokens, each.completion_tokens, reasoning, cached, written)
+            self._usd_of[arm] += max(usd, each.billed_usd)
             self._priced_of[arm] += each.with_usage
 
     @property

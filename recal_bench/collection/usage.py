@@ -1,7 +1,7 @@
 """Tokens: what an endpoint reports, whether it can be believed, and what a reply costs.
 
-The `usage` of an answer is one of USAGES. The first two are believed; every other one is flagged in the outcomes, and
-is priced by a count of our own where the user allows it.
+The `usage` of an answer is one of USAGES. Those that are not BELIEVED are flagged in the outcomes, and priced where the
+user allows it: by a count of our own, and never below what was reported.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from recal_bench.collection.answer import Answer
+from recal_bench.collection.replies import MODERATED
+from recal_bench.collection.requests import Request
+from recal_bench.collection.tokens import Tokens, read_bill, read_tokens
 from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Model
 
@@ -22,8 +25,11 @@ USAGES = {
     "zero": "the endpoint reported 0 tokens for a text",
     "off": "the endpoint's count is far from the tokenizer's",
     "constant": "the endpoint reported the same number for many different texts",
+    "unpriced": "the endpoint reported tokens written to its cache, and the pool file has no `cache_write` price",
+    "moderated": "the endpoint refused the prompt for what it says, so the prompt alone is counted, here",
 }
-BELIEVED = ("reported", "counted")
+BELIEVED = ("reported", "counted", "moderated")
+_OUR_OWN = ("counted", MODERATED)
 WITHOUT_USAGE = ("missing", "zero")
 """Those that say nothing of the cost."""
 FACTOR = 2.0
@@ -33,7 +39,6 @@ TEMPLATE_TOKENS = 128
 """What a chat template may add to a prompt, or end-of-turn tokens to a reply, beyond the factor."""
 FEWEST_FOR_CONSTANT = 20
 _BYTES_PER_TOKEN = 4
-_MOST_TOKENS = 2**31
 _REPEATED = re.compile(r"(.)\1{7,}", re.DOTALL)
 
 
@@ -42,15 +47,6 @@ class TokenCounter(NamedTuple):
 
     count: Callable[[str], int]
     factor: float
-
-
-class Tokens(NamedTuple):
-    """`completion` includes `reasoning`, `prompt` includes `cached`. None where the endpoint does not say."""
-
-    prompt: int | None
-    completion: int | None
-    reasoning: int | None
-    cached: int | None
 
 
 @lru_cache(maxsize=32)
@@ -76,43 +72,24 @@ def counter(tokenizer: str | None) -> TokenCounter:
     return TokenCounter(lambda text: len(loaded.encode(_utf8(text), add_special_tokens=False)), FACTOR)
 
 
-def read_tokens(usage: Any) -> Tokens:
-    """The tokens of a reply's `usage` object. What is not a count is None.
-
-    Some endpoints count reasoning tokens beside the completion, not within it: their total shows it.
-    """
-    if not isinstance(usage, dict):
-        return Tokens(None, None, None, None)
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
-    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
-    total = _count(usage.get("total_tokens"))
-    if prompt is not None and completion is not None and reasoning and total == prompt + completion + reasoning:
-        completion += reasoning
-    return Tokens(prompt, completion, reasoning, cached)
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
-
-
-def _detail(usage: dict[str, Any], group: str, name: str) -> int | None:
-    details = usage.get(group)
-    nested = _count(details.get(name)) if isinstance(details, dict) else None
-    return nested if nested is not None else _count(usage.get(name))
-
-
 def judged(tokens: Tokens, message: str, response: str, counting: TokenCounter) -> str:
-    """Which of USAGES holds for one reply (`constant` shows over many only)."""
-    prompt, completion, reasoning, cached = tokens
+    """What one reply's counts are worth beside our own (`constant` shows over many only)."""
+    prompt, completion, reasoning, cached, written = tokens
     if prompt is None or completion is None:
         return "missing"
     if prompt == 0 or (completion == 0 and response):
         return "zero"
-    if (reasoning or 0) > completion or (cached or 0) > prompt:
+    if (reasoning or 0) > completion or (cached or 0) + (written or 0) > prompt:
         return "off"
     visible = completion - (reasoning or 0)
     return "reported" if _near(prompt, message, counting) and _near(visible, response, counting) else "off"
+
+
+def verdict(tokens: Tokens, message: str, response: str, model: Model) -> str:
+    """Which of USAGES holds for one reply of a model of the pool."""
+    flag = judged(tokens, message, response, counter(model.tokenizer))
+    unpriced = flag == "reported" and tokens.written and model.price.at(tokens.prompt or 0).cache_write is None
+    return "unpriced" if unpriced else flag
 
 
 def _near(reported: int, text: str, counting: TokenCounter) -> bool:
@@ -131,16 +108,60 @@ def _utf8(text: str) -> str:
 
 
 def priced(answer: Answer, flag: str, message: str, response: str, model: Model) -> tuple[Tokens, float]:
-    """The tokens and the USD of an answer: as reported, or by our own count where the report is flagged."""
-    tokens = Tokens(*answer[4:8])
-    if flag not in BELIEVED:
-        count = counter(model.tokenizer).count
-        tokens = Tokens(count(message), count(response), None, None)
-    assert tokens.prompt is not None
-    assert tokens.completion is not None
-    return tokens, model.price.usd(tokens.prompt, tokens.completion, tokens.reasoning or 0, tokens.cached or 0)
+    """The tokens and the USD of an answer: as reported, or where the report is flagged by our own count.
+
+    A flagged one never costs less than was reported: of each side the larger count is taken, and no discount is.
+    """
+    reported, price = tokens_of(answer), model.price
+    if flag in BELIEVED and flag != MODERATED:
+        return reported, price.usd(*(each or 0 for each in reported))
+    count = counter(model.tokenizer).count
+    prompt = max(count(message), reported.prompt or 0, (reported.cached or 0) + (reported.written or 0))
+    completion = max(count(response), reported.completion or 0, reported.reasoning or 0)
+    tokens = Tokens(prompt, completion, reported.reasoning, None, reported.written)
+    return tokens, max(price.usd(*(each or 0 for each in tokens)), price.usd(prompt, completion))
+
+
+def reread(answer: Answer, reply: Any) -> Answer:
+    """The answer with tokens and bill as they are read today: its journal may be older."""
+    if answer.usage in _OUR_OWN:
+        return answer
+    tokens = read_tokens(reply.get("usage"))
+    return answer._replace(
+        prompt_tokens=tokens.prompt,
+        completion_tokens=tokens.completion,
+        reasoning_tokens=tokens.reasoning,
+        cached_tokens=tokens.cached,
+        written_tokens=tokens.written,
+        billed_usd=read_bill(reply.get("usage")),
+    )
+
+
+def flag_of(answer: Answer, message: str, response: str, model: Model) -> str:
+    """Which of USAGES holds for an answer of a journal."""
+    if answer.usage in _OUR_OWN:
+        return answer.usage
+    return verdict(tokens_of(answer), message, response, model)
+
+
+def tokens_of(answer: Answer) -> Tokens:
+    """The tokens that an answer was kept with."""
+    return Tokens(*answer[4:8], answer.written_tokens)
 
 
 def most_tokens(message: str) -> int:
     """More prompt tokens than a message can have: a token is at least a byte, and a template adds some."""
     return len(_bytes(message)) + TEMPLATE_TOKENS
+
+
+def too_long(request: Request, model: Model) -> str | None:
+    """Why a request is not sent: its prompt and its longest reply do not fit into the model. None where they do."""
+    counting = counter(model.tokenizer)
+    # Our own guess can be off by half; a tokenizer that the pool file names is taken at its word.
+    prompt = counting.count(request.message) if model.tokenizer else counting.count(request.message) // 2
+    if prompt + request.most_completion <= model.context_length:
+        return None
+    return (
+        f"{prompt:,} tokens of prompt and up to {request.most_completion:,} of reply are more than the context_length "
+        f"of {model.context_length:,} in the pool file; not sent"
+    )

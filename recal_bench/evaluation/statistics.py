@@ -108,13 +108,17 @@ def mde(
     data cannot tell, as with less than a quarter of a degree of freedom.
     Raises SettingsError for fewer than 2 seeds or a factor that is not above 0.
     """
-    from scipy.special import nctdtrinc, stdtrit
-
     if n_seeds is not None and n_seeds < 2:
         raise SettingsError(f"{n_seeds} seeds cannot tell the luck of training: ask for at least 2")
     if not queries_factor > 0:
         raise SettingsError(f"{queries_factor:g} times the queries is not a number of queries: give a factor above 0")
-    error, df = _variances(parts, task_Q).error_and_df(n_seeds, queries_factor)
+    return smallest_detectable(*_variances(parts, task_Q).error_and_df(n_seeds, queries_factor))
+
+
+def smallest_detectable(error: float, df: float) -> float:
+    """`mde` of an estimate with a standard error of `df` degrees of freedom; NaN where they are too few."""
+    from scipy.special import nctdtrinc, stdtrit
+
     if not error > 0:  # 0 or NaN
         return error
     if df < _LEAST_DF:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -158,6 +159,20 @@ def load_outcomes(
         )
     outcomes = embedded_outcomes(world_seed, progress=progress)
     return replace(outcomes, response_QA=embedded_responses(world_seed)) if responses else outcomes
+
+
+def load_worlds(worlds: int, *, world_seed: int = 0, **options: Any) -> list[Bench]:
+    """`load_bench` of the embedded pool's worlds from `world_seed` on; their commands name them all.
+
+    Raises SettingsError where there is less than one, and where an outcomes file is given too.
+    """
+    if worlds < 1:
+        raise SettingsError(f"{worlds} worlds: give 1 or more")
+    if options.get("path") is not None and worlds > 1:
+        raise SettingsError("several worlds are for the embedded pool: leave them out beside an outcomes file")
+    benches = [load_bench(world_seed=world_seed + number, **options) for number in range(worlds)]
+    words: list[str | Path] = ["--worlds", str(worlds)] if worlds > 1 else []
+    return [replace(each, options=(*benches[0].options, *words)) for each in benches]
 
 
 def load_bench(

@@ -77,13 +77,19 @@ def plan(
         chosen: Mapping[str, Any] = found.settings if found and not tuned_path else {}
         own: list[str | Path] = ["--tuned", tuned_path] if found and tuned_path else []
         own += _set_words({**chosen, **given})
-        trials = f"{len(found.trials)} trials" if found and not given else None
+        trials = _trials(found, bench) if found and not given else None
         add(each, router, _command(each, [*shared, *own]), trials)
     named = {each.name for each in plans.values()}
     for name in STANDARD_ROUTERS:
         if name not in named and (name != COST_FLOOR or bench.objective.has_cost):
             add(name, routers.create(name), _command(name, shared))
     return list(plans.values())
+
+
+def _trials(tuned: Tuned, bench: Bench) -> str:
+    """How settings were chosen: in how many trials, and on what if not on validation of these outcomes."""
+    count = f"{len(tuned.trials)} trials"
+    return count if tuned.data_hash == bench.data.hash else f"{count} on {tuned.outcomes.replace(' ', ', ')}"
 
 
 def class_of(plan: RunPlan) -> str | None:

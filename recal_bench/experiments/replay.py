@@ -66,14 +66,15 @@ def _utility_of(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
 
 
 def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Decisions, calls: Calls) -> pd.DataFrame:
-    """One row a query: what was chosen, its score, cost, utility and, where the truth is known, its regret.
+    """One row a query: what was chosen, its score, cost, utility and, where the truth is known, `expected_utility`
+    (less the router's own cost) and `regret`, by how much the best arm's expectation exceeds the chosen one's.
 
     Of a log of single choices, besides: what was logged, and what `bench.expected_utility` holds of the chosen and of
     the logged arm. There score, cost and utility are known only where the two are the same, and where several arms were
     asked; of such a query what was logged is null.
 
-    An unknown cost, a utility that may not be reported and an unknown regret are null. The regret is unknown where more
-    than one arm was called: what the first answered is then no longer a matter of expectation.
+    An unknown cost, a utility that may not be reported and an unknown expectation are null. The expectation is unknown
+    where more than one arm was called: what the first answered is then no longer a matter of expectation.
     """
     import pandas as pd
 
@@ -83,6 +84,8 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
     nothing_Q = np.full(len(outcomes), np.nan)
     utility_Q = bench.objective.utility(score_Q, cost_Q + router_cost_Q) if bench.objective.reportable else nothing_Q
+    truth_Q, best_Q = _true_utilities(bench, outcomes, arm_Q)
+    own_Q = bench.objective.utility(np.zeros(len(outcomes)), router_cost_Q)
     frame = pd.DataFrame(
         {
             "split": split,
@@ -95,7 +98,8 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
             "cost_usd": cost_Q,
             "router_cost_usd": router_cost_Q,
             "utility": utility_Q,
-            "regret": np.where(n_calls_Q == 1, _regret(bench, outcomes, arm_Q), np.nan),
+            "expected_utility": np.where(n_calls_Q == 1, truth_Q + own_Q, np.nan),
+            "regret": np.where(n_calls_Q == 1, best_Q - truth_Q, np.nan),
         }
     ).astype({"answer": object})
     if not outcomes.logged:
@@ -125,11 +129,10 @@ def bayes_arms(objective: Objective, outcomes: Outcomes) -> IntQ:
     return references.bayes(outcomes.expected_score_QA, outcomes.expected_cost_QA, objective, outcomes.observed_QA)
 
 
-def _regret(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> FloatQ:
-    """NaN where the truth is not known."""
+def _true_utilities(bench: Bench, outcomes: Outcomes, arm_Q: IntQ) -> tuple[FloatQ, FloatQ]:
+    """The true expected utility of some arms, and of the best ones. NaN where the truth is not known."""
     if outcomes.expected_score_QA is None:
-        return np.full(len(outcomes), np.nan)
-    best_Q = bayes_arms(bench.objective, outcomes)
+        return np.full(len(outcomes), np.nan), np.full(len(outcomes), np.nan)
     assert outcomes.expected_cost_QA is not None
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
-    return _of_arm(expected_QA, best_Q) - _of_arm(expected_QA, arm_Q)
+    return _of_arm(expected_QA, arm_Q), _of_arm(expected_QA, bayes_arms(bench.objective, outcomes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,10 @@ class Trial(BaseModel):
 
 
 class Tuned(BaseModel):
-    """All trials of one router, the best one first in `settings`. The outcomes are named by their hash."""
+    """All trials of one router, the best one first in `settings`. The outcomes are named by their hash.
+
+    `simulated`: what was chosen on some worlds of the embedded pool may be used on others.
+    """
 
     router: str
     outcomes: str
@@ -40,6 +43,7 @@ class Tuned(BaseModel):
     missing: str
     cost_rule: str = "error"
     alpha: float
+    simulated: bool = False
     seeds: tuple[int, ...]
     trials: Annotated[list[Trial], Field(min_length=1)]
 
@@ -49,7 +53,7 @@ class Tuned(BaseModel):
 
 
 def tune(
-    bench: Bench,
+    benches: Bench | Sequence[Bench],
     name: str,
     trials: int,
     device: str = "auto",
@@ -59,14 +63,17 @@ def tune(
     """Random search without repetition over the router's declared `space`, the defaults first.
 
     Every trial is fitted on train with seeds that no final run uses (one seed where the router is deterministic) and
-    judged by their mean on validation; test is not touched.
+    judged by their mean on validation, of several benches (worlds of the embedded pool) by the mean over them; test is
+    not touched.
     A router without a `space` has the one trial of its defaults. `fixed` settings are part of every trial. Ties go to
     the earlier trial.
     """
     fixed = fixed or {}
     provenance.require_device(device)
     router = routers.create(name, fixed)
-    bench.require_fit_for(name, router)
+    benches = [benches] if isinstance(benches, Bench) else benches
+    for bench in benches:
+        bench.require_fit_for(name, router)
     space = {key: values for key, values in routers.flags_of(router).space.items() if key not in fixed}
     everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     defaults = routers.settings_of(router)
@@ -75,14 +82,16 @@ def tune(
     done = []
     for settings in [{}, *(others[index] for index in order)][:trials]:
         settings = {**fixed, **settings}
-        trial = Trial(settings=settings, validation_utility=_validation_utility(bench, name, settings, device))
+        utilities = [_validation_utility(bench, name, settings, device) for bench in benches]
+        trial = Trial(settings=settings, validation_utility=float(np.mean(utilities)))
         on_trial(trial)
         done.append(trial)
-    data = bench.data
+    data = benches[0].data
     return Tuned(
         router=name,
-        outcomes=data.name,
-        data_hash=data.hash,
+        outcomes=" ".join(bench.data.name for bench in benches),
+        data_hash=" ".join(bench.data.hash for bench in benches),
+        simulated=data.simulated,
         tasks=data.tasks,
         missing=data.missing,
         cost_rule=data.cost_rule,
@@ -140,7 +149,8 @@ def read_tuned(path: Path, bench: Bench) -> dict[str, Tuned]:
 def check_tuned(tuned: Tuned, bench: Bench, where: str) -> Tuned:
     """Raises SettingsError where settings were tuned on other outcomes than those of a bench."""
     data = bench.data
-    made_on = (tuned.data_hash, tuned.tasks, tuned.missing, tuned.cost_rule, tuned.alpha)
+    same_hash = data.hash in tuned.data_hash.split() or (tuned.simulated and data.simulated)
+    made_on = (data.hash if same_hash else tuned.data_hash, tuned.tasks, tuned.missing, tuned.cost_rule, tuned.alpha)
     if made_on != (data.hash, data.tasks, data.missing, data.cost_rule, data.alpha):
         raise SettingsError(
             f"{where}: {tuned.router} was tuned on {tuned.outcomes} ({tuned.data_hash}, {len(tuned.tasks)} tasks, "

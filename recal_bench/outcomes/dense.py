@@ -39,6 +39,8 @@ class Outcomes:
     file by the names of their columns (NaN where a value is unknown); both are there on request alone.
     `propensity_Q` is the probability with which the logged arm was chosen, of a log of single choices; None elsewhere.
     In a mixed log it is 1 for the queries that show several arms (`several_Q`), all of which were asked.
+    `noise_QA` are the squared standard errors of scores that are means of repeated draws, NaN where there are fewer
+    than two; None where no outcome has them.
     `unscored_QA` marks the outcomes that the file has without a score; None where there is none.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
@@ -58,6 +60,7 @@ class Outcomes:
     expected_cost_QA: FloatQA | None = None
     response_QA: ObjectQA | None = None
     propensity_Q: FloatQ | None = None
+    noise_QA: FloatQA | None = None
     unscored_QA: BoolQA | None = None
     notes: tuple[str, ...] = ()
     column_QA: Mapping[str, FloatQA] = field(default_factory=dict)
@@ -107,7 +110,7 @@ class Outcomes:
         return self.take(self.split_Q == split)
 
 
-_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA", "unscored_QA")
+_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA", "noise_QA", "unscored_QA")
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
 

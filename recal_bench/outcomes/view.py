@@ -28,6 +28,7 @@ def dense_view(rows: Rows, name: str) -> Outcomes:
         cost_QA=_mean(rows, rows.cost_N),
         name=name,
         data_hash="",
+        noise_QA=_noise(rows),
         response_QA=_responses(rows),
         propensity_Q=rows.propensity_Q if rows.logged else None,
         column_QA={each: _mean(rows, value_N) for each, value_N in rows.other.items()},
@@ -44,6 +45,16 @@ def _mean(rows: Rows, value_N: FloatQ) -> FloatQA:
     total = np.bincount(cell_N[order], weights=value_N[order], minlength=n_queries * n_arms)
     count = np.bincount(cell_N, minlength=n_queries * n_arms)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(n_queries, n_arms)
+
+
+def _noise(rows: Rows) -> FloatQA | None:
+    """The squared standard error of each mean score, NaN for fewer than two draws; None where no outcome has more."""
+    cell_N = rows.query.group_N * rows.shape[1] + rows.arm.group_N
+    count_QA = np.bincount(cell_N, minlength=rows.shape[0] * rows.shape[1]).reshape(rows.shape)
+    if count_QA.max(initial=0) < 2:
+        return None
+    square_QA = _mean(rows, rows.score_N**2) - _mean(rows, rows.score_N) ** 2
+    return np.where(count_QA > 1, np.maximum(square_QA, 0.0) / np.maximum(count_QA - 1, 1), np.nan)
 
 
 def _responses(rows: Rows) -> ObjectQA | None:

@@ -1,4 +1,4 @@
-"""A leaderboard: a folder with tables, pictures and what every row was made with."""
+"""A leaderboard: a folder with tables, pictures, a page, and what every row was made with."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from recal_bench.reporting.figures.logged import LoggedRow, LoggedTable, logged_
 from recal_bench.reporting.figures.names import labels, slugs
 from recal_bench.reporting.figures.stability import stability
 from recal_bench.reporting.figures.training_logs import has_log
+from recal_bench.reporting.figures.worlds import pooled
+from recal_bench.reporting.page.write import INDEX, QUERIES, write_page
 from recal_bench.reporting.pictures.cost_quality import cost_quality
 from recal_bench.reporting.pictures.frontier import frontiers
 from recal_bench.reporting.pictures.learning import draw
@@ -49,12 +51,14 @@ and are only in `leaderboard.csv` and `leaderboard.json`. docs/metrics.md define
 _ROUTER_WORDS = re.compile(r"""\s--(?:(?:router|set|tuned|seeds)(?:\s+|=)(?:'[^']*'|"[^"]*"|\S)+|fresh\b)""")
 
 
-def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: str = BASELINE) -> list[Path]:
-    """Write README.md, leaderboard.csv, leaderboard.json and the pictures, all or none; return their paths.
+def write_leaderboard(
+    runs: Sequence[Run], out: Path, command: str, baseline: str = BASELINE, queries: bool = True
+) -> list[Path]:
+    """Write README.md, leaderboard.csv, leaderboard.json, the pictures and the page, all or none; return their paths.
 
-    The same runs give the same bytes. Runs repeated with the same code, packages and device give the same README.md and
-    pictures, but not the same timings (CSV, JSON). Raises RunError where a row that every leaderboard needs is
-    missing, with the command that adds it.
+    `queries`: the page lists the queries, with their prompts. The same runs give the same bytes. Runs repeated with the
+    same code, packages and device give the same README.md, page and pictures, but not the same timings (CSV, JSON).
+    Raises RunError where a row that every leaderboard needs is missing, with the command that adds it.
     """
     replayed, logged = [run for run in runs if not run.logged], [run for run in runs if run.logged]
     groups, logs = ([standing(each).runs for each in same_data(these)] for these in (replayed, logged))
@@ -63,7 +67,11 @@ def write_leaderboard(runs: Sequence[Run], out: Path, command: str, baseline: st
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file: --out takes a folder")
     with written_together(out) as draft:
-        paths = _write(replayed, logged, groups, logs, draft, command, baseline)
+        paths = _write(replayed, logged, groups, logs, draft, command, baseline, queries)
+    names = {path.name for path in paths}
+    for path in out.glob(f"*{QUERIES}"):
+        if path.name not in names:
+            path.unlink()  # prompts of an earlier board must not stay beside one that is to hold none
     return [out / path.name for path in paths]
 
 
@@ -75,8 +83,11 @@ def _write(
     out: Path,
     command: str,
     baseline: str,
+    queries: bool,
 ) -> list[Path]:
-    made, estimated = tables(replayed, baseline), logged_tables(logged, baseline)
+    joined, estimated = pooled(tables(replayed, baseline)), logged_tables(logged, baseline)
+    made = [each.table for each in joined]
+    groups = [[run for member in each.members for run in groups[member]] for each in joined]
     reports = stability(replayed) if any(map(has_log, replayed)) else []
     stability_paths, curves = write_stability(reports, out, command)
     sections, pictures = [], list[Path]()
@@ -88,8 +99,10 @@ def _write(
         shown = [f"![Cost against accuracy on test{_simulated(table)}]({drawn[0].name})"] if drawn else []
         if swept:
             shown.append(f"![Accuracy at every price of cost, on test{_simulated(table)}]({swept[0].name})")
-        if index in curves:
-            shown.append(f"![Training curves{_simulated(table)}]({curves[index].name})")
+        for member in joined[index].members:
+            if member in curves:
+                shown.append(f"![Training curves{_simulated(table)}]({curves[member].name})")
+        if any(member in curves for member in joined[index].members):
             shown.append("How stable the training of the routers was: [stability.md](stability.md).")
         parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
         sections.append("\n\n".join(parts))
@@ -100,9 +113,9 @@ def _write(
     for log_table, group in zip(estimated, logs, strict=True):
         parts = [logged_text.render(log_table, markdown=True), _commands(log_table), _provenance(log_table, group)]
         sections.append("\n\n".join(parts))
-    head = f"# Leaderboard\n\nWritten by {harmless(command, 'code')}; do not edit.\n\n{_READING}"
+    made_by = f"Written by {harmless(command, 'code')}; do not edit. [The same as a page]({INDEX})."
     texts = {
-        "README.md": "\n\n".join([head, *sections]),
+        "README.md": "\n\n".join(["# Leaderboard", made_by, _READING, *sections]),
         "leaderboard.csv": as_csv(rows_of(made, estimated)),
         "leaderboard.json": json.dumps(
             _as_json([*made, *estimated], [*groups, *logs], command), indent=1, allow_nan=False
@@ -111,7 +124,9 @@ def _write(
     for name, text in texts.items():
         with naming(out / name):
             (out / name).write_text(text + "\n", encoding="utf-8", newline="\n")
-    return [*(out / name for name in texts), *pictures, *stability_paths]
+    every: list[Table | LoggedTable] = [*made, *estimated]
+    page = write_page(list(zip(every, [*groups, *logs], strict=True)), reports, out, command, queries)
+    return [*(out / name for name in texts), *pictures, *stability_paths, *page]
 
 
 def _require_rows(group: list[Run]) -> None:

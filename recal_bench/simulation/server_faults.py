@@ -26,15 +26,35 @@ KINDS = {
     "no-usage": "the right reply without usage",
     "zero-usage": "the right reply with all token counts 0",
     "constant-usage": "the right reply with 7 prompt and 7 completion tokens, whatever it holds",
+    "text-usage": "the right reply, its counts written as texts",
+    "hidden-tokens": "the right reply with a total of 100 tokens more than its parts",
+    "parts": "the right reply as a list of parts, a thought and a text",
+    "stream": "the right reply as a stream, where none was asked for",
+    "bom": "the right reply behind a byte order mark",
+    "error-200": "status 200 and an error object: a rate limit that a gateway passes on",
+    "choice-error": "half of the reply, and an error on the choice: a gateway lost its upstream",
+    "refusal": "a refusal instead of the text",
+    "content-filter": "no text, ended by a content filter",
+    "tool-call": "a call of a tool instead of the text",
+    "moderated": "status 403 that speaks of the prompt",
 }
 """Every fault, with what the client sees."""
 ERRORS = {
     "429": (429, "rate_limit_exceeded", "too many requests (a simulated fault)", "requests"),
     "500": (500, "internal_error", "internal error (a simulated fault)", "server_error"),
     "503": (503, "overloaded", "overloaded (a simulated fault)", "server_error"),
+    "moderated": (
+        403,
+        "forbidden",
+        "your input was flagged by moderation (a simulated fault)",
+        "invalid_request_error",
+    ),
 }
 """Those that are an error object: its status, code, message and type."""
-_CONSTANT = 7
+_CONSTANT, _HIDDEN = 7, 100
+_RATE_LIMITED = {"code": 429, "message": "Provider returned error", "metadata": {"raw": "rate-limited upstream"}}
+_LOST = {"code": 502, "message": "upstream provider lost"}
+_ENDINGS = {"choice-error": "error", "content-filter": "content_filter", "tool-call": "tool_calls"}
 _TOLERANCE = 1e-9
 
 
@@ -120,6 +140,8 @@ class Attempts:
 
 def distorted(payload: dict[str, Any], fault: str | None) -> dict[str, Any]:
     """A completion, or a chunk of one, as the fault makes it look."""
+    if fault == "error-200":
+        return {"error": _RATE_LIMITED}
     if fault == "empty-choices":
         return payload | {"choices": []}
     if fault == "wrong-model":
@@ -127,11 +149,45 @@ def distorted(payload: dict[str, Any], fault: str | None) -> dict[str, Any]:
         return payload | {"model": names[(names.index(payload["model"]) + 1) % len(names)]}
     if fault == "no-usage":
         return {name: value for name, value in payload.items() if name != "usage"}
-    if fault in ("zero-usage", "constant-usage") and payload.get("usage"):
+    if payload.get("usage"):
+        payload = payload | {"usage": _used(payload["usage"], fault)}
+    return payload | {"choices": [_chosen(choice, fault) for choice in payload["choices"]]}
+
+
+def _used(usage: dict[str, int], fault: str | None) -> dict[str, Any]:
+    if fault in ("zero-usage", "constant-usage"):
         count = _CONSTANT if fault == "constant-usage" else 0
-        usage = {"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count}
-        return payload | {"usage": usage}
-    return payload
+        return {"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count}
+    if fault == "hidden-tokens":
+        return usage | {"total_tokens": usage["total_tokens"] + _HIDDEN}
+    if fault == "content-filter":
+        return usage | {"completion_tokens": 0, "total_tokens": usage["prompt_tokens"]}
+    return {name: str(count) for name, count in usage.items()} if fault == "text-usage" else usage
+
+
+def _chosen(choice: dict[str, Any], fault: str | None) -> dict[str, Any]:
+    form = "message" if "message" in choice else "delta"
+    if choice["finish_reason"] and fault in _ENDINGS:
+        choice = choice | {"finish_reason": _ENDINGS[fault]} | ({"error": _LOST} if fault == "choice-error" else {})
+    text = choice[form].get("content")
+    return choice | {form: choice[form] | _content(text, fault, form)} if text else choice
+
+
+def _content(text: str, fault: str | None, form: str) -> dict[str, Any]:
+    """The fields of a message that hold its text, as the fault makes them look."""
+    if fault == "parts":
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+        return {"content": [*([thought] if form == "message" else []), {"type": "text", "text": text}]}
+    if fault == "choice-error" and form == "message":
+        return {"content": text[: len(text) // 2]}
+    if fault == "refusal":
+        return {"content": None, "refusal": text}
+    if fault == "content-filter":
+        return {"content": None}
+    if fault == "tool-call":
+        call = {"index": 0, "type": "function", "function": {"name": "search", "arguments": text}}
+        return {"content": None, "tool_calls": [call]}
+    return {"content": text}
 
 
 def garbled(data: bytes, fault: str | None) -> bytes:
@@ -140,4 +196,6 @@ def garbled(data: bytes, fault: str | None) -> bytes:
         return data[: len(data) // 2]
     if fault == "truncated-utf8":  # the first two of the three bytes of a euro sign
         return data.replace(b'"content":"', b'"content":"\xe2\x82', 1)
+    if fault == "bom":
+        return b"\xef\xbb\xbf" + data
     return data

@@ -127,7 +127,7 @@ replies_of = lru_cache(maxsize=2)(ServedReplies)
 def written(order: Order, said: Said, digest: str, fault: str | None) -> list[bytes]:
     """A reply as it is sent: one body, or the events of a stream. `digest` names the request."""
     head = {"id": f"chatcmpl-{digest[:24]}", "object": "chat.completion", "created": 0, "model": order.model}
-    if not order.stream:
+    if not order.stream and fault != "stream":
         message = {"role": "assistant", "content": said.text}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": said.finish_reason}
         payload = head | {"choices": [choice], "usage": said.usage}
@@ -138,14 +138,16 @@ def written(order: Order, said: Said, digest: str, fault: str | None) -> list[by
     deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
     deltas += [({"content": piece}, None) for piece in pieces]
     deltas.append(({}, said.finish_reason))
-    rest: dict[str, Any] = {"usage": None} if order.include_usage else {}
+    include_usage = order.include_usage or not order.stream
+    rest: dict[str, Any] = {"usage": None} if include_usage else {}
     chunks = [head | {"choices": [{"index": 0, "delta": each, "finish_reason": end}]} | rest for each, end in deltas]
-    if order.include_usage and fault != "no-usage":
+    if include_usage and fault != "no-usage":
         chunks.append(head | {"choices": [], "usage": said.usage})
     events = [as_json(distorted(chunk, fault)) for chunk in chunks]
     middle = 1 + len(pieces) // 2
-    events[middle] = garbled(events[middle], fault)
-    return [b"data: " + event + b"\n\n" for event in (*events, b"[DONE]")]
+    events[middle] = events[middle] if fault == "bom" else garbled(events[middle], fault)
+    sent = [b"data: " + event + b"\n\n" for event in (*events, b"[DONE]")]
+    return sent if order.stream else [b"".join(sent)]
 
 
 def models_listed() -> bytes:

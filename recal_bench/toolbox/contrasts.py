@@ -36,14 +36,14 @@ def contrasts(arms: Sequence[Arm]) -> Contrasts:
             if (norm := float(np.linalg.norm(left))) > _NOTHING:
                 basis.append(left / norm)
                 kinds.append(kind)
-    return Contrasts(np.stack(basis, axis=1).astype(np.float64), np.array(kinds))
+    return Contrasts(np.stack(basis, axis=1), np.array(kinds))
 
 
 def repeated(found: Contrasts, parts: int) -> Contrasts:
     """The same contrasts for several values of an arm side by side (score, cost), each with kinds of its own."""
     kind_X = [found.kind_C + len(KINDS) * part for part in range(parts)]
-    basis_XC = np.kron(np.eye(parts), found.basis_AC).astype(np.float64)
-    return Contrasts(basis_XC, np.concatenate(kind_X))
+    basis_XX = np.kron(np.eye(parts), found.basis_AC).astype(np.float64)
+    return Contrasts(basis_XX, np.concatenate(kind_X))
 
 
 def main_effects(known: Sequence[Arm], wanted: Sequence[Arm]) -> NDArray[np.float64]:

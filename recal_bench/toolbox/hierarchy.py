@@ -177,9 +177,16 @@ def shrunk_means(
     deviation_QX = value_QX - mean_TX[number_Q]
     noise_X = (deviation_QX**2).sum(axis=0) / np.maximum(known_TX.sum(axis=0) - len(count_T), 1.0)
     error_TX = noise_X / np.maximum(known_TX, _TINY)
-    excess_X = (mean_TX**2 - error_TX).mean(axis=0)
-    signal_X = np.maximum(_by_kind(excess_X, np.ones_like(excess_X), kind_X), 0.0)
-    kept_TX = signal_X / (signal_X + error_TX + _TINY)
+    kept_TX = kept_shares(mean_TX, error_TX, kind_X)
     others_Q1 = np.maximum(count_T - 1, 1)[number_Q, None]
     left_out_QX = kept_TX[number_Q] * (total_TX[number_Q] - value_QX) / others_Q1
     return kept_TX * mean_TX, left_out_QX
+
+
+def kept_shares(
+    mean_TX: NDArray[np.float64], error_TX: NDArray[np.float64], kind_X: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """`signal / (signal + error)` of means whose squared standard errors are known; a kind shares its signal."""
+    excess_X = (mean_TX**2 - error_TX).mean(axis=0)
+    signal_X = np.maximum(_by_kind(excess_X, np.ones_like(excess_X), kind_X), 0.0)
+    return np.asarray(signal_X / (signal_X + error_TX + _TINY))

@@ -63,7 +63,7 @@ def tensors_of(prior: Memory | Hierarchy | None) -> dict[str, Tensor]:
         return {}
     if isinstance(prior, Memory):
         return {"embedding_NE": prior.embedding_NE, "value_NA": prior.value_NA}
-    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in packed(prior).items()}
+    return {name: torch.tensor(value) for name, value in packed(prior).items()}
 
 
 def prior_of(settings: Prior, tensors: Mapping[str, Tensor]) -> Memory | Hierarchy | None:

@@ -25,6 +25,15 @@ POOL = Pool.model_validate(
                 "plain": {"input": 1.0, "output": 2.0},
                 "split": {"input": 1.0, "output": 2.0, "reasoning": 4.0, "cached": 0.25},
                 "free": {"input": 0.0, "output": 0.0},
+                "tiered": {
+                    "input": 1.0,
+                    "output": 2.0,
+                    "cache_write": 1.25,
+                    "tiers": [
+                        {"above": 1000, "input": 3.0, "output": 5.0, "cache_write": 4.0},
+                        {"above": 4000, "input": 9.0, "output": 9.0, "cache_write": 9.5},
+                    ],
+                },
             }.items()
         },
     }
@@ -71,14 +80,27 @@ def answers(draw):
         prompt, completion = draw(st.integers(1, 5000)), draw(st.integers(0, 5000))
         reasoning = draw(st.none() | st.integers(0, completion))
         cached = draw(st.none() | st.integers(0, prompt))
+        written = draw(st.none() | st.integers(0, prompt - (cached or 0)))
         arm = draw(st.sampled_from(MODELS)), draw(st.sampled_from(["direct", "cot"]))
-        found.append(answer(number, *arm, prompt, completion, reasoning, cached))
+        found.append(answer(number, *arm, prompt, completion, reasoning, cached, written_tokens=written))
     return found
 
 
 def usd_of(each):
     price = POOL.models[each.model].price
-    return price.usd(each.prompt_tokens, each.completion_tokens, each.reasoning_tokens or 0, each.cached_tokens or 0)
+    return price.usd(
+        each.prompt_tokens,
+        each.completion_tokens,
+        each.reasoning_tokens or 0,
+        each.cached_tokens or 0,
+        each.written_tokens or 0,
+    )
+
+
+def test_a_bill_that_is_more_than_the_price_counts(journal):
+    journal.keep(answer(0, billed_usd=1.0))
+    journal.keep(answer(1, "split", billed_usd=1e-9))
+    assert refreshed(journal).usd == pytest.approx(1.0 + usd_of(answer(1, "split")))
 
 
 @settings(max_examples=15)

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recal_bench.collection.journal import Answer
+from recal_bench.collection.tokens import Tokens, read_bill, read_tokens
 from recal_bench.collection.usage import (
     BELIEVED,
     TEMPLATE_TOKENS,
     USAGES,
     WITHOUT_USAGE,
-    Tokens,
     counter,
     judged,
     most_tokens,
     priced,
-    read_tokens,
+    verdict,
 )
 from recal_bench.errors import RecalBenchError
 from recal_bench.pools.pool import Model, Price
@@ -59,7 +59,9 @@ def test_every_reply_gets_one_verdict(usage, message):
         assert (verdict == "missing") == (tokens.prompt is None or tokens.completion is None)
 
 
-@pytest.mark.parametrize("value", [True, False, 12.0, 12.5, -1, "12", None, [], {}, float("nan")], ids=repr)
+@pytest.mark.parametrize(
+    "value", [True, False, 12.5, -1, "12.5", "twelve", "1e3", None, [], {}, float("nan"), float("inf")], ids=repr
+)
 @pytest.mark.parametrize("side", ["prompt_tokens", "completion_tokens"])
 def test_what_is_no_count_is_missing(side, value):
     tokens = read_tokens({"prompt_tokens": 9, "completion_tokens": 9, side: value})
@@ -69,7 +71,7 @@ def test_what_is_no_count_is_missing(side, value):
 
 @pytest.mark.parametrize("usage", [None, [], "usage", 7, {}, {"prompt_tokens_details": [1]}], ids=repr)
 def test_without_a_usage_object_all_is_unknown(usage):
-    assert read_tokens(usage) == (None, None, None, None)
+    assert read_tokens(usage) == (None,) * 5
 
 
 def test_a_count_that_no_database_can_hold_is_none():
@@ -85,7 +87,7 @@ def test_reasoning_beside_the_completion_shows_in_the_total_and_is_added(prompt,
         "total_tokens": prompt + completion + reasoning,
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
-    assert read_tokens(usage) == (prompt, completion + reasoning, reasoning, None)
+    assert read_tokens(usage) == (prompt, completion + reasoning, reasoning, None, None)
 
 
 @given(prompt=COUNT, completion=COUNT, total=st.booleans(), data=st.data())
@@ -96,7 +98,7 @@ def test_reasoning_within_the_completion_is_not_added(prompt, completion, total,
         "completion_tokens": completion,
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     } | ({"total_tokens": prompt + completion} if total else {})
-    assert read_tokens(usage) == (prompt, completion, reasoning, None)
+    assert read_tokens(usage) == (prompt, completion, reasoning, None, None)
 
 
 @given(prompt=COUNT, completion=COUNT, data=st.data())
@@ -107,16 +109,129 @@ def test_cached_tokens_stay_within_the_prompt(prompt, completion, data):
         "completion_tokens": completion,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
-    assert read_tokens(usage) == (prompt, completion, None, cached)
+    assert read_tokens(usage) == (prompt, completion, None, cached, None)
 
 
 def test_details_stand_in_their_group_and_else_beside_the_counts():
     flat = {"prompt_tokens": 9, "completion_tokens": 8, "reasoning_tokens": 3, "cached_tokens": 4}
-    assert read_tokens(flat) == (9, 8, 3, 4)
-    assert read_tokens(flat | {"completion_tokens_details": None, "prompt_tokens_details": {}}) == (9, 8, 3, 4)
-    assert read_tokens(flat | {"completion_tokens_details": {"reasoning_tokens": "2"}}) == (9, 8, 3, 4)
-    assert read_tokens(flat | {"completion_tokens_details": {"reasoning_tokens": 2}}) == (9, 8, 2, 4)
-    assert read_tokens(flat | {"prompt_tokens_details": {"cached_tokens": 0}}) == (9, 8, 3, 0)
+    assert read_tokens(flat)[:4] == (9, 8, 3, 4)
+    assert read_tokens(flat | {"completion_tokens_details": None, "prompt_tokens_details": {}})[:4] == (9, 8, 3, 4)
+    assert read_tokens(flat | {"completion_tokens_details": {"reasoning_tokens": []}})[:4] == (9, 8, 3, 4)
+    assert read_tokens(flat | {"completion_tokens_details": {"reasoning_tokens": "2"}})[:4] == (9, 8, 2, 4)
+    assert read_tokens(flat | {"prompt_tokens_details": {"cached_tokens": 0}})[:4] == (9, 8, 3, 0)
+
+
+OPENAI = {"prompt_tokens": 1000, "completion_tokens": 80}
+FORMS = {
+    "floats": ({"prompt_tokens": 1000.0, "completion_tokens": 80.0}, (1000, 80, None, None, None)),
+    "texts": ({"prompt_tokens": "1000", "completion_tokens": "80.0"}, (1000, 80, None, None, None)),
+    "Anthropic's names": ({"input_tokens": 1000, "output_tokens": 80}, (1000, 80, None, None, None)),
+    "OpenAI's newer names": (
+        {
+            "input_tokens": 1000,
+            "input_tokens_details": {"cached_tokens": 900},
+            "output_tokens": 80,
+            "output_tokens_details": {"reasoning_tokens": 64},
+        },
+        (1000, 80, 64, 900, None),
+    ),
+    "both names, one of them empty": (
+        OPENAI | {"input_tokens": 0, "output_tokens": 0},
+        (1000, 80, None, None, None),
+    ),
+    "DeepSeek's cache, within the prompt": (
+        OPENAI | {"prompt_cache_hit_tokens": 960, "prompt_cache_miss_tokens": 40},
+        (1000, 80, None, 960, None),
+    ),
+    "DeepSeek's cache alone": (
+        {"completion_tokens": 80, "prompt_cache_hit_tokens": 960, "prompt_cache_miss_tokens": 40},
+        (1000, 80, None, 960, None),
+    ),
+    "Anthropic's cache, beside the input": (
+        {
+            "input_tokens": 10,
+            "output_tokens": 80,
+            "cache_read_input_tokens": 700,
+            "cache_creation_input_tokens": 290,
+        },
+        (1000, 80, None, 700, 290),
+    ),
+    "Anthropic's cache by lifetime": (
+        {
+            "input_tokens": 10,
+            "output_tokens": 80,
+            "cache_creation": {"ephemeral_5m_input_tokens": 90, "ephemeral_1h_input_tokens": 900},
+        },
+        (1000, 80, None, None, 990),
+    ),
+    "the same beside OpenAI's names": (
+        {"prompt_tokens": 10, "completion_tokens": 80, "total_tokens": 90, "cache_read_input_tokens": 990},
+        (1000, 80, None, 990, None),
+    ),
+    "the same, in the total too": (
+        {"prompt_tokens": 10, "completion_tokens": 80, "total_tokens": 1080, "cache_read_input_tokens": 990},
+        (1000, 80, None, 990, None),
+    ),
+    "a gateway that repeats the details": (
+        OPENAI
+        | {
+            "prompt_tokens_details": {"cached_tokens": 700, "cache_creation_tokens": 290},
+            "cache_read_input_tokens": 700,
+            "cache_creation_input_tokens": 290,
+        },
+        (1000, 80, None, 700, 290),
+    ),
+    "writes in the details": (
+        OPENAI | {"prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 990}},
+        (1000, 80, None, 0, 990),
+    ),
+    "thoughts beside the completion, without a total": (
+        OPENAI | {"completion_tokens_details": {"reasoning_tokens": 300}},
+        (1000, 380, 300, None, None),
+    ),
+    "a total and the prompt": ({"prompt_tokens": 1000, "total_tokens": 1080}, (1000, 80, None, None, None)),
+    "a total and the completion": ({"completion_tokens": 80, "total_tokens": 1080}, (1000, 80, None, None, None)),
+    "a total alone": ({"total_tokens": 1080}, (None, 1080, None, None, None)),
+    "thoughts in the total alone": (OPENAI | {"total_tokens": 1652}, (1000, 652, 572, None, None)),
+    "thoughts in the total beside those reported": (
+        OPENAI | {"total_tokens": 1180, "completion_tokens_details": {"reasoning_tokens": 70}},
+        (1000, 180, 100, None, None),
+    ),
+}
+
+
+@pytest.mark.parametrize(("usage", "tokens"), FORMS.values(), ids=FORMS)
+def test_every_form_of_a_report_is_read(usage, tokens):
+    assert read_tokens(usage) == tokens
+
+
+@given(prompt=COUNT, completion=COUNT, more=COUNT)
+def test_what_a_total_has_beyond_its_parts_is_paid_for_as_output(prompt, completion, more):
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion + more}
+    tokens = read_tokens(usage)
+    assert (tokens.prompt, tokens.completion) == (prompt, completion + more)
+    assert (tokens.reasoning or 0) <= tokens.completion
+
+
+@pytest.mark.parametrize(
+    ("usage", "usd"),
+    [
+        ({"cost": 0.5}, 0.5),
+        ({"cost": "0.25"}, 0.25),
+        ({"cost": {"total_cost": 0.125, "request_cost": 0.1}}, 0.125),
+        ({"estimated_cost": 1}, 1.0),
+        ({"cost": 0.01, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.2}}, 0.21),
+        ({"cost": 0.01, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.2}}, 0.01),
+        ({"cost": None}, None),
+        ({"cost": -1.0}, None),
+        ({"cost": True}, None),
+        ({"cost": float("inf")}, None),
+        ({"cost": 10**400}, None),
+        (None, None),
+    ],
+)
+def test_a_bill_of_the_endpoint_is_read(usage, usd):
+    assert read_bill(usage) == (None if usd is None else pytest.approx(usd))
 
 
 # --- Verdicts
@@ -324,19 +439,63 @@ def answer(*tokens, usage="reported"):
     return Answer(b"k", "m", "direct", "{}", *tokens, usage, 30, 10, "stop", 0.1, None)
 
 
-@pytest.mark.parametrize("flag", BELIEVED)
+@pytest.mark.parametrize("flag", ["reported", "counted"])
 def test_a_believed_answer_costs_what_was_reported(flag):
     tokens, usd = priced(answer(100, 50, 20, 10), flag, "three words here", "one", MODEL)
-    assert tokens == (100, 50, 20, 10)
+    assert tokens == (100, 50, 20, 10, None)
     assert usd == pytest.approx((90 * 1.0 + 10 * 0.5 + 30 * 2.0 + 20 * 5.0) / 1e6)
 
 
 @pytest.mark.parametrize("flag", [flag for flag in USAGES if flag not in BELIEVED])
 @given(counts=st.tuples(*[st.none() | COUNT] * 4))
-def test_a_flagged_answer_costs_what_we_count(flag, counts):
+def test_a_flagged_answer_costs_what_we_count_and_never_less_than_was_reported(flag, counts):
     tokens, usd = priced(answer(*counts), flag, "three words here", "one", MODEL)
-    assert tokens == (3, 1, None, None)
-    assert usd == pytest.approx((3 * 1.0 + 1 * 2.0) / 1e6)
+    prompt, completion, reasoning, cached = (each or 0 for each in counts)
+    assert tokens.prompt == max(3, prompt, cached)
+    assert tokens.completion == max(1, completion, reasoning)
+    reasoning, cached = min(reasoning, completion), min(cached, prompt)
+    assert usd >= (3 * 1.0 + 1 * 2.0) / 1e6 * (1 - 1e-12)
+    assert usd >= MODEL.price.usd(prompt, completion, reasoning, cached) * (1 - 1e-12)
+
+
+def test_a_prompt_that_was_refused_costs_its_own_tokens():
+    tokens, usd = priced(answer(None, None, None, None), "moderated", "three words here", "", MODEL)
+    assert tokens == (3, 0, None, None, None)
+    assert usd == pytest.approx(3e-6)
+
+
+def test_writing_to_a_cache_has_its_own_price_and_is_flagged_without_one():
+    writes = Tokens(100, 50, None, 0, 80)
+    text = "word " * 100, "word " * 50
+    assert verdict(writes, *text, MODEL) == "unpriced"
+    assert MODEL.price.usd(100, 50, 0, 0, 80) >= (20 * 1.0 + 80 * 2.0 + 50 * 2.0) / 1e6 * (1 - 1e-12)
+    stated = MODEL.model_copy(update={"price": Price(date=date(2025, 1, 1), input=1.0, output=2.0, cache_write=1.25)})
+    assert verdict(writes, *text, stated) == "reported"
+    assert stated.price.usd(100, 50, 0, 0, 80) == pytest.approx((20 * 1.0 + 80 * 1.25 + 50 * 2.0) / 1e6)
+    assert verdict(writes._replace(written=0), *text, MODEL) == "reported"
+
+
+TIERED = Price.model_validate(
+    {
+        "date": date(2025, 1, 1),
+        "input": 1.0,
+        "output": 2.0,
+        "tiers": [{"above": 5000, "input": 4.0, "output": 8.0}, {"above": 1000, "input": 2.0, "output": 4.0}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "usd"), [(1000, 1000e-6 + 20e-6), (1001, 2002e-6 + 40e-6), (5000, 0.01004), (5001, 0.020004 + 80e-6)]
+)
+def test_a_longer_prompt_pays_the_price_of_its_tier_for_all_its_tokens(prompt, usd):
+    assert TIERED.usd(prompt, 10) == pytest.approx(usd)
+    assert TIERED.most_usd(prompt, 10) == pytest.approx(usd)
+
+
+@given(prompt=COUNT, completion=COUNT, fewer=st.floats(0, 1))
+def test_no_smaller_request_costs_more_than_the_most(prompt, completion, fewer):
+    assert TIERED.usd(int(prompt * fewer), completion) <= TIERED.most_usd(prompt, completion) * (1 + 1e-12)
 
 
 @given(usage=st.dictionaries(st.sampled_from([*FIELDS, *DETAILS]), JSON, max_size=7), text=st.text(max_size=40))

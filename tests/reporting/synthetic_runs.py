@@ -21,12 +21,16 @@ from recal_bench.experiments.records import (
 from recal_bench.outcomes import Objective
 
 ARMS = ("large|cot", "large|direct", "small|cot", "small|direct")
+EXPECTED_A, MEAN_COST_A = np.array([0.7, 0.62, 0.55, 0.45]), np.array([0.004, 0.002, 0.0008, 0.0002])
 REFERENCES = ("oracle", "task-best", "best-accuracy", "bayes")
 
 
 @dataclass(frozen=True)
 class World:
-    """Outcomes of four arms on the queries of a few tasks. `small` arms are cheap, `large|cot` is the most accurate."""
+    """Outcomes of four arms on the queries of a few tasks. `small` arms are cheap, `large|cot` is the most accurate.
+
+    `expected`: the decisions hold the truth behind the answers, as those of the embedded pool do.
+    """
 
     name: str = "toy.parquet"
     data_hash: str = "0123456789ab"
@@ -36,6 +40,7 @@ class World:
     cost: bool = True
     unknown_costs: int = 0
     simulated: bool = False
+    expected: bool = False
     alpha: float = 0.2
     missing: str = "error"
     seed: int = 0
@@ -51,9 +56,8 @@ class World:
             for task in self.tasks
             for index in range(self.queries)
         ]
-        expected_A = np.array([0.7, 0.62, 0.55, 0.45])
-        score_QA = (rng.random((len(keys), 4)) < expected_A).astype(float)
-        cost_QA = np.array([0.004, 0.002, 0.0008, 0.0002]) * rng.uniform(0.8, 1.2, (len(keys), 4))
+        score_QA = (rng.random((len(keys), 4)) < EXPECTED_A).astype(float)
+        cost_QA = MEAN_COST_A * rng.uniform(0.8, 1.2, (len(keys), 4))
         object.__setattr__(self, "keys", pd.DataFrame(keys, columns=["split", "task", "query_id"]))
         object.__setattr__(self, "score_QA", score_QA)
         object.__setattr__(self, "cost_QA", cost_QA if self.cost else np.full_like(cost_QA, np.nan))
@@ -83,7 +87,10 @@ class World:
         score_Q, cost_Q = self.score_QA[rows, arm_Q], self.cost_QA[rows, arm_Q].copy()
         cost_Q[: self.unknown_costs] = np.nan
         utility_Q = self.objective.utility(score_Q, cost_Q + router_cost)
+        truth_Q = self.objective.utility(EXPECTED_A[arm_Q], MEAN_COST_A[arm_Q] + router_cost)
+        known = {"expected_utility": truth_Q} if self.expected else {}
         return self.keys.assign(
+            **known,
             arm=np.array(ARMS)[arm_Q],
             calls=1,
             answer=None,

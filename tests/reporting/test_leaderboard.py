@@ -29,6 +29,8 @@ def test_a_leaderboard_is_the_same_every_time_and_complete(tmp_path):
         "stability.json",
         "embedded-training.svg",
         "embedded-training.png",
+        "index.html",
+        "embedded-queries.js",
     ]
     assert all(one.read_bytes() == two.read_bytes() for one, two in zip(paths, again, strict=True))
     text = paths[0].read_text()
@@ -120,6 +122,7 @@ def test_without_any_training_log_there_is_no_stability(tmp_path):
     names = {path.name for path in write_leaderboard(runs, tmp_path / "out", COMMAND)}
     assert names == {
         "README.md", "leaderboard.csv", "leaderboard.json", "toy-cost-quality.svg", "toy-cost-quality.png",
+        "index.html", "toy-queries.js",
     }  # fmt: skip
     assert "stability.md" not in (tmp_path / "out" / "README.md").read_text()
 

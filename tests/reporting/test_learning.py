@@ -47,7 +47,7 @@ def test_several_shares_give_curves_in_the_terminal_and_on_the_board(tmp_path):
     words = ["run", "--router", "ridge", "--tasks", "nq", "--train-fraction", "1,0.02,0.1", "--runs", str(runs)]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
-    assert "Utility on test by number of train queries (share), embedded, simulated" in result.output
+    assert "Expected utility on test by number of train queries (share), embedded, simulated" in result.output
     (found,) = learning(tables(read_runs(runs)))
     assert found.train_P == [20, 100, 1000]
     assert {"ridge", "knn", "best-single"} < set(found.routers)

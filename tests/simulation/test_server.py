@@ -35,7 +35,7 @@ QUESTION = embedded_questions(0)[700]
 ARM = Arm("dunmarrow-27b", "self_ask")
 REPLY = SimulatedPool(0).answer(QUESTION, ARM)
 MESSAGES = [{"role": "user", "content": STRATEGIES[ARM.strategy].message(QUESTION.prompt)}]
-STATUSES = ("429", "500", "503")
+STATUSES = {"429": 429, "500": 500, "503": 503, "moderated": 403}
 
 
 @pytest.fixture(scope="module")
@@ -290,10 +290,14 @@ def check_fault(url, body, kind):
         return
     status, headers, data = post(url, body)
     if kind in STATUSES:
-        assert error_of((status, headers, data))[0] == int(kind)
+        assert error_of((status, headers, data))[0] == STATUSES[kind]
         assert headers.get("Retry-After") == ("0.05" if kind == "429" else None)
         return
     assert status == 200
+    if kind == "bom" and not stream:
+        assert data.startswith(b"\xef\xbb\xbf")
+        data = data[3:]
+    stream = stream or kind == "stream"
     payloads = events(data) if stream else [data]
     if stream:
         assert payloads.pop() == b"[DONE]"
@@ -310,17 +314,44 @@ def check_fault(url, body, kind):
 
 
 def check_distorted(replies, kind, stream):
+    if kind == "error-200":
+        assert all(reply["error"]["code"] == 429 for reply in replies)
+        return
     usage, choices = replies[-1].get("usage"), replies[0]["choices"]
     honest = (REPLY.prompt_tokens, REPLY.completion_tokens)
-    expected = {"no-usage": None, "zero-usage": (0, 0), "constant-usage": (7, 7)}.get(kind, honest)
+    expected = {
+        "no-usage": None,
+        "zero-usage": (0, 0),
+        "constant-usage": (7, 7),
+        "text-usage": tuple(map(str, honest)),
+        "content-filter": (REPLY.prompt_tokens, 0),
+    }.get(kind, honest)
     assert expected == (usage and (usage["prompt_tokens"], usage["completion_tokens"]))
     assert (choices == []) == (kind == "empty-choices")
     assert all((reply["model"] == ARM.model) == (kind != "wrong-model") for reply in replies)
     assert {reply["model"] for reply in replies} < set(MODELS)
+    if kind == "hidden-tokens":
+        assert usage["total_tokens"] == sum(honest) + 100
     if kind != "empty-choices":
         form = "delta" if stream else "message"
-        text = "".join(each[form].get("content", "") for reply in replies for each in reply["choices"])
-        assert text == REPLY.text
+        messages = [each[form] for reply in replies for each in reply["choices"]]
+        ends = {each["finish_reason"] for reply in replies for each in reply["choices"]} - {None}
+        special = {"choice-error": "error", "content-filter": "content_filter", "tool-call": "tool_calls"}
+        assert ends == {special.get(kind, "stop")}
+        said = "".join(map(said_in, messages))
+        if kind == "choice-error" and not stream:
+            assert said == REPLY.text[: len(REPLY.text) // 2]
+        else:
+            assert said == ("" if kind == "content-filter" else REPLY.text)
+
+
+def said_in(message):
+    """The text of a message or a part of one, wherever it stands."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    calls = "".join(call["function"]["arguments"] for call in message.get("tool_calls", []))
+    return (content or "") + message.get("refusal", "") + calls
 
 
 def is_text(data):
@@ -426,12 +457,22 @@ def test_a_client_that_leaves_is_not_answered(tmp_path):
     ]
 
 
+WITH_SIGNALS = """
+import signal
+# A shell's background job ignores SIGINT, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from recal_bench.cli import main
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_told_to_stop(number, tmp_path):
     log = tmp_path / "requests.jsonl"
     options = ["--port", "0", "--log", str(log), "--faults", "429=1,max-in-a-row=1", "--key-env", "POOL_KEY"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "recal_bench.cli", "serve-pool", *options],
+        [sys.executable, "-c", WITH_SIGNALS, "serve-pool", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -33,8 +33,9 @@ def test_faults_come_in_the_shares_asked_for():
     drawn = Counter(faults.drawn(f"{body:x}", attempt) for body in range(4000) for attempt in (1, 2))
     assert set(drawn) == {None, *KINDS}
     assert abs(drawn[None] / 8000 - 0.2) < 0.03
-    assert abs(drawn["429"] / 8000 - 0.25) < 0.03
-    assert all(abs(drawn[kind] / 8000 - 0.05) < 0.02 for kind in KINDS if kind != "429")
+    each = 0.6 / len(KINDS)
+    assert abs(drawn["429"] / 8000 - 0.2 - each) < 0.03
+    assert all(abs(drawn[kind] / 8000 - each) < each / 2 for kind in KINDS if kind != "429")
     others = parse_faults("all=0.6,429=0.2,seed=1")
     assert any(others.drawn(f"{body:x}", 1) != faults.drawn(f"{body:x}", 1) for body in range(20))
 

@@ -30,7 +30,7 @@ from recal_bench.policies.prior import neighbour_means, prompt_numbers
 from recal_bench.routers import Context
 from recal_bench.training import checkpoint_step
 from recal_bench.training.checkpoint import read_checkpoint, write_checkpoint
-from recal_bench.training.examples import Examples
+from recal_bench.training.examples import Examples, draw_rows, reach_of, shrunk
 from recal_bench.training.learner import Learner
 from recal_bench.training.loop import train
 from recal_bench.training.selection import Selection, macro_error, macro_mean
@@ -502,3 +502,23 @@ def test_a_prompt_does_not_see_itself_nor_its_copies() -> None:
     np.testing.assert_allclose(means_QA[1], (1 + 1 + far * 0 + 0.5) / (1 + 1 + far + 1), rtol=1e-6)
     nothing_alike = neighbour_means(embedding_QE[3:], embedding_QE[:1], value_NA[:1], k=3)
     np.testing.assert_allclose(nothing_alike, value_NA[:1])
+
+
+def test_queries_are_drawn_from_every_task_alike_or_as_they_come() -> None:
+    dataset_Q = torch.tensor([0] * 90 + [1] * 9 + [2])
+    for balance, expected in ((True, [1 / 3] * 3), (False, [0.9, 0.09, 0.01])):
+        rows = draw_rows(reach_of(dataset_Q, balance), 30_000, torch.Generator().manual_seed(0))
+        share_D = torch.bincount(dataset_Q[rows], minlength=3) / 30_000
+        np.testing.assert_allclose(share_D, expected, atol=0.01)
+        assert torch.bincount(rows, minlength=100).min() > 0
+
+
+def test_outcomes_are_drawn_towards_what_is_expected_without_them() -> None:
+    examples = bandit()
+    expected_QX = torch.full((len(examples.dataset_Q), 8), 0.5)
+    half = shrunk(examples, expected_QX, 0.5)
+    for before_QA, after_QA in ((examples.score_QA, half.score_QA), (examples.cost_QA, half.cost_QA)):
+        known_QA = examples.available_QA
+        torch.testing.assert_close(after_QA[known_QA], 0.5 * before_QA[known_QA] + 0.25)
+        assert not after_QA[~known_QA].any()
+    torch.testing.assert_close(shrunk(examples, expected_QX, 1.0).score_QA, examples.score_QA)

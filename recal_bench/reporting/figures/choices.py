@@ -28,15 +28,14 @@ class Choices:
     reward_SQ: FloatSQ
     score_SQ: FloatSQ
     usd_SQ: FloatSQ
-    expected_SQ: FloatSQ | None
+    expected_SQ: FloatSQ
     expected_logged_SQ: FloatSQ
     own_SQ: FloatSQ
     own_usd_SQ: FloatSQ
 
     def of(self, rows_Q: BoolQ) -> Choices:
         """The same on some of the queries."""
-        taken = {name: value[..., rows_Q] for name, value in vars(self).items() if value is not None}
-        return replace(self, **taken)
+        return replace(self, **{name: value[..., rows_Q] for name, value in vars(self).items()})
 
     def micro(self) -> Choices:
         """The same as if all queries were one task."""
@@ -48,10 +47,7 @@ class Choices:
     def snips(self) -> FloatSQ:
         return self._snips(self.reward_SQ) - self.own_SQ
 
-    def dr(self, n_arms: int) -> FloatSQ | None:
-        """None where nothing is expected of the arms."""
-        if self.expected_SQ is None:
-            return None
+    def dr(self, n_arms: int) -> FloatSQ:
         values, rows = [], np.arange(len(self.task_Q))
         for seed, (log, arm_Q) in enumerate(self._seeds(self.reward_SQ)):
             # Two arms of a row count: the logged one and the chosen one.
@@ -95,7 +91,7 @@ def choices_of(entry: Entry, logged: Logged, rows_Q: BoolQ, task_Q: IntQ, data: 
     )
     own_usd_SQ = entry.router_cost_SQ[:, rows_Q]
     own_SQ = own_usd_SQ * (0.0 if data.cost_ref is None else data.alpha / data.cost_ref)
-    expected_SQ = None if entry.expected_SQ is None else entry.expected_SQ[:, rows_Q]
+    expected_SQ = entry.expected_SQ[:, rows_Q]
 
     def known(chosen_SQ: FloatSQ, logged_Q: FloatQ) -> FloatSQ:
         return np.where(several_Q, chosen_SQ, logged_Q)
@@ -110,7 +106,7 @@ def choices_of(entry: Entry, logged: Logged, rows_Q: BoolQ, task_Q: IntQ, data: 
         score_SQ=known(score_SQ, logged.score_Q),
         usd_SQ=known(entry.cost_SQ[:, rows_Q], logged.cost_Q),
         expected_SQ=expected_SQ,
-        expected_logged_SQ=known(np.zeros_like(score_SQ) if expected_SQ is None else expected_SQ, logged.expected_Q),
+        expected_logged_SQ=known(expected_SQ, logged.expected_Q),
         own_SQ=own_SQ,
         own_usd_SQ=own_usd_SQ,
     )

@@ -21,6 +21,7 @@ from recal_bench.reporting.figures.small_tasks import small_task_notes
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
 from recal_bench.routers.fixed_arm import PREFIX as ARM_PREFIX
+from recal_bench.wording import listed
 
 AGGREGATES = ("mean", "iqm")
 TEST = "test"
@@ -77,6 +78,11 @@ class Table:
     notes: tuple[str, ...]
     aggregate: str = "mean"
 
+    @property
+    def by_expected(self) -> bool:
+        """Whether rows are ranked and held against the baseline by their expected utility."""
+        return any(row.expected_utility is not None for row in self.rows)
+
 
 def compare(runs: Sequence[Run], baseline: str = BASELINE, aggregate: str = "mean") -> list[Comparison]:
     """The rows of all tables, one table after the other."""
@@ -108,9 +114,10 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     for index, entry in enumerate(group.entries):
         of_split = {split: figures[index] for split, figures in by_split.items()}
         rows.append(_row(group, entry, baseline_name, of_split))
-    rows.sort(key=lambda row: (row.reference, -_rank(row), row.router, row.settings_hash))
+    rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
-    all_notes = [*notes(group), *_iqm_notes(rows, len(tasks)), *_detectable(rows, baseline_name)]
+    all_notes = [*notes(group), *_expected_notes(rows, baseline_name), *_iqm_notes(rows, len(tasks))]
+    all_notes += detectable_notes(rows, baseline_name)
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
 
@@ -126,10 +133,8 @@ def baseline_of(group: Group, name: str) -> Entry:
     return baseline
 
 
-def _rank(row: Comparison) -> float:
-    value = row.accuracy_macro if row.utility is None else row.utility
-    if row.iqm is not None:
-        value = row.iqm.value
+def rank(row: Comparison) -> float:
+    value = row.headline[0] if row.iqm is None else row.iqm.value
     return -math.inf if value is None else value
 
 
@@ -237,6 +242,23 @@ def _tuned_notes(configurations: Sequence[Configuration]) -> list[str]:
     return [f"settings chosen on validation: {'; '.join(chosen)}{rest}"]
 
 
+def _expected_notes(rows: Sequence[Comparison], baseline: str) -> list[str]:
+    """What expected utility is, and which rows have none; nothing where no truth is simulated."""
+    if all(row.expected_utility is None for row in rows):
+        return []
+    notes = [
+        "rows are ranked and compared by expected utility, the truth behind the simulated answers; utility is what the "
+        "answers that were drawn gave, their luck included"
+    ]
+    without = sorted({row.router for row in rows if row.expected_utility is None})
+    if without:
+        notes.append(
+            f"no expected utility is known of {listed(without)} (several calls a query, or a record of an older "
+            f"version): held against {baseline} by utility"
+        )
+    return notes
+
+
 def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
     """What an interquartile mean leaves out, which for a router of one seed are tasks."""
     if all(row.iqm is None for row in rows):
@@ -254,7 +276,7 @@ def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
     return notes
 
 
-def _detectable(rows: Sequence[Comparison], baseline: str) -> list[str]:
+def detectable_notes(rows: Sequence[Comparison], baseline: str) -> list[str]:
     """The smallest differences that the test can be expected to find, from the least to the greatest."""
     found = [(row.vs_baseline or row.accuracy_vs_baseline, row.router) for row in rows]
     sizes = sorted((each.mde, router, each.metric) for each, router in found if each and each.mde is not None)

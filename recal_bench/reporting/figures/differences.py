@@ -16,7 +16,8 @@ from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootst
 from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, improvement, mde
 from recal_bench.reporting.figures.entries import Entry, Group
 
-METRICS = {"utility": "utility_SQ", "accuracy": "score_SQ"}
+UTILITY, ACCURACY, EXPECTED = "utility", "accuracy", "expected utility"
+METRICS = {UTILITY: "utility_SQ", ACCURACY: "score_SQ", EXPECTED: "expected_SQ"}
 """What is compared with the baseline, and where an entry has it."""
 
 
@@ -47,22 +48,39 @@ class InterquartileMean(BaseModel):
     p_adjusted: float | None
 
 
+def headline_metrics(group: Group, baseline: Entry, rows_Q: NDArray[np.bool_]) -> list[str]:
+    """What each entry is ranked and held against the baseline by, on one split.
+
+    The expected utility where the truth is simulated and known of both; else the utility, or the accuracy where no
+    utility may be reported.
+    """
+    realised = ACCURACY if group.data.unknown_costs else UTILITY
+    if not group.data.simulated or not _is_known(baseline, EXPECTED, rows_Q):
+        return [realised] * len(group.entries)
+    return [EXPECTED if _is_known(entry, EXPECTED, rows_Q) else realised for entry in group.entries]
+
+
+def _is_known(entry: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> bool:
+    return not np.isnan(_values(entry, metric, rows_Q)).any()
+
+
 def differences(
-    group: Group, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
+    group: Group, baseline: Entry, metric_R: Sequence[str], rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
 ) -> list[Difference | None]:
-    """Every entry's paired difference to the baseline; Holm's family is the routers of the table."""
-    of_baseline_SQ = _values(baseline, metric, rows_Q)
-    parts = [_parts(entry, baseline, metric, rows_Q) for entry in group.entries]
+    """Every entry's paired difference to the baseline in its metric; Holm's family is the routers of the table."""
+    parts = [_parts(*each, rows_Q) for each in zip(group.entries, [baseline] * len(metric_R), metric_R, strict=True)]
     intervals = [None if each is None else crossed_interval(each, task_Q) for each in parts]
     adjusted_R = adjusted_p(group, intervals)
-    low, high = scale_of(group, metric)
-    reach = (low - high, high - low)
     found: list[Difference | None] = []
-    for entry, part, interval, adjusted in zip(group.entries, parts, intervals, adjusted_R, strict=True):
+    for entry, metric, part, interval, adjusted in zip(
+        group.entries, metric_R, parts, intervals, adjusted_R, strict=True
+    ):
         if part is None or interval is None:
             found.append(None)
             continue
-        means = (metrics.task_means(each_SQ, task_Q) for each_SQ in (_values(entry, metric, rows_Q), of_baseline_SQ))
+        low, high = scale_of(group, metric)
+        reach = (low - high, high - low)
+        means = (metrics.task_means(_values(each, metric, rows_Q), task_Q) for each in (entry, baseline))
         better = improvement(*means)
         # Where no query differs from another there is nothing to tell it from; 0 would promise too much.
         detectable = None if entry.record.reference else finite_or_none(mde(part, task_Q)) or None
@@ -164,6 +182,6 @@ def scale_of(group: Group, metric: str) -> tuple[float, float]:
     for entry in group.entries:
         low = min(low, float(np.nanmin(entry.score_SQ, initial=low)))
         high = max(high, float(np.nanmax(entry.score_SQ, initial=high)))
-        if metric == "utility":
+        if metric != ACCURACY:
             paid = max(paid, float(np.nanmax(entry.score_SQ - entry.utility_SQ, initial=paid)))
     return low - paid, high

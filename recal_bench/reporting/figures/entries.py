@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ class Entry:
     """One router with one set of settings: its runs in the order of their seeds. NaN where a number is unknown.
 
     Costs are USD per query; `router_cost_SQ` is the router's own. A deterministic router has one run. `expected_SQ` is
-    the utility that a model expects of the chosen arm, on a log of single choices alone.
+    the expected utility of the chosen arm: on simulated outcomes the true one, on a log of single choices a model's.
     """
 
     runs: tuple[Run, ...]
@@ -41,7 +41,7 @@ class Entry:
     router_cost_SQ: FloatSQ
     utility_SQ: FloatSQ
     regret_SQ: FloatSQ
-    expected_SQ: FloatSQ | None = None
+    expected_SQ: FloatSQ
 
     @property
     def record(self) -> RunRecord:
@@ -201,15 +201,12 @@ class _Reader:
 
     def entry(self, read: Sequence[tuple[Run, pd.DataFrame]]) -> Entry:
         runs, frames = zip(*read, strict=True)
-        numbers = [np.stack([frame[name].to_numpy(dtype=np.float64) for frame in frames]) for name in _NUMBERS]
-        arm_SQ = np.stack([frame["arm"].to_numpy(dtype=object) for frame in frames])
-        entry = Entry(tuple(runs), arm_SQ, *numbers)
-        if "propensity" not in frames[0]:
-            return entry
-        of_log = [frames[0][name].to_numpy() for name in _LOGGED]
-        self.logged = Logged(frames[0]["logged_arm"].to_numpy(dtype=object), *of_log)
-        expected_SQ = np.stack([frame[_EXPECTED].to_numpy() for frame in frames])
-        return replace(entry, expected_SQ=expected_SQ)
+        names = [*_NUMBERS, _EXPECTED]
+        numbers = [np.stack([frame[name].to_numpy(dtype=np.float64) for frame in frames]) for name in names]
+        if "propensity" in frames[0]:
+            of_log = [frames[0][name].to_numpy() for name in _LOGGED]
+            self.logged = Logged(frames[0]["logged_arm"].to_numpy(dtype=object), *of_log)
+        return Entry(tuple(runs), np.stack([frame["arm"].to_numpy(dtype=object) for frame in frames]), *numbers)
 
     def read(self, run: Run) -> pd.DataFrame:
         """The decisions of one run. Raises UnreadableRunError, or RunError where they are on other queries."""
@@ -249,8 +246,10 @@ def decisions_of(run: Run) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable("cannot be read") from error
     logged = run.logged
+    if _EXPECTED not in frame and not logged:  # records of older versions lack it
+        frame = frame.assign(**{_EXPECTED: np.nan})
     text_names = [*_KEYS, "arm", *(["logged_arm"] if logged else [])]
-    number_names = [*_NUMBERS, *([*_LOGGED, _EXPECTED] if logged else [])]
+    number_names = [*_NUMBERS, _EXPECTED, *(_LOGGED if logged else [])]
     absent = [name for name in [*text_names, *number_names] if name not in frame]
     if absent:
         raise unreadable(f"lacks the columns {', '.join(absent)}")

@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from recal_bench.evaluation.frontier import aiq, deferral_auc, qnc
+from recal_bench.arrays import FloatSQ
+from recal_bench.evaluation.frontier import aiq, deferral_auc, deferral_curve, qnc
 from recal_bench.evaluation.statistics import t_interval
 from recal_bench.experiments.records import Frontier, OperatingPoint, Run
+
+_GRID = 400
 
 
 class FrontierFigures(BaseModel):
@@ -51,6 +55,16 @@ def frontier_of(run: Run, split: str) -> Frontier | None:
 def points_of(points: Sequence[OperatingPoint]) -> list[tuple[float, float]]:
     """(USD per 1,000 queries, accuracy) pairs."""
     return [(point.cost_usd_per_1k, point.accuracy) for point in points]
+
+
+def seed_curves(swept: Sequence[Frontier]) -> tuple[NDArray[np.float64], FloatSQ]:
+    """Costs that every seed's curve spans, and each seed's accuracy there. One seed: its own points."""
+    curves = [np.array(deferral_curve(points_of(each.points))) for each in swept]
+    if len(curves) == 1:
+        return curves[0][:, 0], curves[0][:, 1][None]
+    low, high = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
+    cost = np.linspace(low, max(low, high), _GRID)
+    return cost, np.stack([np.interp(cost, curve[:, 0], curve[:, 1]) for curve in curves])
 
 
 def _figures(swept: Sequence[Frontier], curves: Sequence[list[tuple[float, float]]]) -> FrontierFigures:

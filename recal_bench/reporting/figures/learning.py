@@ -9,6 +9,7 @@ import numpy as np
 
 from recal_bench.experiments.records import Data
 from recal_bench.reporting.figures.compare import Comparison, Table
+from recal_bench.reporting.figures.differences import EXPECTED
 from recal_bench.reporting.figures.names import labels
 
 
@@ -55,7 +56,7 @@ def _learning(tables: list[Table]) -> Learning:
     data = tables[-1].data
     return Learning(
         data,
-        "accuracy" if data.unknown_costs else "utility",
+        EXPECTED if tables[-1].by_expected else "accuracy" if data.unknown_costs else "utility",
         [table.data.n_queries["train"] for table in tables],
         [table.data.train_fraction for table in tables],
         names,
@@ -68,10 +69,10 @@ def _rows(table: Table) -> dict[str, Comparison]:
 
 
 def _value(row: Comparison | None) -> float:
-    value = None if row is None else row.accuracy_macro if row.utility is None else row.utility
+    value = None if row is None else row.headline[0]
     return float("nan") if value is None else value
 
 
 def _interval(row: Comparison | None) -> tuple[float, float]:
-    interval = None if row is None else row.utility_ci
-    return (float("nan"), float("nan")) if interval is None else (interval[0], interval[1])
+    interval = None if row is None else row.headline[1]
+    return (float("nan"), float("nan")) if interval is None else interval

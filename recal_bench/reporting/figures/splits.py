@@ -13,11 +13,14 @@ from recal_bench.defaults import BASELINE, COST_FLOOR, SAVINGS_TARGET, UPPER_BOU
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.statistics import crossed_interval
 from recal_bench.reporting.figures.differences import (
-    METRICS,
+    ACCURACY,
+    EXPECTED,
+    UTILITY,
     Difference,
     InterquartileMean,
     ci_of,
     differences,
+    headline_metrics,
     interquartile_means,
     scale_of,
 )
@@ -26,7 +29,11 @@ from recal_bench.reporting.figures.frontier import FrontierFigures, frontier_fig
 
 
 class Figures(FrontierFigures):
-    """What a router did on one split; docs/metrics.md defines every figure. Null where unknown."""
+    """What a router did on one split; docs/metrics.md defines every figure. Null where unknown.
+
+    `vs_baseline` is in the metric that it names: the expected utility where the truth is simulated and known of the
+    row, else the utility. `utility_vs_baseline` is the realised one beside an expected one, else null.
+    """
 
     n_queries: int
     accuracy_macro: float | None
@@ -36,7 +43,10 @@ class Figures(FrontierFigures):
     savings: float | None
     utility: float | None
     utility_ci: tuple[float, float] | None
+    expected_utility: float | None = None
+    expected_utility_ci: tuple[float, float] | None = None
     vs_baseline: Difference | None
+    utility_vs_baseline: Difference | None = None
     iqm: InterquartileMean | None
     accuracy_vs_baseline: Difference | None
     gap_closed: float | None
@@ -45,6 +55,13 @@ class Figures(FrontierFigures):
     routing_entropy: float
     new_arm: float | None = None
     seed_sd: float | None
+
+    @property
+    def headline(self) -> tuple[float | None, tuple[float, float] | None]:
+        """What rows are ranked by, with its interval: expected utility, utility, or at last accuracy."""
+        if self.expected_utility is not None:
+            return self.expected_utility, self.expected_utility_ci
+        return (self.accuracy_macro, None) if self.utility is None else (self.utility, self.utility_ci)
 
 
 def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = False) -> list[Figures]:
@@ -55,20 +72,30 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
     gap_start, gap_end = (_macro(group.find(name), "utility_SQ", rows_Q, task_Q) for name in (BASELINE, UPPER_BOUND))
     target, *others = (_point(group.find(name), rows_Q, task_Q) for name in (SAVINGS_TARGET, BASELINE, COST_FLOOR))
     singles = [point for point in others if point is not None]
-    by_utility, by_accuracy = (differences(group, baseline, metric, rows_Q, task_Q) for metric in METRICS)
-    # Where no utility may be reported, accuracy is what is left.
-    metric = "accuracy" if group.data.unknown_costs else "utility"
+    metric_R = headline_metrics(group, baseline, rows_Q)
+    by_headline, by_utility, by_accuracy = (
+        differences(group, baseline, metrics_R, rows_Q, task_Q)
+        for metrics_R in (
+            [UTILITY if metric == ACCURACY else metric for metric in metric_R],
+            [UTILITY] * len(metric_R),
+            [ACCURACY] * len(metric_R),
+        )
+    )
     iqms: list[InterquartileMean | None] = [None] * len(group.entries)
     if with_iqm:
+        # One metric for all: the expected utility only where it is known of every row.
+        metric = metric_R[0] if len(set(metric_R)) == 1 else UTILITY
         iqms = interquartile_means(group, baseline, metric, rows_Q, task_Q)
     scale = scale_of(group, "utility")
     figures = []
     for index, entry in enumerate(group.entries):
         score_SQ, utility_SQ = entry.score_SQ[:, rows_Q], entry.utility_SQ[:, rows_Q]
+        on_expected = metric_R[index] == EXPECTED
+        expected = crossed_interval([entry.expected_SQ[:, rows_Q]], task_Q) if on_expected else None
         accuracy, cost = _point(entry, rows_Q, task_Q) or (math.nan, math.nan)
         utility = crossed_interval([utility_SQ], task_Q)
         gap_known = not any(math.isnan(value) for value in (utility.estimate, gap_start, gap_end))
-        seed_utility_S = metrics.macro_mean(utility_SQ, task_Q)
+        seed_utility_S = metrics.macro_mean(entry.expected_SQ[:, rows_Q] if on_expected else utility_SQ, task_Q)
         arm_SQ = entry.arm_SQ[:, rows_Q]
         figures.append(
             Figures(
@@ -80,7 +107,10 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
                 utility=finite_or_none(utility.estimate),
                 utility_ci=ci_of(utility, scale),
-                vs_baseline=by_utility[index],
+                expected_utility=expected and expected.estimate,
+                expected_utility_ci=expected and ci_of(expected, scale),
+                vs_baseline=by_headline[index],
+                utility_vs_baseline=by_utility[index] if on_expected else None,
                 iqm=iqms[index],
                 accuracy_vs_baseline=by_accuracy[index],
                 gap_closed=metrics.gap_closed(utility.estimate, gap_start, gap_end) if gap_known else None,

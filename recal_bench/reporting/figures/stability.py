@@ -18,6 +18,7 @@ from recal_bench.evaluation import metrics
 from recal_bench.evaluation import stability as measure
 from recal_bench.evaluation.stability import Bounded, Collapse, Curve
 from recal_bench.experiments.records import Data, Run
+from recal_bench.reporting.figures.differences import METRICS, headline_metrics
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups, same_data
 from recal_bench.reporting.figures.logged import seed_estimates
 from recal_bench.reporting.figures.training_logs import (
@@ -168,9 +169,8 @@ def _report(runs: list[Run], baseline_name: str | None, utility: float | None) -
     if any(each.all_of(UTILITY) for each in unjudged):
         notes.append(f"collapse is unknown where a log lacks {BEST_SINGLE} (written by an older version)")
     notes += prior_notes([(each.entry.router, gains_of(each.curves_S)) for each in trained])
-    if blind := sorted({each.entry.router for each in unjudged if not each.all_of(UTILITY)}):
-        names = ", ".join(blind)
-        notes.append(f"no curve of utility on validation is kept by {names}: only where they ended is judged")
+    if blind := ", ".join(sorted({each.entry.router for each in unjudged if not each.all_of(UTILITY)})):
+        notes.append(f"no curve of utility on validation is kept by {blind}: only where they ended is judged")
     if data.logged:
         notes.append("a log of single choices: utility on test is estimated (SNIPS, over queries)")
     return StabilityReport(
@@ -214,7 +214,7 @@ def _baseline(group: Group, name: str | None, notes: list[str]) -> Entry | None:
 
 
 def _final(group: Group, entry: Entry) -> NDArray[np.float64]:
-    """Macro utility on test of every seed, accuracy where no utility may be reported; empty without test queries.
+    """The macro mean on test of every seed, in the metric that its row is ranked by; empty without test queries.
 
     Of a log of single choices it is estimated.
     """
@@ -223,7 +223,7 @@ def _final(group: Group, entry: Entry) -> NDArray[np.float64]:
     test_Q = group.split_Q == "test"
     if not test_Q.any():
         return np.zeros(0)
-    value_SQ = entry.score_SQ if group.data.unknown_costs else entry.utility_SQ
+    value_SQ = getattr(entry, METRICS[headline_metrics(group, entry, test_Q)[0]])
     return np.asarray(metrics.macro_mean(value_SQ[:, test_Q], group.task_Q[test_Q]))
 
 

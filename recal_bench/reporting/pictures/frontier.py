@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recal_bench.arrays import FloatSQ
-from recal_bench.evaluation.frontier import deferral_curve, upper_hull
+from recal_bench.evaluation.frontier import upper_hull
 from recal_bench.experiments.records import Frontier, Run
 from recal_bench.reporting.figures.compare import TEST, Comparison, Table
-from recal_bench.reporting.figures.frontier import arms_figures, frontier_of, points_of
+from recal_bench.reporting.figures.frontier import arms_figures, frontier_of, points_of, seed_curves
 from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.pictures.drawing import (
     BLACK,
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 _LINES = [(colour, dash) for dash in ("-", "--", "-.") for colour in (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)]
 _MOST_LINES = len(_LINES)
 """Routers beyond which the others, those of a lower utility, are drawn in grey without a name."""
-_GRID = 400
 
 
 def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
@@ -56,11 +53,11 @@ def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
     figure, axes = new_figure()
     # More lines than a legend holds could not be told apart either.
     for _, _, swept in drawn[_MOST_LINES:]:
-        cost, accuracy_SX = _on_one_grid(swept)
+        cost, accuracy_SX = seed_curves(swept)
         axes.plot(cost, 100 * accuracy_SX.mean(axis=0), color="0.82", linewidth=0.8, zorder=1)
     drawn = drawn[:_MOST_LINES]
     for (name, row, swept), (colour, dash) in zip(drawn, _LINES, strict=False):
-        cost, accuracy_SX = _on_one_grid(swept)
+        cost, accuracy_SX = seed_curves(swept)
         mean = 100 * accuracy_SX.mean(axis=0)
         axes.plot(cost, mean, dash, color=colour, label=_with_aiq(label(name), row.aiq), linewidth=1.5, zorder=3)
         if len(swept) > 1:
@@ -113,13 +110,3 @@ def _draw_arms(axes: Axes, frontier: Frontier) -> None:
 
 def _with_aiq(name: str, aiq: float | None) -> str:
     return name if aiq is None else f"{name}: {aiq:.3f}"
-
-
-def _on_one_grid(swept: Sequence[Frontier]) -> tuple[NDArray[np.float64], FloatSQ]:
-    """Costs that every seed's curve spans, and each seed's accuracy there. One seed: its own points."""
-    curves = [np.array(deferral_curve(points_of(each.points))) for each in swept]
-    if len(curves) == 1:
-        return curves[0][:, 0], curves[0][:, 1][None]
-    low, high = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
-    cost = np.linspace(low, max(low, high), _GRID)
-    return cost, np.stack([np.interp(cost, curve[:, 0], curve[:, 1]) for curve in curves])

@@ -102,6 +102,19 @@ UTILITY = (
     TableColumn("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),
     TableColumn("P(utility > BASELINE)", 12, lambda row, f, digits: _improvement(f.vs_baseline)),
 )
+# Where the truth is simulated. Rows that lack an expected utility are held against the baseline by the utility.
+EXPECTED = (
+    TableColumn(
+        "expected utility [95%]",
+        0,
+        lambda row, f, digits: with_interval(f.expected_utility, f.expected_utility_ci, f".{digits}f"),
+    ),
+    TableColumn("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
+    TableColumn("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
+    TableColumn("utility [95%]", 3, lambda row, f, digits: with_interval(f.utility, f.utility_ci, f".{digits}f")),
+    TableColumn("MDE", 5, lambda row, f, digits: _mde(f.vs_baseline, f".{digits}f")),
+    TableColumn("P(expected utility > BASELINE)", 12, lambda row, f, digits: _improvement(f.vs_baseline)),
+)
 # Where no utility may be reported, accuracy is what is left to hold against the baseline.
 ACCURACY = (
     TableColumn(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from recal_bench.defaults import BASELINE
 from recal_bench.experiments.records import Run
-from recal_bench.reporting.figures.compare import Identity, Table, tables
+from recal_bench.reporting.figures.compare import Identity, Table
 from recal_bench.reporting.figures.learning import learning
 from recal_bench.reporting.figures.logged import LoggedTable, logged_tables
+from recal_bench.reporting.figures.worlds import tables
 from recal_bench.reporting.text import logged as logged_text
 from recal_bench.reporting.text.learning import as_table
 from recal_bench.reporting.text.tables import render, render_rows

@@ -1,0 +1,40 @@
+"""What kind of router a row is, by what its class says of itself and not by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recal_bench.errors import RecalBenchError
+from recal_bench.routers import FixedArm, discover
+from recal_bench.routers.flags import flags_of
+from recal_bench.routers.registry import setting_names, spec_of
+from recal_bench.training.settings import Optimisation
+
+RL, PREDICTS, CHOOSES, CASCADE, BANDIT, TRIVIAL, REFERENCE, OTHER = FAMILIES = (
+    "RL", "predict-then-choose", "direct choice", "cascade", "bandit", "trivial", "reference", "other",
+)  # fmt: skip
+"""In the order in which they are listed. `other` is a router that is not installed here."""
+
+
+def family_of(router: str, reference: bool) -> str:
+    """The family of a row, by its router's name."""
+    if reference:
+        return REFERENCE
+    discover()
+    try:
+        return _of_class(spec_of(router).cls)
+    except RecalBenchError:
+        return OTHER
+
+
+def _of_class(cls: type[Any]) -> str:
+    flags = flags_of(cls)
+    if issubclass(cls, Optimisation):
+        return RL
+    if flags.partial_feedback:
+        return BANDIT
+    if flags.reads_responses:
+        return CASCADE
+    if hasattr(cls, "predict"):
+        return PREDICTS
+    return TRIVIAL if cls is FixedArm or not setting_names(cls) else CHOOSES
