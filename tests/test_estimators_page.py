@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,13 @@ from small_log import small_log
 PAGE = (Path(__file__).parent.parent / "docs" / "estimators.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```python\n# plugins/(\w+\.py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 SMALL = ("steps=8", "batch_size=16", "group_size=4", "prior.k=10")
+OWN = (*SMALL, "calibration.decay=0.9", "components=latency:0.3", "encoder=tfidf+shape")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's files in `plugins`, and a log of 120 queries whose latency is not always known."""
+    tmp_path = tmp_path_factory.mktemp("page")
     (tmp_path / "plugins").mkdir()
     for name, text in FILES.items():
         (tmp_path / "plugins" / name).write_text(text, encoding="utf-8")
@@ -51,16 +54,21 @@ def metrics(folder: Path, router: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """The same folder with a run of all three plug-ins."""
+    run(folder, "--router", "steady", settings=OWN)
+    return folder
+
+
 def test_the_page_shows_one_file_of_each_kind() -> None:
     assert sorted(FILES) == ["latency.py", "shape.py", "steady.py"]
     assert PAGE.count("```python") == len(FILES)
     assert all(text.count("\n") < 25 for text in FILES.values())
 
 
-def test_an_estimator_a_component_and_an_encoder_of_ones_own_in_one_run(folder: Path) -> None:
-    settings = (*SMALL, "calibration.decay=0.9", "components=latency:0.3", "encoder=tfidf+shape")
-    run(folder, "--router", "steady", settings=settings)
-    (record,) = records(folder, "steady")
+def test_an_estimator_a_component_and_an_encoder_of_ones_own_in_one_run(trained: Path) -> None:
+    (record,) = records(trained, "steady")
     configuration = record["configuration"]
     assert configuration["settings"]["estimator"] == "steady"
     assert configuration["settings"]["calibration.decay"] == 0.9
@@ -68,31 +76,31 @@ def test_an_estimator_a_component_and_an_encoder_of_ones_own_in_one_run(folder: 
     assert set(configuration["columns"]) == {"latency_s"}
     assert record["encoder"] == "tfidf+shape"
     assert not any(key.startswith("calibration.") for key in configuration["settings"] if key != "calibration.decay")
-    lines = metrics(folder, "steady")
+    lines = metrics(trained, "steady")
     assert len(lines) == 9
     assert all(np.isfinite(value) for line in lines for value in line.values())
     assert lines[-1]["component_mean/latency"] < 0
     assert lines[-1]["spread_share/latency"] > 0.5
 
     # What is saved is found again by `route`, which needs the encoder's class alone.
-    (trained,) = (folder / "runs").glob("steady-*")
-    words = ["route", "--run", str(trained), "--include-path", "plugins", "question 7: river lake"]
+    (kept,) = (trained / "runs").glob("steady-*")
+    words = ["route", "--run", str(kept), "--include-path", "plugins", "question 7: river lake"]
     routed = subprocess.run(
-        [sys.executable, "-m", "recal_bench.cli", *words], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "recal_bench.cli", *words], cwd=trained, capture_output=True, text=True, check=False
     )
     assert routed.returncode == 0, routed.stderr
     assert "|" in routed.stdout
 
 
-def test_an_edited_plug_in_is_run_again_and_an_unchanged_one_is_not(folder: Path) -> None:
-    words, settings = ("--router", "recal"), (*SMALL, "components=latency")
-    run(folder, *words, settings=settings)
-    run(folder, *words, settings=settings)
-    assert len(records(folder, "recal")) == 1
+def test_an_edited_plug_in_is_run_again_and_an_unchanged_one_is_not(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    run(folder, "--router", "steady", settings=OWN)
+    assert len(records(folder, "steady")) == 1
     path = folder / "plugins" / "latency.py"
     path.write_text(path.read_text(encoding="utf-8").replace("/ 10", "/ 20"), encoding="utf-8")
-    run(folder, *words, settings=settings)
-    assert len(records(folder, "recal")) == 2
+    run(folder, "--router", "steady", settings=OWN)
+    assert len(records(folder, "steady")) == 2
 
 
 def test_a_baseline_encodes_with_an_encoder_of_ones_own(folder: Path) -> None:

@@ -84,15 +84,15 @@ FAILED = [
     ("no signal", no_arm_differs, "recal", {}),
     ("starved component", no_arm_is_right, "recal", {"cost_gate": True}),
     ("format stuck", topics, "recal", {"policy__malformed": 0.9, "learning_rate": 1e-5}),
-    ("one task dominates", loud_task, "dr-grpo", {"prior__kind": "none", "learning_rate": 0.002}),
+    ("one task dominates", loud_task, "dr-grpo", {"prior__kind": "none"}),
     ("cost hacking", tempting_arm, "grpo", {"prior__kind": "none"}),
     ("overfitting", few_queries, "recal", {"prior__kind": "none"}),
     ("reward flooding", tempting_arm, "grpo", {"prior__kind": "none"}),
     ("training adds nothing to its prior", tempting_arm, "recal", {}),
-    ("unstable steps", topics, "recal", {"learning_rate": 0.3}),
-    ("entropy collapse", topics, "recal", {"learning_rate": 0.3}),
-    ("collapse to one arm", topics, "recal", {"learning_rate": 0.3}),
-    ("collapse of the score", topics, "recal", {"learning_rate": 0.3}),
+    ("unstable steps", topics, "recal", {"learning_rate": 0.5}),
+    ("entropy collapse", topics, "recal", {"learning_rate": 0.5}),
+    ("collapse to one arm", topics, "recal", {"learning_rate": 0.5}),
+    ("collapse of the score", topics, "recal", {"learning_rate": 0.5}),
 ]
 
 
@@ -111,7 +111,7 @@ def test_a_training_made_to_fail_is_found_out(mode, make, router, settings):
 
 
 @pytest.mark.parametrize("router", ["recal", "grpo", "dr-grpo"])
-@pytest.mark.parametrize("prior", ["knn", "none"])
+@pytest.mark.parametrize("prior", ["hierarchy", "none"])
 def test_a_healthy_training_shows_nothing(router, prior):
     diagnosis = diagnose(trained(topics, router, prior__kind=prior))
     assert diagnosis.findings == ()
@@ -121,11 +121,9 @@ def test_a_healthy_training_shows_nothing(router, prior):
 def test_what_a_finding_says_to_change_helps():
     """Taken twice where once is not enough."""
     assert "cost hacking" not in found(tempting_arm, "grpo", prior__kind="none", estimator="dr-grpo")
-    assert "one task dominates" not in found(
-        loud_task, "dr-grpo", prior__kind="none", learning_rate=0.002, estimator="recal"
-    )
+    assert "one task dominates" not in found(loud_task, "dr-grpo", prior__kind="none", estimator="recal")
     assert "format stuck" not in found(topics, policy__malformed=0.1, learning_rate=1e-5 * 10 * 10, steps=200)
-    assert found(topics, learning_rate=0.3 * 0.2 * 0.2) == {}
+    assert found(topics, learning_rate=0.5 * 0.2 * 0.2) == {}
 
 
 def test_both_gates_that_never_open_are_named():
@@ -167,7 +165,7 @@ def _advised(change: str) -> list[tuple[str, str]]:
 
 
 def test_a_setting_beyond_the_advised_one_counts_as_on():
-    log = trained(topics, learning_rate=0.3)
+    log = trained(topics, learning_rate=0.5)
     strong = routers.settings_of(routers.create("recal", {"entropy": 0.05, "kl": 0.1, "batch_size": 1024}))
     changes = " ".join(finding.change for finding in diagnose(log, strong).findings)
     assert "learning_rate" in changes

@@ -44,12 +44,12 @@ def test_what_is_no_share_is_refused(bench, fraction):
 
 def test_several_shares_give_curves_in_the_terminal_and_on_the_board(tmp_path):
     runs, board = tmp_path / "runs", tmp_path / "board"
-    words = ["run", "--router", "ridge", "--tasks", "nq,popqa", "--train-fraction", "1,0.02,0.1", "--runs", str(runs)]
+    words = ["run", "--router", "ridge", "--tasks", "nq", "--train-fraction", "1,0.02,0.1", "--runs", str(runs)]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
     assert "Expected utility on test by number of train queries (share), embedded, simulated" in result.output
     (found,) = learning(tables(read_runs(runs)))
-    assert found.train_P == [40, 200, 2000]
+    assert found.train_P == [20, 100, 1000]
     assert {"ridge", "knn", "best-single"} < set(found.routers)
     assert "oracle" not in found.routers
     row = found.value_RP[found.routers.index("ridge")]
@@ -60,7 +60,7 @@ def test_several_shares_give_curves_in_the_terminal_and_on_the_board(tmp_path):
     assert any("--train-fraction 0.02" in run.record.command for run in read_runs(runs))
     assert CliRunner().invoke(cli, ["leaderboard", str(runs), "--out", str(board)]).exit_code == 0
     page = (board / "README.md").read_text(encoding="utf-8")
-    assert "0.02 of train (40 queries)" in page
+    assert "0.02 of train (20 queries)" in page
     assert "(learning-1.svg)" in page
     assert (board / "learning-1.png").stat().st_size > 10_000
 
