@@ -50,8 +50,9 @@ class Adapts:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Of one session: a worker that gets the file's tests in two turns must not find a name in two places.
     folder = tmp_path_factory.mktemp("plugins")
     (folder / "held_out_adapts.py").write_text(dedent(ADAPTS), encoding="utf-8")
     return folder

@@ -85,8 +85,9 @@ class ExploreThenStay:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Of one session: a worker that gets the file's tests in two turns must not find a name in two places.
     folder = tmp_path_factory.mktemp("plugins")
     (folder / "asking_cascade.py").write_text(dedent(CASCADE), encoding="utf-8")
     (folder / "asking_bandit.py").write_text(dedent(BANDIT), encoding="utf-8")
