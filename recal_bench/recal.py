@@ -65,7 +65,8 @@ class RecalRouter(Optimisation):
     components   what plug-ins reward besides format, outcome and cost: `latency`, `latency:0.3,length`
     cost_gate    the cost counts only where the answer is right
     trust        a drawn arm is rewarded with `trust` times its outcome and, for the rest, with what the prior expects
-                 of it without that outcome: one outcome is mostly luck
+                 of it without that outcome: one outcome is mostly luck. A reward that asks whether an answer is right
+                 (`cost_gate`, `router-r1`) gets outcomes as they are
     """
 
     deterministic: ClassVar[bool] = False
@@ -271,7 +272,10 @@ class RecalRouter(Optimisation):
 
         value_QX = prior_values(self._prior, embedding_QE, len(self.arms)) if left_out_QX is None else left_out_QX
         examples = examples_of(split, embedding_QE, *self._logits(value_QX), self.reads_columns, device)
-        return examples if left_out_QX is None else shrunk(examples, left_out_QX.to(device), self.trust)
+        asks_if_right = self.cost_gate or self.reward != "components"
+        if left_out_QX is None or asks_if_right:
+            return examples
+        return shrunk(examples, left_out_QX.to(device), self.trust)
 
 
 def _as_router(name: str, entry: Estimator) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recal_bench import routers
 from recal_bench.calibration import ESTIMATORS
@@ -149,6 +150,16 @@ def test_router_r1_reward_and_the_cost_gate_train(tmp_path: Path) -> None:
     assert lines[-1]["component_mean/router-r1"] > lines[1]["component_mean/router-r1"]
     fitted(tmp_path, log=lines.append, cost_gate=True)
     assert lines[-1]["validation_score"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("changed", "shrinks"), [({}, True), ({"cost_gate": True}, False), ({"reward": "router-r1"}, False)]
+)
+def test_a_reward_that_asks_whether_an_answer_is_right_gets_outcomes_as_they_are(
+    tmp_path: Path, changed: dict[str, Any], shrinks: bool
+) -> None:
+    half, whole = (fitted(tmp_path, steps=20, trust=trust, **changed)._policy.state_dict() for trust in (0.1, 1.0))
+    assert any(not torch.equal(value, whole[name]) for name, value in half.items()) == shrinks
 
 
 def test_all_names_are_one_class_one_loop_and_one_search_space() -> None:
