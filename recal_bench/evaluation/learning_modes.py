@@ -99,7 +99,7 @@ def one_arm(columns: LogColumns, settings: Settings | None) -> Finding | None:
         advice(
             settings,
             Way("", ["entropy>=0.01", rate(columns, 0.2)]),
-            Way("or start from what similar queries say", ["prior.kind=knn"]),
+            Way("or start from what train says of the text", ["prior.kind=hierarchy"]),
         ),
     )
 

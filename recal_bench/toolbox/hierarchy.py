@@ -21,7 +21,7 @@ from scipy.special import softmax
 from recal_bench.arrays import FloatQA, IntQ, StrQ
 from recal_bench.outcomes import Arm
 from recal_bench.toolbox.clusters import clustered
-from recal_bench.toolbox.contrasts import Contrasts, contrasts, fill_gaps, repeated
+from recal_bench.toolbox.contrasts import KINDS, Contrasts, contrasts, fill_gaps, repeated
 from recal_bench.toolbox.inferred_tasks import fit_posterior
 from recal_bench.toolbox.novelty import Novelty, fit_novelty, foreign_share
 from recal_bench.toolbox.penalties import left_out_ridge, transferring_ridge
@@ -148,7 +148,7 @@ def _fit_levels(embedding_QE: NDArray[np.floating], above_QX: FloatQA, number_Q:
         if not known_QX.all():
             variance_X = _by_kind((residual_QX**2).sum(axis=0), weight_QX.sum(axis=0), found.kind_C)
             filled_QX = fill_gaps(np.nan_to_num(above_QX), known_QX, left_out_QX, variance_X, found)
-    shared_X = np.isin(found.kind_C, [0, 4])
+    shared_X = found.kind_C % len(KINDS) == 0
     error = float((residual_QX[:, ~shared_X] ** 2).mean()) if not shared_X.all() else 0.0
     return _Levels(effect_TX @ basis_XX.T, slope_EX @ basis_XX.T, left_out_QX, filled_QX, error)
 
