@@ -63,8 +63,8 @@ def tune(
     """Random search without repetition over the router's declared `space`, the defaults first.
 
     Every trial is fitted on train with seeds that no final run uses (one seed where the router is deterministic) and
-    judged by their mean on validation, of several benches (worlds of the embedded pool) by the mean over them; test is
-    not touched.
+    judged by their mean on validation; test is not touched. Of several benches (worlds of the embedded pool) each has
+    one of these seeds, and the mean over them decides: a world's luck averages out with the seed's.
     A router without a `space` has the one trial of its defaults. `fixed` settings are part of every trial. Ties go to
     the earlier trial.
     """
@@ -79,10 +79,14 @@ def tune(
     defaults = routers.settings_of(router)
     others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
     order = np.random.default_rng(TUNING_SEEDS[0]).permutation(len(others))
+    seeds_of_benches = _seeds_of(len(benches), router.deterministic)
     done = []
     for settings in [{}, *(others[index] for index in order)][:trials]:
         settings = {**fixed, **settings}
-        utilities = [_validation_utility(bench, name, settings, device) for bench in benches]
+        utilities = [
+            _validation_utility(bench, name, settings, device, seeds)
+            for bench, seeds in zip(benches, seeds_of_benches, strict=True)
+        ]
         trial = Trial(settings=settings, validation_utility=float(np.mean(utilities)))
         on_trial(trial)
         done.append(trial)
@@ -96,23 +100,31 @@ def tune(
         missing=data.missing,
         cost_rule=data.cost_rule,
         alpha=data.alpha,
-        seeds=TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS,
+        seeds=tuple(sorted({seed for seeds in seeds_of_benches for seed in seeds})),
         trials=done,
     )
 
 
-def _validation_utility(bench: Bench, name: str, settings: dict[str, Any], device: str) -> float:
-    router = routers.create(name, settings)
-    resolved = provenance.resolve_device(device) if routers.flags_of(router).accelerated else "cpu"
-    seeds = [routers.create(name, settings) for _ in (TUNING_SEEDS[:1] if router.deterministic else TUNING_SEEDS)]
+def _seeds_of(n_benches: int, deterministic: bool) -> list[tuple[int, ...]]:
+    """The seeds of a trial on each bench."""
+    if n_benches == 1:
+        return [TUNING_SEEDS[:1] if deterministic else TUNING_SEEDS]
+    return [(TUNING_SEEDS[0 if deterministic else number % len(TUNING_SEEDS)],) for number in range(n_benches)]
+
+
+def _validation_utility(
+    bench: Bench, name: str, settings: dict[str, Any], device: str, seeds: tuple[int, ...]
+) -> float:
+    made = [routers.create(name, settings) for _ in seeds]
+    resolved = provenance.resolve_device(device) if routers.flags_of(made[0]).accelerated else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         contexts = []
-        for seed in TUNING_SEEDS[: len(seeds)]:
+        for seed in seeds:
             (own := Path(folder) / str(seed)).mkdir()
             contexts.append(Context(seed, resolved, own, lambda line: None))
-        routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
+        routers.fit_seeds(made, bench.train, bench.validation, contexts)
     task_Q = bench.splits.validation.task_Q
-    return float(np.mean([macro_mean(validation_utility(bench, each), task_Q) for each in seeds]))
+    return float(np.mean([macro_mean(validation_utility(bench, each), task_Q) for each in made]))
 
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:
