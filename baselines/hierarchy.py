@@ -42,7 +42,13 @@ class HierarchyRouter(Saved):
         self.arms = list(outcomes.arms)
         encoding_QE = self.text_encoder.encode(train.queries.prompt)
         fit, _ = fit_hierarchy(
-            encoding_QE, targets.value_QC, targets.typical_C, outcomes.task_Q, self.arms, tasks=self.tasks
+            encoding_QE,
+            targets.value_QC,
+            targets.typical_C,
+            outcomes.task_Q,
+            self.arms,
+            self.tasks,
+            train.objective.alpha,
         )
         self.arrays = packed(fit)
         # P values an arm: its score and, where there is one, its cost. B: the arms, those of `adapt` included.

@@ -29,6 +29,7 @@ from recal_bench.training.settings import Optimisation
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from recal_bench.toolbox.priors import Expected
     from recal_bench.training.examples import Examples
 
 
@@ -159,7 +160,7 @@ class RecalRouter(Optimisation):
         for each in seeds:
             each._prior = fitted and fitted.prior
         size = embedding_QE.shape[1] + first.sweeps
-        examples = first._examples(train, embedding_QE, device, fitted and fitted.left_out_QX)
+        examples = first._examples(train, embedding_QE, device, fitted and fitted.left_out)
         judged = first._examples(validation, first._embed(validation.queries), device)
         best_single = best_single_utility(train, validation)
 
@@ -220,8 +221,10 @@ class RecalRouter(Optimisation):
             raise SettingsError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
         alpha = torch.tensor([calls.objective.alpha if self.sweeps else self._alpha])
         with torch.no_grad(), one_thread():
-            embedding_QE, prior_QA = priced(*self._known(queries), alpha, self.policy.alpha)
-            actions = self._policy(embedding_QE, prior_QA, torch.ones_like(prior_QA, dtype=torch.bool))
+            *known, familiar_Q1 = self._known(queries)
+            embedding_QE, prior_QA = priced(*known, alpha, self.policy.alpha)
+            everything_QA = torch.ones_like(prior_QA, dtype=torch.bool)
+            actions = self._policy(embedding_QE, prior_QA, everything_QA, familiar_Q1)
         log_arm_QA = actions.log_arm_QA[0].double().numpy()
         return calls.choose(log_arm_QA[:, [column[arm] for arm in calls.arms]])
 
@@ -243,15 +246,14 @@ class RecalRouter(Optimisation):
         self._prior = prior_of(self.prior, tensors)
         self._encoder = load_encoder(folder / "encoder")
 
-    def _known(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings and priors; those of the last queries are kept, for a sweep asks for them at every price."""
-        from recal_bench.toolbox.priors import prior_values
+    def _known(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Embeddings, and what the prior says; of the last queries it is kept, for a sweep asks at every price."""
+        from recal_bench.toolbox.priors import expected_by
 
         if self._last is None or self._last[0] is not queries:
             embedding_QE = self._embed(queries)
-            value_QX = prior_values(self._prior, embedding_QE, len(self.arms))
-            self._last = (queries, embedding_QE, *self._logits(value_QX))
-        known: tuple[Tensor, Tensor, Tensor] = self._last[1:]
+            self._last = (queries, embedding_QE, *self._logits(expected_by(self._prior, embedding_QE, len(self.arms))))
+        known: tuple[Tensor, Tensor, Tensor, Tensor] = self._last[1:]
         return known
 
     def _embed(self, queries: Queries) -> Tensor:
@@ -260,22 +262,22 @@ class RecalRouter(Optimisation):
 
         return torch.nn.functional.normalize(torch.from_numpy(self._encoder.encode(queries.prompt)), dim=1)
 
-    def _logits(self, value_QX: Tensor) -> tuple[Tensor, Tensor]:
-        """Score and cost part of the logits before training, `[Q, A]`, from what the prior expects of the arms."""
-        score_QA, cost_QA = (self.prior.scale * value_QX).tensor_split(2, dim=1)
-        return score_QA, cost_QA
+    def _logits(self, expected: Expected) -> tuple[Tensor, Tensor, Tensor]:
+        """Score and cost part of the logits before training, and how far training may change them."""
+        score_QA, cost_QA = (self.prior.scale * expected.value_QX).tensor_split(2, dim=1)
+        return score_QA, cost_QA, expected.familiar_Q1
 
-    def _examples(self, split: Train, embedding_QE: Tensor, device: str, left_out_QX: Tensor | None = None) -> Examples:
-        """A split to be judged by; with the prior's left-out values, one to learn from, its outcomes shrunk to them."""
-        from recal_bench.toolbox.priors import prior_values
+    def _examples(self, split: Train, embedding_QE: Tensor, device: str, left_out: Expected | None = None) -> Examples:
+        """A split to be judged by; with what the prior expects without each query, one to learn from, so shrunk."""
+        from recal_bench.toolbox.priors import expected_by
         from recal_bench.training.examples import examples_of, shrunk
 
-        value_QX = prior_values(self._prior, embedding_QE, len(self.arms)) if left_out_QX is None else left_out_QX
-        examples = examples_of(split, embedding_QE, *self._logits(value_QX), self.reads_columns, device)
+        expected = left_out or expected_by(self._prior, embedding_QE, len(self.arms))
+        examples = examples_of(split, embedding_QE, *self._logits(expected), self.reads_columns, device)
         asks_if_right = self.cost_gate or self.reward != "components"
-        if left_out_QX is None or asks_if_right:
+        if left_out is None or asks_if_right:
             return examples
-        return shrunk(examples, left_out_QX.to(device), self.trust)
+        return shrunk(examples, left_out.value_QX.to(device), self.trust)
 
 
 def _as_router(name: str, entry: Estimator) -> None:

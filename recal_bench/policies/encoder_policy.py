@@ -15,6 +15,7 @@ from recal_bench.policies.actions import ActionDistribution
 class EncoderPolicy(nn.Module):
     """`logit_a = prior_a + model_logit[model of a] + strategy_logit[strategy of a] + pair_logit[a]`, for any arms.
 
+    What is not the prior counts only as far as a query is familiar: of others the training has said nothing.
     One more output says how likely the action is well-formed. The last layer starts at zero: the untrained policy is
     the prior (uniform without one), and malformed with probability `malformed`, which training has to bring down.
     Every parameter has the seeds as its first axis; each seed is drawn from a generator of its own, so that it starts
@@ -50,7 +51,9 @@ class EncoderPolicy(nn.Module):
     def device(self) -> torch.device:
         return self.first_weight.device
 
-    def forward(self, embedding_QE: Tensor, prior_QA: Tensor, available_QA: Tensor) -> ActionDistribution:
+    def forward(
+        self, embedding_QE: Tensor, prior_QA: Tensor, available_QA: Tensor, familiar_Q1: Tensor
+    ) -> ActionDistribution:
         """Distributions over actions, `[S, Q, ...]`; inputs `[S, Q, ...]`, or `[Q, ...]` that all seeds share.
 
         Embeddings have unit length; the network sees entries of about unit size.
@@ -58,8 +61,8 @@ class EncoderPolicy(nn.Module):
         hidden_SQH = torch.relu(embedding_QE * math.sqrt(embedding_QE.shape[-1]) @ self.first_weight + self.first_bias)
         logit_SQX = hidden_SQH @ self.last_weight + self.last_bias
         model_SQM, strategy_SQS, pair_SQA, format_SQ1 = torch.split(logit_SQX, self.sizes, dim=-1)
-        logit_SQA = prior_QA + model_SQM[..., self.model_A] + strategy_SQS[..., self.strategy_A] + pair_SQA
-        return ActionDistribution.of(format_SQ1[..., 0], logit_SQA, available_QA)
+        learnt_SQA = model_SQM[..., self.model_A] + strategy_SQS[..., self.strategy_A] + pair_SQA
+        return ActionDistribution.of(format_SQ1[..., 0], prior_QA + familiar_Q1 * learnt_SQA, available_QA)
 
     def untrained(self, prior_QA: Tensor, available_QA: Tensor) -> ActionDistribution:
         """The distribution before the first step."""

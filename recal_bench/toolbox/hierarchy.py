@@ -3,7 +3,7 @@
 `value_a(x) = typical_a + sum_t P(t | x) effect_ta + slope_a . x`. Effects of tasks and slopes are estimated in
 contrasts of arms (what all share, models, strategies, pairs), each kind shrunk as far as the train outcomes themselves
 say: the effects by the method of moments, the slopes by a penalty chosen by exact leave-one-out. A kind that tells
-nothing is switched off by that. A text that belongs to none of the tasks gets slopes whose penalties were chosen by
+nothing is switched off by that. A text that belongs to none of the tasks gets slopes whose penalty was chosen by
 leaving out whole tasks. X: the values of an arm side by side (score, cost); T tasks; the last of E + 1 inputs is a
 constant.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from recal_bench.arrays import FloatQA, IntQ, StrQ
+from recal_bench.arrays import FloatQ, FloatQA, IntQ, StrQ
 from recal_bench.outcomes import Arm
 from recal_bench.toolbox.clusters import clustered
 from recal_bench.toolbox.contrasts import KINDS, Contrasts, contrasts, fill_gaps, repeated
@@ -32,7 +32,7 @@ CLUSTERS = (4, 8, 16, 32)
 PROMPTS_A_CLUSTER = 20
 LEAST_TASKS = 3
 """With fewer tasks nothing can be learnt from leaving one out."""
-STRANGE, FOREIGN = 0.04, 0.02
+STRANGE, FOREIGN = 0.1, 0.02
 """Shares of held-out train texts that begin to count as foreign to all tasks, and that wholly do."""
 _TINY = 1e-12
 
@@ -48,12 +48,19 @@ class Hierarchy:
     elsewhere_EX: NDArray[np.float64] | None = None
     novelty: Novelty | None = None
 
-    def values(self, embedding_QE: NDArray[np.floating]) -> FloatQA:
-        """The expected value of every arm, `[Q, X]`; embeddings have unit length, as in training."""
+    def foreign(self, embedding_QE: NDArray[np.floating]) -> FloatQ:
+        """How far each text counts as foreign to all tasks of train, 0 to 1, `[Q]`."""
+        return np.zeros(len(embedding_QE)) if self.novelty is None else foreign_share(self.novelty, embedding_QE)
+
+    def values(self, embedding_QE: NDArray[np.floating], foreign_Q: FloatQ | None = None) -> FloatQA:
+        """The expected value of every arm, `[Q, X]`; embeddings have unit length, as in training.
+
+        `foreign_Q` is what `foreign` says of them, where it is at hand.
+        """
         input_QE = with_constant(embedding_QE)
         above_QX = softmax(input_QE @ self.task_ET, axis=1) @ self.effect_TX + input_QE @ self.slope_EX
-        if self.novelty is not None and self.elsewhere_EX is not None:
-            share_Q1 = foreign_share(self.novelty, embedding_QE)[:, None]
+        if self.elsewhere_EX is not None:
+            share_Q1 = (self.foreign(embedding_QE) if foreign_Q is None else foreign_Q)[:, None]
             above_QX = (1 - share_Q1) * above_QX + share_Q1 * (input_QE @ self.elsewhere_EX)
         return np.asarray(self.typical_X + above_QX)
 
@@ -65,12 +72,13 @@ def fit_hierarchy(
     task_Q: StrQ,
     arms: Sequence[Arm],
     tasks: bool = True,
+    alpha: float = 0.0,
 ) -> tuple[Hierarchy, FloatQA]:
     """The hierarchy, and its values for the train queries, each left out at every level, `[Q, X]`.
 
-    `value_QX` holds the scores of the arms, and then perhaps their costs; NaN where unknown. `typical_X` is what each
-    is worth over all tasks. Where train has one task, clusters of its texts take the place of tasks if that lowers the
-    left-out error. Without `tasks` there is no such level.
+    `value_QX` holds the scores of the arms, and then perhaps their costs, of which a unit is worth `alpha` of score;
+    NaN where unknown. `typical_X` is what each is worth over all tasks. Where train has one task, clusters of its texts
+    take the place of tasks if that lowers the left-out error. Without `tasks` there is no such level.
     """
     names, number_Q = np.unique(task_Q.astype(str), return_inverse=True)
     grouping = [number_Q] if tasks and len(names) > 1 else [np.zeros_like(number_Q)]
@@ -84,10 +92,12 @@ def fit_hierarchy(
     task_ET = fit_posterior(embedding_QE, number_Q)
     elsewhere_EX = novelty = None
     if tasks and len(names) >= LEAST_TASKS:
-        weight_EX = transferring_ridge(
-            with_constant(embedding_QE), best.filled_QX @ found.basis_AC, number_Q, found.kind_C
-        )
-        elsewhere_EX = weight_EX @ found.basis_AC.T
+
+        def utility(above_QX: FloatQA) -> FloatQA:
+            score_QA, *costs = np.hsplit(typical_X + above_QX, above_QX.shape[1] // len(arms))
+            return np.asarray(score_QA - alpha * sum(costs))
+
+        elsewhere_EX = transferring_ridge(with_constant(embedding_QE), best.filled_QX, number_Q, utility)
         novelty = fit_novelty(embedding_QE, number_Q, STRANGE, FOREIGN)
     fitted = Hierarchy(typical_X, task_ET, best.effect_TX, best.slope_EX, elsewhere_EX, novelty)
     return fitted, typical_X + best.left_out_QX

@@ -47,32 +47,33 @@ def left_out_ridge(
 
 
 def transferring_ridge(
-    input_QE: FloatQA, value_QX: FloatQA, number_Q: IntQ, kind_X: NDArray[np.int64]
+    input_QE: FloatQA, value_QX: FloatQA, number_Q: IntQ, utility: Callable[[FloatQA], FloatQA]
 ) -> NDArray[np.float64]:
-    """Weights `[E, X]` for texts of other tasks than train's: penalties of the least error on tasks that are left out.
+    """Weights `[E, X]` for texts of other tasks than train's; all 0 where the text tells nothing of a task unseen.
 
-    `number_Q` is the task of a row, 0..T-1. Every task counts the same.
+    The penalty is the one by which tasks that are left out would have gained the most utility over the arm that is best
+    on the others; where none gains, no text moves an arm. Squared errors do not tell: they pay for what no choice
+    depends on. `utility` takes values `[Q, X]` to the utilities of the arms, `[Q, A]`; `number_Q` is the task of a row,
+    0..T-1. Every task counts the same.
     """
     tasks = np.arange(number_Q.max() + 1)
     fold_Q = (tasks % min(len(tasks), FOLDS))[number_Q]
     gram_EE, moment_EX, total_E = input_QE.T @ input_QE, input_QE.T @ value_QX, input_QE.sum(axis=0)
     mean_TX = np.array([value_QX[number_Q == task].mean(axis=0) for task in tasks])
     weight_Q = 1 / np.bincount(number_Q)[number_Q]
-    error_PX = np.zeros((len(PENALTIES), value_QX.shape[1]))
+    gain_P = np.zeros(len(PENALTIES))
     for fold in np.unique(fold_Q):
         rows = fold_Q == fold
-        input_RE, value_RX = input_QE[rows], value_QX[rows]
+        input_RE, utility_RA = input_QE[rows], utility(value_QX[rows])
         level_X = mean_TX[~np.isin(tasks, number_Q[rows])].mean(axis=0)
-        others_EX = moment_EX - input_RE.T @ value_RX - np.outer(total_E - input_RE.sum(axis=0), level_X)
+        others_EX = moment_EX - input_RE.T @ value_QX[rows] - np.outer(total_E - input_RE.sum(axis=0), level_X)
         predict = _solver(gram_EE - input_RE.T @ input_RE, others_EX)
+        usual_R = utility_RA[:, utility(level_X[None])[0].argmax()]
         for number, penalty in enumerate(PENALTIES):
-            missed_RX = value_RX - level_X - input_RE @ predict(penalty)
-            error_PX[number] += weight_Q[rows] @ missed_RX**2
-    predict = _solver(gram_EE, moment_EX)
-    weight_EX = np.empty_like(moment_EX)
-    for kind, penalty in _least(error_PX, kind_X):
-        weight_EX[:, kind_X == kind] = predict(penalty)[:, kind_X == kind]
-    return weight_EX
+            best_R = utility(level_X + input_RE @ predict(penalty)).argmax(axis=1)
+            gain_P[number] += weight_Q[rows] @ (utility_RA[np.arange(len(best_R)), best_R] - usual_R)
+    best = int(gain_P.argmax())
+    return _solver(gram_EE, moment_EX)(PENALTIES[best]) * (gain_P[best] > 0)
 
 
 def _solver(gram_EE: NDArray[np.float64], moment_EX: NDArray[np.float64]) -> Callable[[float], NDArray[np.float64]]:

@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from recal_bench.arrays import FloatQA
 
 
+class Expected(NamedTuple):
+    """What a prior says of queries: scores of the arms, then costs (in units of `cost_ref`), `[Q, 2 A]`.
+
+    `familiar_Q1`: how far a query is like those of train, 0 to 1, and so how far what was learnt there counts.
+    """
+
+    value_QX: Tensor
+    familiar_Q1: Tensor
+
+
 class Fitted(NamedTuple):
-    """A prior, and its values for the train queries it was fitted to, each left out, `[Q, 2 A]`."""
+    """A prior, and what it says of each train query without that query."""
 
     prior: Memory | Hierarchy
-    left_out_QX: Tensor
+    left_out: Expected
 
 
 def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: FloatQA) -> Fitted | None:
@@ -35,7 +45,7 @@ def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: Floa
     value_QX = np.concatenate([outcomes.score_QA, cost_QA], axis=1)
     if settings.kind == "knn":
         memory = Memory(embedding_QE, torch.tensor(value_QX, dtype=torch.float32), settings.k)
-        return Fitted(memory, memory.values(embedding_QE, prompt_numbers(train.queries.prompt)))
+        return Fitted(memory, _of_train(memory.values(embedding_QE, prompt_numbers(train.queries.prompt))))
     typical_X = np.concatenate(
         [
             typical_values(outcomes.score_QA, outcomes, np.min, PRIOR_COUNT),
@@ -43,18 +53,31 @@ def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: Floa
         ]
     )
     hierarchy, left_out_QX = fit_hierarchy(
-        embedding_QE.numpy(), value_QX, typical_X, outcomes.task_Q, outcomes.arms, settings.tasks
+        embedding_QE.numpy(),
+        value_QX,
+        typical_X,
+        outcomes.task_Q,
+        outcomes.arms,
+        settings.tasks,
+        train.objective.alpha,
     )
-    return Fitted(hierarchy, torch.tensor(left_out_QX, dtype=torch.float32))
+    return Fitted(hierarchy, _of_train(torch.tensor(left_out_QX, dtype=torch.float32)))
 
 
-def prior_values(prior: Memory | Hierarchy | None, embedding_QE: Tensor, n_arms: int) -> Tensor:
-    """Expected scores, then costs (in units of `cost_ref`), `[Q, 2 A]`; 0 without a prior."""
+def _of_train(left_out_QX: Tensor) -> Expected:
+    return Expected(left_out_QX, torch.ones(len(left_out_QX), 1))
+
+
+def expected_by(prior: Memory | Hierarchy | None, embedding_QE: Tensor, n_arms: int) -> Expected:
+    """Without a prior all is worth 0. Only the hierarchy takes a query for foreign."""
+    familiar_Q1 = embedding_QE.new_ones((len(embedding_QE), 1))
     if prior is None:
-        return embedding_QE.new_zeros((len(embedding_QE), 2 * n_arms))
+        return Expected(embedding_QE.new_zeros((len(embedding_QE), 2 * n_arms)), familiar_Q1)
     if isinstance(prior, Memory):
-        return prior.values(embedding_QE)
-    return torch.tensor(prior.values(embedding_QE.numpy()), dtype=torch.float32)
+        return Expected(prior.values(embedding_QE), familiar_Q1)
+    foreign_Q = prior.foreign(embedding_QE.numpy())
+    value_QX = torch.tensor(prior.values(embedding_QE.numpy(), foreign_Q), dtype=torch.float32)
+    return Expected(value_QX, familiar_Q1 - torch.tensor(foreign_Q, dtype=torch.float32)[:, None])
 
 
 def tensors_of(prior: Memory | Hierarchy | None) -> dict[str, Tensor]:

@@ -22,13 +22,15 @@ class Examples(NamedTuple):
     """Queries of one split, `[Q, ...]`; taken by rows `[S, B]` they become `[S, B, ...]`.
 
     Scores and costs (in units of `cost_ref`; 0 where the outcomes hold none) are 0 where an arm is not available. The
-    prior logits at a price alpha are `prior_score - alpha * prior_cost`. `column_QAC` holds the C other columns of the
+    prior logits at a price alpha are `prior_score - alpha * prior_cost`; `familiar_Q1` is how far the policy may differ
+    from them. `column_QAC` holds the C other columns of the
     outcomes file that the reward reads; NaN where a value is unknown.
     """
 
     embedding_QE: Tensor
     prior_score_QA: Tensor
     prior_cost_QA: Tensor
+    familiar_Q1: Tensor
     available_QA: Tensor
     score_QA: Tensor
     cost_QA: Tensor
@@ -57,6 +59,7 @@ def examples_of(
     embedding_QE: Tensor,
     prior_score_QA: Tensor,
     prior_cost_QA: Tensor,
+    familiar_Q1: Tensor,
     columns: Sequence[str],
     device: str,
 ) -> Examples:
@@ -79,6 +82,7 @@ def examples_of(
         embedding_QE=embedding_QE,
         prior_score_QA=prior_score_QA,
         prior_cost_QA=prior_cost_QA,
+        familiar_Q1=familiar_Q1,
         available_QA=torch.tensor(outcomes.observed_QA),
         score_QA=values(outcomes.score_QA),
         cost_QA=values(cost_units(split)),

@@ -94,7 +94,7 @@ class Learner:
         draws = [draw_rows(self.reach_Q, self.settings.batch_size, generator) for generator in self.generators]
         batch = self.train.take(torch.stack(draws).to(self.policy.device))
         alpha_SQ1 = self._alphas()
-        distribution: ActionDistribution = self.policy(*self._priced(batch, alpha_SQ1), batch.available_QA)
+        distribution: ActionDistribution = self.policy(*self._seen(batch, alpha_SQ1))
         self._require_finite(distribution.log_arm_QA)
         if self.estimator.all_actions:
             actions = distribution.everything()
@@ -136,10 +136,10 @@ class Learner:
         settings, batch, actions = self.settings, rollouts.batch, rollouts.actions
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 - self.step / settings.steps)
-        embedding_SQE, prior_SQA = self._priced(batch, rollouts.alpha_SQ1)
-        untrained = self.policy.untrained(prior_SQA, batch.available_QA)
+        seen = self._seen(batch, rollouts.alpha_SQ1)
+        untrained = self.policy.untrained(seen[1], batch.available_QA)
         for _ in range(settings.epochs):
-            now: ActionDistribution = self.policy(embedding_SQE, prior_SQA, batch.available_QA)
+            now: ActionDistribution = self.policy(*seen)
             ratio_SQG = (now.log_prob(actions) - rollouts.log_prob_SQG).exp()
             clipped_SQG = ratio_SQG.clamp(1 - settings.clip, 1 + settings.clip_high)
             gain_S = torch.minimum(ratio_SQG * advantage_SQG, clipped_SQG * advantage_SQG).mean(dim=(-2, -1))
@@ -190,8 +190,11 @@ class Learner:
         weight_SQ1K[..., self.reward.priced] = alpha_SQ1
         return weight_SQ1K
 
-    def _priced(self, examples: Examples, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        return priced(examples.embedding_QE, examples.prior_score_QA, examples.prior_cost_QA, alpha, self.price)
+    def _seen(self, examples: Examples, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the policy sees of examples at a price."""
+        prior = examples.prior_score_QA, examples.prior_cost_QA
+        seen = priced(examples.embedding_QE, *prior, alpha, self.price)
+        return *seen, examples.available_QA, examples.familiar_Q1
 
     def _estimate(self, batch: Batch) -> tuple[Tensor, Any]:
         """The estimator, for every seed on its own. Raises PluginError on advantages that cannot be followed."""
@@ -251,7 +254,7 @@ class Learner:
     def _choices(self, alpha: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Utility, score, cost, whether it is the cheapest arm, and arm of each choice, `[S, Q]`; malformed `[S]`."""
         validation, n_seeds = self.validation, len(self.generators)
-        inputs = (*self._priced(validation, torch.tensor([alpha], device=self.policy.device)), validation.available_QA)
+        inputs = self._seen(validation, torch.tensor([alpha], device=self.policy.device))
         actions = torch.func.functional_call(self.policy, self.average, inputs)
         arm_SQ1 = actions.log_arm_QA.argmax(dim=-1, keepdim=True)
         score_SQ, cost_SQ = (

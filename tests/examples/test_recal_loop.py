@@ -50,7 +50,15 @@ def outcomes() -> Examples:
     embedding, score_prior, cost_prior, score, cost = (torch.tensor(each, dtype=torch.float32) for each in tensors)
     everywhere = torch.ones(500, 4, dtype=torch.bool)
     return Examples(
-        embedding, score_prior, cost_prior, everywhere, score, cost, torch.zeros(500, 4, 0), torch.tensor(task_Q)
+        embedding,
+        score_prior,
+        cost_prior,
+        torch.ones(500, 1),
+        everywhere,
+        score,
+        cost,
+        torch.zeros(500, 4, 0),
+        torch.tensor(task_Q),
     )
 
 

@@ -58,6 +58,7 @@ def bandit(rows: int = 240, seed: int = 0, has_cost: bool = True) -> Examples:
         embedding_QE=torch.tensor(embedding_QE, dtype=torch.float32),
         prior_score_QA=torch.zeros(rows, 4),
         prior_cost_QA=torch.zeros(rows, 4),
+        familiar_Q1=torch.ones(rows, 1),
         available_QA=torch.tensor(available_QA),
         score_QA=tensor(score_QA),
         cost_QA=tensor(cost_QA if has_cost else np.zeros_like(cost_QA)),
@@ -126,7 +127,7 @@ def test_the_right_arm_of_every_cluster_is_learnt(tmp_path: Path, estimator: str
     policy = learner().policy
     policy.load_state_dict(kept)
     everything = torch.ones_like(validation.available_QA)
-    actions = policy(validation.embedding_QE, validation.prior_score_QA, everything)
+    actions = policy(validation.embedding_QE, validation.prior_score_QA, everything, validation.familiar_Q1)
     assert torch.equal(actions.log_arm_QA[0].argmax(dim=1), torch.arange(80) % 4)
     assert torch.sigmoid(-actions.format_logit_Q).max() < 0.1
 
@@ -220,7 +221,7 @@ def test_a_conditioned_policy_spends_less_where_cost_weighs_more(tmp_path: Path)
     for alpha in (0.01, 2.0):
         price = torch.tensor([alpha])
         inputs = priced(seen.embedding_QE, seen.prior_score_QA, seen.prior_cost_QA, price, "conditioned")
-        arm_Q1 = made.policy(*inputs, seen.available_QA).log_arm_QA[0].argmax(dim=-1, keepdim=True)
+        arm_Q1 = made.policy(*inputs, seen.available_QA, seen.familiar_Q1).log_arm_QA[0].argmax(dim=-1, keepdim=True)
         costs.append(float(seen.cost_QA.gather(1, arm_Q1).mean()))
     assert costs[1] < costs[0] - 0.2
 
@@ -463,11 +464,28 @@ def test_log_probability_entropy_and_divergence_are_those_of_the_whole_action() 
     np.testing.assert_allclose(enumerated.share_QG, first.log_prob(enumerated).exp(), atol=1e-6)
 
 
+def test_what_was_learnt_counts_as_far_as_a_query_is_familiar(tmp_path: Path) -> None:
+    kept, validation = fit(tmp_path), bandit(80, 1)
+    policy = learner().policy
+    policy.load_state_dict(kept)
+    prior_QA, everything = torch.tensor([3.0, 2.0, 1.0, 0.0]).expand(80, 4), torch.ones(80, 4, dtype=torch.bool)
+
+    def log_arms(familiar: float) -> torch.Tensor:
+        actions = policy(validation.embedding_QE, prior_QA, everything, torch.full((80, 1), familiar))
+        return actions.log_arm_QA[0].detach()
+
+    np.testing.assert_allclose(log_arms(0.0), torch.log_softmax(prior_QA, dim=1), rtol=1e-5)
+    halfway_QA = (log_arms(0.0) + log_arms(1.0)) / 2
+    np.testing.assert_allclose(log_arms(0.5), torch.log_softmax(halfway_QA, dim=1), atol=1e-5)
+    assert (log_arms(1.0).argmax(dim=1) == torch.arange(80) % 4).float().mean() > 0.9
+
+
 def test_the_untrained_policy_is_the_prior() -> None:
     policy = EncoderPolicy(ARMS, 8, 16, 0.2, [torch.Generator().manual_seed(0)])
     embedding_QE, prior_QA = torch.eye(8)[:3], torch.arange(12.0).reshape(3, 4)
     everything = torch.ones(3, 4, dtype=torch.bool)
-    actions, untrained = policy(embedding_QE, prior_QA, everything), policy.untrained(prior_QA, everything)
+    actions = policy(embedding_QE, prior_QA, everything, torch.ones(3, 1))
+    untrained = policy.untrained(prior_QA, everything)
     np.testing.assert_allclose(actions.log_arm_QA[0].detach(), torch.log_softmax(prior_QA, dim=1), rtol=1e-5)
     np.testing.assert_allclose(torch.sigmoid(-actions.format_logit_Q.detach()), 0.2, rtol=1e-5)
     np.testing.assert_allclose(actions.kl(untrained).detach(), 0, atol=1e-5)
