@@ -11,12 +11,16 @@ import sys
 import termios
 from types import SimpleNamespace
 
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress
 
 from recal_bench import routers
 from recal_bench.cli.progress import RunBar
-from recal_bench.encoders.watching import told, watched
+from recal_bench.encoders import fit_encoder
+from recal_bench.encoders.watching import PART, in_parts, watched
 
 RUN = ["run", "--router", "recal", "--set", "recal:steps=25", "--tasks", "nq", "--seeds", "2"]
 TUNE = ["tune", "--router", "ridge", "--trials", "2", "--tasks", "nq"]
@@ -95,10 +99,25 @@ def test_the_bar_counts_seeds_under_way_by_their_steps_and_never_goes_back():
     assert progress.tasks[0].total == seen[-1] == 6
 
 
-def test_an_encoding_is_told_to_whoever_watches():
+@given(st.integers(0, 40), st.integers(1, 10))
+def test_a_long_encoding_is_the_same_in_parts_and_told_of(count, part):
+    prompts = [f"{number} apples" for number in range(count)]
     seen = []
-    told(1, 2)
+
+    def encode(some):
+        return np.array([[len(prompt), int(prompt.split()[0])] for prompt in some], dtype=np.float32).reshape(-1, 2)
+
     with watched(lambda done, total: seen.append((done, total))):
-        told(1, 2)
-    told(2, 2)
-    assert seen == [(1, 2)]
+        found = in_parts(encode, prompts, part)
+    assert np.array_equal(found, encode(prompts))
+    assert seen == ([] if count <= part else [*((done, count) for done in range(0, count, part)), (count, count)])
+
+
+def test_tfidf_encodes_the_same_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECAL_BENCH_CACHE", str(tmp_path))
+    prompts = [f"question {number % 37} about rivers {number}" for number in range(PART + 100)]
+    encoder, seen = fit_encoder("tfidf", prompts[:200]), []
+    with watched(lambda done, total: seen.append((done, total))):
+        whole = encoder.encode(prompts)
+    assert np.array_equal(whole, np.concatenate([encoder.encode(prompts[:1000]), encoder.encode(prompts[1000:])]))
+    assert seen == [(0, PART + 100), (PART, PART + 100), (PART + 100, PART + 100)]
