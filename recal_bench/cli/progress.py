@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def progress_bars() -> Iterator[Progress]:
     """Bars, and one of their own for long encodings while they last."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from recal_bench.encoders.watching import watched
 
@@ -31,7 +31,7 @@ def progress_bars() -> Iterator[Progress]:
     # Not what rich takes for a terminal: that is anything where FORCE_COLOR is set.
     shown = sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        bars = []
+        bars = list[TaskID]()
 
         def encoding(done: int, total: int) -> None:
             if not bars:

@@ -131,24 +131,29 @@ def _numbers(axes: Axes, lines: list[_Line]) -> None:
     spec = "+.2f" if lines[0].found.metric == ACCURACY else "+.3f"
     columns = [("difference", 62), ("95% interval", 158), ("p", 196)]
 
-    def write(at: int, row: float, text: str, **style: str) -> None:
-        place = {
-            "xy": (1, row),
-            "xycoords": axes.get_yaxis_transform(),
-            "xytext": (at, 0),
-            "textcoords": "offset points",
-        }
-        axes.annotate(text, **place, ha="right", va="center", fontsize=8, annotation_clip=False, **style)
+    def write(at: int, row: float, text: str, color: str = BLACK, weight: str = "normal") -> None:
+        axes.annotate(
+            text,
+            xy=(1, row),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(at, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=8,
+            color=color,
+            fontweight=weight,
+            annotation_clip=False,
+        )
 
     for name, at in columns:
-        write(at, -0.95, name, color=GREY)
+        write(at, -0.95, name, GREY)
     for row, line in enumerate(lines):
         interval = "" if line.found.ci is None else f"[{line.ends[0]:{spec}}, {line.ends[1]:{spec}}]"
         p = line.found.p_adjusted
         shown = "" if p is None else "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
         for text, (_, at) in zip((f"{line.value:{spec}}", interval, shown), columns, strict=True):
-            weight = "bold" if line.told_apart else "normal"
-            write(at, row, text.replace("-", "\N{MINUS SIGN}"), fontweight=weight)
+            write(at, row, text.replace("-", "\N{MINUS SIGN}"), weight="bold" if line.told_apart else "normal")
 
 
 def _key(axes: Axes, lines: list[_Line], inches: float) -> None:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -104,8 +104,7 @@ def framed(figure: Figure, what: str, of: str, how: str = "") -> None:
     figure.text(left, 1 - _MARGIN / height, label(what, per_line), va="top", fontsize=11, fontweight="bold")
     figure.text(left, 1 - (_MARGIN + 0.24) / height, "\n".join(above), va="top", fontsize=8, color=GREY)
     figure.text(left, _MARGIN / height, "\n".join(below), va="bottom", fontsize=8, color=GREY)
-    engine = figure.get_layout_engine()
-    assert engine is not None
+    engine: Any = figure.get_layout_engine()
     engine.set(rect=(left, bottom / height, 1 - 2 * left, 1 - (top + bottom) / height))
 
 
@@ -133,7 +132,9 @@ def names_beside(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size
     `ends` are x, y, name and colour. The axes' limits must be final.
     """
     low, high = axes.get_ylim()
-    inches = axes.get_figure().get_figheight() * axes.get_position().height
+    figure = axes.get_figure()
+    assert figure is not None
+    inches = axes.get_window_extent().height / figure.dpi
     gap = (high - low) * size * _LINE_HEIGHT / 72 / inches
     heights = spread([y for _, y, *_ in ends], gap, low, high)
     across = axes.get_yaxis_transform()

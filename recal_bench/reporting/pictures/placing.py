@@ -45,7 +45,7 @@ def write_names(
     The first names have the first choice; a thin line leads back from one that is far. The axes must have their final
     limits and place.
     """
-    figure = axes.get_figure(root=True)
+    figure = axes.get_figure()
     assert figure is not None
     unit = figure.dpi / 72
     frame = axes.get_window_extent()
@@ -92,17 +92,18 @@ def _candidates(point: Array, size: Array, unit: float) -> tuple[Array, Array]:
 
 def _count_inside(box_C4: Array, point_P2: Array, pad: float) -> Array:
     low_C12, high_C12 = box_C4[:, None, :2] - pad, box_C4[:, None, 2:] + pad
-    return ((point_P2 >= low_C12) & (point_P2 <= high_C12)).all(axis=2).sum(axis=1).astype(np.float64)
+    inside_CP = np.all((point_P2 >= low_C12) & (point_P2 <= high_C12), axis=2)
+    return np.asarray(inside_CP.sum(axis=1), dtype=np.float64)
 
 
 def _count_overlaps(box_C4: Array, other_T4: Array, pad: float) -> Array:
     apart_CT = (box_C4[:, None, :2] - pad > other_T4[:, 2:]) | (box_C4[:, None, 2:] + pad < other_T4[:, :2])
-    return (~apart_CT.any(axis=2)).sum(axis=1).astype(np.float64)
+    return np.asarray((~np.any(apart_CT, axis=2)).sum(axis=1), dtype=np.float64)
 
 
 def _crossings(way_CK2: Array, other_T4: Array) -> Array:
-    on_CKT = ((way_CK2[:, :, None] >= other_T4[:, :2]) & (way_CK2[:, :, None] <= other_T4[:, 2:])).all(axis=3)
-    return on_CKT.any(axis=1).sum(axis=1).astype(np.float64)
+    on_CKT = np.all((way_CK2[:, :, None] >= other_T4[:, :2]) & (way_CK2[:, :, None] <= other_T4[:, 2:]), axis=3)
+    return np.asarray(np.any(on_CKT, axis=1).sum(axis=1), dtype=np.float64)
 
 
 def _pixels(axes: Axes, points: Sequence[tuple[float, float]]) -> Array:
