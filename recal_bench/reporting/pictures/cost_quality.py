@@ -167,7 +167,8 @@ def _fill(axes: Axes, named: Sequence[Point], drawn: Sequence[Point], lines: Seq
     """Points with their intervals, and the names of some of them; of those beyond the axes arrows, where asked."""
     box = (axes.get_xlim(), axes.get_ylim())
     inside = [point for point in drawn if _inside(point, box)]
-    crosses, faint = [], 0.35 if len(inside) <= _MANY else 0.15
+    n_routers = sum(point.kind == "router" for point in inside)
+    crosses, faint = [], 0.35 if n_routers <= _MANY else 0.15
     for point in inside:
         marker, colour, face = _STYLES[point.kind]
         above, size = {"arm": (3, 5), "router": (4, 6)}.get(point.kind, (5, 6))
