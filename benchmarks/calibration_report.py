@@ -66,8 +66,8 @@ def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> l
             out / f"{part.name}-training",
         )
         pictures += drawn
-        shown = [f"![Training curves: {TITLES[part.name]}]({next(p.name for p in drawn if p.suffix == '.png')})"]
-        sections.append("\n\n".join([text, *(shown if drawn else [])]))
+        shown = [f"![Training curves: {TITLES[part.name]}]({path.name})" for path in drawn if path.suffix == ".png"]
+        sections.append("\n\n".join([text, *shown]))
         numbers[part.name] = found
     head = f"""# Calibration study
 

@@ -58,15 +58,16 @@ def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None
     from recal_bench import api
     from recal_bench.outcomes.reading import WHOLE_RANGE
     from recal_bench.provenance import command_line
+    from recal_bench.reporting.text.layout import line
     from recal_bench.wording import counted
 
     report = api.validate(file, score_range=score_range, zero_cost=zero_cost)
-    for line in report.summary:
-        click.echo(line)
+    for fact in report.summary:
+        click.echo(line(fact, others="  "))
     for note in report.notes:
-        click.echo(f"Note: {note}")
+        click.echo(line(f"Note: {note}", others="  "))
     for problem in report.problems:
-        click.echo(f"Problem: {problem}")
+        click.echo(line(f"Problem: {problem}", others="  "))
     if report.problems:
         raise SettingsError(f"{file} is not usable: {counted(len(report.problems), 'problem')}, see above")
     assert report.outcomes is not None
@@ -86,8 +87,8 @@ def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None
     words += ["--zero-cost", zero_cost] if zero_cost else []
     words += report.options
     router = "ridge" if report.outcomes.logged else "recal"
-    line = command_line("recal-bench", "run", "--router", router, "--outcomes", file, *words)
-    click.echo(f"{file} is usable: {line}")
+    next_command = command_line("recal-bench", "run", "--router", router, "--outcomes", file, *words)
+    click.echo(f"{file} is usable: {next_command}")
 
 
 @command('recal-bench route --run runs/recal-... "who wrote the opera that opened the theatre?"')

@@ -46,6 +46,7 @@ def leaderboard(runs: Path, out: Path, baseline: str, no_queries: bool) -> None:
     from recal_bench.provenance import command_line
     from recal_bench.reporting.leaderboard import write_leaderboard
     from recal_bench.reporting.page.write import QUERIES
+    from recal_bench.reporting.text.layout import line
 
     asked = ["--baseline", baseline] if baseline != BASELINE else []
     asked += ["--no-queries"] if no_queries else []
@@ -57,7 +58,7 @@ def leaderboard(runs: Path, out: Path, baseline: str, no_queries: bool) -> None:
         told = (
             f"Note: {', '.join(lists)} show every query's prompt and outcomes on the page; --no-queries leaves them out"
         )
-        click.echo(told, err=True)
+        click.echo(line(told, others="  "), err=True)
 
 
 @command("recal-bench stability runs --baseline grpo --out stability")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import contextmanager
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,27 +18,16 @@ from recal_bench.cli.base import (
     runs_option,
     split_commas,
 )
+from recal_bench.cli.progress import RunBar, progress_bars
 from recal_bench.errors import RecalBenchError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from rich.progress import Progress
 
     from recal_bench.experiments.bench import Bench
     from recal_bench.experiments.records import Run
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress bar on stderr; nothing where that is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield progress
 
 
 def _load_benches(
@@ -82,6 +71,26 @@ _router_option = click.option(
 
 def _refused(name: str, error: RecalBenchError) -> None:
     click.echo(f"Note: {name} is left out: {error}", err=True)
+
+
+def _require_event_files(folder: Path) -> None:
+    """Refuses before any work is done what could not be written after it."""
+    from recal_bench.experiments.event_files import require_tensorboard
+
+    require_tensorboard()
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"--tensorboard {folder} is a file: name a folder")
+
+
+def _write_event_files(runs: list[Run], folder: Path) -> None:
+    from recal_bench.experiments.event_files import write_event_files
+    from recal_bench.wording import counted
+
+    written = [path for run in runs if (path := write_event_files(run, folder))]
+    told = (
+        f"Note: {counted(len(written), 'training log')} in {folder}/: tensorboard --logdir {shlex.quote(str(folder))}"
+    )
+    click.echo(told if written else "Note: no router of these keeps a training log for TensorBoard", err=True)
 
 
 def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
@@ -136,6 +145,12 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @runs_option
 @click.option("--fresh", is_flag=True, help="Run again what is already there.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also write the training curves there, as TensorBoard reads them.",
+)
 @include_path
 def run(
     words: tuple[str, ...],
@@ -149,6 +164,7 @@ def run(
     labelled: int,
     runs: Path,
     fresh: bool,
+    tensorboard: Path | None,
     include_paths: tuple[Path, ...],
 ) -> None:
     """Fit routers on the train split, replay their decisions on the others, keep run records, print the comparison.
@@ -157,19 +173,21 @@ def run(
     needs (best-single, random, cheapest, knn and the references) are added by themselves.
     """
     from recal_bench import routers
-    from recal_bench.experiments.plans import RunPlan, plan
+    from recal_bench.experiments.plans import plan
     from recal_bench.experiments.runs import run_plans
     from recal_bench.experiments.tuning import read_tuned
     from recal_bench.experiments.variants import with_held_out, with_train_fraction
     from recal_bench.reporting.text.report import overview
 
+    if tensorboard is not None:
+        _require_event_files(tensorboard)
     routers.discover(include_paths)
     names, by_all = routers.named(words)
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
     options = [part for folder in include_paths for part in ("--include-path", folder)]
-    with _progress() as progress:
+    with progress_bars() as progress:
         benches = _load_benches(progress, data, settings, by_all)
         tuned = read_tuned(tuned_path, benches[0]) if tuned_path else {}
         for name in names:
@@ -191,21 +209,15 @@ def run(
                 words=options,
                 optional=by_all,
             )
-            bar = progress.add_task("", total=sum(len(each.seeds) for each in plans), detail="")
-
-            def on_plan(each: RunPlan) -> None:
-                what = f"{len(each.seeds)} seeds" if len(each.seeds) > 1 else "1 seed"
-                progress.update(bar, description=f"{each.name}, {what}", detail="")  # noqa: B023
-
-            def on_step(line: dict[str, Any]) -> None:
-                progress.update(bar, detail=f"step {line.get('step', '')}")  # noqa: B023
-
+            bar = RunBar(progress, plans)
             done += run_plans(
-                *(part, plans, runs, fresh, on_plan, on_step),
-                on_seed=lambda: progress.advance(bar),  # noqa: B023
+                *(part, plans, runs, fresh, bar.begin, bar.step),
+                on_seed=bar.seed,
                 on_refused=lambda each, error: _refused(each.name, error),
             )
-            progress.remove_task(bar)
+            bar.end()
+    if tensorboard is not None:
+        _write_event_files(done, tensorboard)
     click.echo(overview(done))
     click.echo(f"\n{len(done)} run records in {runs}/")
 
@@ -257,14 +269,15 @@ def tune(
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])
-    with _progress() as progress:
+    with progress_bars() as progress:
         benches = _load_benches(progress, data, settings, by_all)
         if out.exists():
             read_tuned(out, benches[0])  # refuses a file of other outcomes before any work is done
-        for name in names:
-            bar = progress.add_task(name, total=trials, detail="")
+        bar = progress.add_task("", total=trials * len(names), detail="")
+        for number, name in enumerate(names):
+            progress.update(bar, description=name, completed=number * trials)
             try:
-                found = tune_router(benches, name, trials, device, settings[name], lambda trial: progress.advance(bar))  # noqa: B023
+                found = tune_router(benches, name, trials, device, settings[name], lambda trial: progress.advance(bar))
             except RecalBenchError as error:
                 if name not in by_all:
                     raise

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recal_bench.arrays import Float32QE
 from recal_bench.encoders.cache import VERSION, Arrays, hash_of, pack, through_cache, unpack
 from recal_bench.encoders.registry import encoder
+from recal_bench.encoders.watching import in_parts
 from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -67,13 +68,15 @@ class Tfidf:
         return _arrays(self.key, self.vocabularies, self.idf_V, self.projection_VE)
 
     def encode(self, prompts: Sequence[str]) -> Float32QE:
+        if not prompts:
+            return np.zeros((0, self._projection_VE.shape[1]), dtype=np.float32)
+        return in_parts(self._encode, prompts)
+
+    def _encode(self, prompts: Sequence[str]) -> Float32QE:
         from scipy.sparse import hstack
 
-        projection_VE = self._projection_VE
-        if not prompts:
-            return np.zeros((0, projection_VE.shape[1]), dtype=np.float32)
         weights_QV = hstack([vectorizer.transform(prompts) for vectorizer in self._fitted], format="csr")
-        encoding: Float32QE = weights_QV @ projection_VE
+        encoding: Float32QE = weights_QV @ self._projection_VE
         return encoding
 
     @cached_property

@@ -23,6 +23,8 @@ from recal_bench.reporting.figures.training_logs import has_log
 from recal_bench.reporting.figures.worlds import pooled
 from recal_bench.reporting.page.write import INDEX, QUERIES, write_page
 from recal_bench.reporting.pictures.cost_quality import cost_quality
+from recal_bench.reporting.pictures.differences import differences
+from recal_bench.reporting.pictures.drawing import svgs_of
 from recal_bench.reporting.pictures.frontier import frontiers
 from recal_bench.reporting.pictures.learning import draw
 from recal_bench.reporting.stability import write_stability
@@ -93,23 +95,26 @@ def _write(
     sections, pictures = [], list[Path]()
     for index, slug in enumerate(slugs([table.data for table in made])):
         table, group = made[index], groups[index]
-        drawn = cost_quality(table, out / f"{slug}-cost-quality")
-        swept = frontiers(table, group, out / f"{slug}-frontier")
-        pictures += [*drawn, *swept]
-        shown = [f"![Cost against accuracy on test{_simulated(table)}]({drawn[0].name})"] if drawn else []
-        if swept:
-            shown.append(f"![Accuracy at every price of cost, on test{_simulated(table)}]({swept[0].name})")
+        shown = []
+        for drawn, what in (
+            (differences(table, out / f"{slug}-differences"), f"Differences to {table.baseline} on test"),
+            (cost_quality(table, group, out / f"{slug}-cost-quality"), "Cost against accuracy on test"),
+            (frontiers(table, group, out / f"{slug}-frontier"), "Accuracy at every price of cost, on test"),
+        ):
+            pictures += drawn
+            shown += _shown(drawn, f"{what}{_simulated(table)}")
         for member in joined[index].members:
-            if member in curves:
-                shown.append(f"![Training curves{_simulated(table)}]({curves[member].name})")
+            shown += _shown(curves.get(member, []), f"Training curves{_simulated(table)}")
         if any(member in curves for member in joined[index].members):
             shown.append("How stable the training of the routers was: [stability.md](stability.md).")
-        parts = [*blocks(table, markdown=True, but=(LATENCY,)), *shown, _commands(table), _provenance(table, group)]
-        sections.append("\n\n".join(parts))
+        head, *figures = blocks(table, markdown=True, but=(LATENCY,))
+        sections.append(
+            "\n\n".join([head, *shown[:1], *figures, *shown[1:], _commands(table), _provenance(table, group)])
+        )
     for index, found in enumerate(learning(made)):
         drawn = draw(found, out / f"learning-{index + 1}")
         pictures += drawn
-        sections.append(f"{as_table(found, markdown=True)}\n\n![Learning curves]({drawn[0].name})")
+        sections.append("\n\n".join([as_table(found, markdown=True), *_shown(drawn, "Learning curves")]))
     for log_table, group in zip(estimated, logs, strict=True):
         parts = [logged_text.render(log_table, markdown=True), _commands(log_table), _provenance(log_table, group)]
         sections.append("\n\n".join(parts))
@@ -144,6 +149,14 @@ def _require_rows(group: list[Run]) -> None:
     raise RunError(
         f"the leaderboard of {data.name} (alpha {data.alpha:g}) lacks {', '.join(absent)}: add them with `{command}`"
     )
+
+
+def _shown(drawn: Sequence[Path], what: str) -> list[str]:
+    """The first of some pictures, and where there are more of them links to the others."""
+    first, *others = [path.name for path in svgs_of(drawn)] or [""]
+    more = ", ".join(f"[{number}]({name})" for number, name in enumerate(others, 2))
+    shown = [f"![{harmless(what, 'markdown')}]({first})"] if first else []
+    return [*shown, f"More routers: {more}."] if others else shown
 
 
 def _simulated(table: Table) -> str:

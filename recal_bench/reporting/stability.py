@@ -10,16 +10,19 @@ from recal_bench.errors import RunError
 from recal_bench.folders import written_whole
 from recal_bench.reporting.figures.names import labels, slugs, stability_title
 from recal_bench.reporting.figures.stability import StabilityReport
+from recal_bench.reporting.pictures.drawing import svgs_of
 from recal_bench.reporting.pictures.training import training_curves
 from recal_bench.reporting.text.rows import as_json
 from recal_bench.reporting.text.stability import blocks
 from recal_bench.wording import harmless
 
 
-def write_stability(reports: Sequence[StabilityReport], out: Path, command: str) -> tuple[list[Path], dict[int, Path]]:
+def write_stability(
+    reports: Sequence[StabilityReport], out: Path, command: str
+) -> tuple[list[Path], dict[int, list[Path]]]:
     """Write stability.md, stability.json and each report's training curves; nothing where no report has rows.
 
-    Returns all paths, and the SVG of each report that has one, by the report's index. The same runs give the same
+    Returns all paths, and the SVGs of each report that has some, by the report's index. The same runs give the same
     bytes. Raises RunError where `out` is a file.
     """
     if out.exists() and not out.is_dir():
@@ -28,14 +31,15 @@ def write_stability(reports: Sequence[StabilityReport], out: Path, command: str)
         return [], {}
     out.mkdir(parents=True, exist_ok=True)
     head = f"Written by {harmless(command, 'code')}; do not edit. docs/stability.md defines every column."
-    sections, pictures, drawn = ["# Stability of training", head], list[Path](), dict[int, Path]()
+    sections, pictures, drawn = ["# Stability of training", head], list[Path](), dict[int, list[Path]]()
     for index, (report, slug) in enumerate(zip(reports, slugs([each.data for each in reports]), strict=True)):
         named = list(zip(labels(report.rows), report.curves, strict=True))
         paths = training_curves(named, stability_title(report), out / f"{slug}-training")
         sections += blocks(report, markdown=True)
         if paths:
-            sections.append(f"![Training curves{' (simulated)' if report.data.simulated else ''}]({paths[0].name})")
-            drawn[index] = paths[0]
+            drawn[index] = svgs_of(paths)
+            simulated = " (simulated)" if report.data.simulated else ""
+            sections += [f"![Training curves{simulated}]({path.name})" for path in drawn[index]]
         pictures += paths
     made = [
         {

@@ -4,11 +4,17 @@ import math
 
 import pytest
 from scipy.stats import t
-from synthetic_runs import ARM_POINTS, World, sweep_runs, swept, write_standard_runs
+from synthetic_runs import ARM_POINTS, ARMS, World, sweep_runs, swept, write_standard_runs
 
 from recal_bench.evaluation.frontier import aiq
 from recal_bench.reporting.figures.compare import tables
-from recal_bench.reporting.figures.frontier import FrontierFigures, arms_figures, frontier_figures, points_of
+from recal_bench.reporting.figures.frontier import (
+    FrontierFigures,
+    arm_points,
+    arms_figures,
+    frontier_figures,
+    points_of,
+)
 from recal_bench.reporting.pictures.frontier import frontiers
 
 
@@ -65,15 +71,11 @@ def test_the_single_arms_reach_what_their_hull_does():
     assert found.qnc == 1
 
 
-def test_the_picture_is_written_twice_alike(runs, tmp_path):
-    (table,) = tables(runs)
-    drawn = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        paths = frontiers(table, runs, tmp_path / name / "frontier")
-        drawn.append({path.name: path.read_bytes() for path in paths})
-    assert sorted(drawn[0]) == ["frontier.png", "frontier.svg"]
-    assert drawn[0] == drawn[1]
+def test_single_arms_have_points_where_a_run_was_swept(runs):
+    assert arm_points(runs, "test") == {
+        arm: pytest.approx((cost, accuracy)) for arm, (accuracy, cost) in zip(ARMS, ARM_POINTS, strict=True)
+    }
+    assert arm_points(of(runs, "random"), "test") == {}
 
 
 def test_nothing_is_drawn_where_nothing_was_swept(tmp_path):

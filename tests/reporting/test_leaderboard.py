@@ -4,8 +4,9 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
-from synthetic_runs import World, sweep_runs, write_standard_runs
+from synthetic_runs import World, sweep_runs, write_run, write_standard_runs
 
 from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.records import read_runs
@@ -23,6 +24,8 @@ def test_a_leaderboard_is_the_same_every_time_and_complete(tmp_path):
         "README.md",
         "leaderboard.csv",
         "leaderboard.json",
+        "embedded-differences.svg",
+        "embedded-differences.png",
         "embedded-cost-quality.svg",
         "embedded-cost-quality.png",
         "stability.md",
@@ -121,8 +124,8 @@ def test_without_any_training_log_there_is_no_stability(tmp_path):
     runs = [run for run in read_runs(tmp_path / "runs") if run.record.configuration.router != "recal"]
     names = {path.name for path in write_leaderboard(runs, tmp_path / "out", COMMAND)}
     assert names == {
-        "README.md", "leaderboard.csv", "leaderboard.json", "toy-cost-quality.svg", "toy-cost-quality.png",
-        "index.html", "toy-queries.js",
+        "README.md", "leaderboard.csv", "leaderboard.json", "toy-differences.svg", "toy-differences.png",
+        "toy-cost-quality.svg", "toy-cost-quality.png", "index.html", "toy-queries.js",
     }  # fmt: skip
     assert "stability.md" not in (tmp_path / "out" / "README.md").read_text()
 
@@ -134,12 +137,28 @@ def test_a_file_is_no_folder(tmp_path):
         write_leaderboard(read_runs(tmp_path / "runs"), tmp_path / "out", COMMAND)
 
 
-def test_the_frontiers_are_drawn_after_cost_and_quality(tmp_path):
+def test_the_differences_are_the_first_picture_and_the_frontiers_come_after_cost_and_quality(tmp_path):
     write_standard_runs(tmp_path / "runs", World(simulated=True))
     runs = sweep_runs(tmp_path / "runs", {("knn", 0): 0.0})
     paths = write_leaderboard(runs, tmp_path / "out", COMMAND)
-    assert [path.name for path in paths[3:7]] == [
-        "toy-cost-quality.svg", "toy-cost-quality.png", "toy-frontier.svg", "toy-frontier.png",
+    assert [path.name for path in paths[3:9]] == [
+        "toy-differences.svg", "toy-differences.png", "toy-cost-quality.svg", "toy-cost-quality.png",
+        "toy-frontier.svg", "toy-frontier.png",
     ]  # fmt: skip
     text = paths[0].read_text()
-    assert text.index("(toy-cost-quality.svg)") < text.index("(toy-frontier.svg)") < text.index("(toy-training.svg)")
+    pictures = [f"(toy-{name}.svg)" for name in ("differences", "cost-quality", "frontier", "training")]
+    assert sorted(pictures, key=text.index) == pictures
+    assert text.index(pictures[0]) < text.index("| router") < text.index(pictures[1])
+
+
+def test_of_many_routers_the_first_picture_is_shown_and_the_others_are_linked(tmp_path):
+    world = World(simulated=True)
+    write_standard_runs(tmp_path / "runs", world)
+    for number in range(7):
+        write_run(tmp_path / "runs", world, f"router-{number}", np.arange(len(world.keys)) % 3)
+    runs = sweep_runs(tmp_path / "runs", {(f"router-{number}", 0): 0.0 for number in range(7)})
+    paths = write_leaderboard(runs, tmp_path / "out", COMMAND)
+    assert "toy-frontier-2.png" in [path.name for path in paths]
+    text = paths[0].read_text()
+    assert "(toy-frontier.svg)" in text
+    assert "More routers: [2](toy-frontier-2.svg)." in text

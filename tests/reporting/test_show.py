@@ -32,7 +32,7 @@ def test_the_greatest_losses_come_first(by_router):
     lost = [float(line.split()[2]) for line in lines]
     assert len(lost) == 5
     assert lost == sorted(lost, reverse=True)
-    assert all("small|direct: 0.00" in line for line in lines)
+    assert all(line.split()[3:5] == ["small|direct", "0.00"] for line in lines)
 
 
 def test_the_oracle_loses_nothing(by_router):
@@ -48,7 +48,7 @@ def test_what_is_not_there_is_said(by_router):
 def test_scores_stand_in_where_no_utility_is_reported(tmp_path):
     write_standard_runs(tmp_path, World(unknown_costs=5), seeds=1)
     runs = {run.record.configuration.router: run for run in read_runs(tmp_path)}
-    assert "score lost" in most_regretted(runs["knn"], runs["oracle"], 3)
+    assert "in score" in most_regretted(runs["knn"], runs["oracle"], 3)
 
 
 def test_a_long_curve_is_drawn_within_the_width(by_router):

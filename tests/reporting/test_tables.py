@@ -12,7 +12,7 @@ from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.records import read_runs
 from recal_bench.reporting.figures.compare import compare, tables
 from recal_bench.reporting.figures.names import labels, title
-from recal_bench.reporting.text.layout import WIDTH, terminal_table
+from recal_bench.reporting.text.layout import terminal_table
 from recal_bench.reporting.text.report import render_all
 from recal_bench.reporting.text.tables import FORMATS, render
 
@@ -23,9 +23,10 @@ def made(tmp_path):
     return tables(read_runs(tmp_path))
 
 
-def test_the_terminal_table_fits_and_names_what_it_leaves_out(made):
+def test_the_terminal_table_fits_and_names_what_it_leaves_out(made, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     text = render(made[0])
-    assert max(map(len, text.splitlines())) <= WIDTH
+    assert max(map(len, text.splitlines())) <= 120
     assert "Left out to fit 120 columns" in text
     lines = text.splitlines()
     order = [line.split()[0] for line in lines[4:] if line and not line.startswith("-")]
@@ -48,19 +49,22 @@ def test_a_terminal_table_is_as_wide_as_the_terminal(made, columns, monkeypatch)
 
 
 def test_columns_of_the_highest_rank_are_left_out_first_and_named(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     headers, lines = ["router", "[95%]", "late", "[bold]"], [["a", "x" * 60, "y" * 40, "z" * 40], ["b", "", "", "1"]]
     text = terminal_table(headers, lines, ranks=[0, 0, 2, 1], n_below=1)
     assert text.splitlines()[0].split() == ["router", "[95%]", "[bold]"]
     assert text.splitlines()[3].startswith("---")
-    assert text.splitlines()[-1].endswith("have them): late")
-    assert "Left out" not in terminal_table(headers, lines)
+    assert text.splitlines()[-1].endswith("shows them): late")
+    monkeypatch.delenv("COLUMNS")
+    assert "late" in terminal_table(headers, lines, ranks=[0, 0, 2, 1]).splitlines()[0]
 
 
-def test_many_tasks_are_broken_into_parts_that_fit(tmp_path):
+def test_many_tasks_are_broken_into_parts_that_fit(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     tasks = tuple(f"a_rather_long_task_name_{index:02}" for index in range(12))
     write_standard_runs(tmp_path, World(tasks=tasks, queries=5))
     text = render(tables(read_runs(tmp_path))[0])
-    assert max(map(len, text.splitlines())) <= WIDTH
+    assert max(map(len, text.splitlines())) <= 120
     assert all(task in text for task in tasks)
 
 
@@ -173,11 +177,12 @@ def test_the_probability_of_improvement_names_its_metric(made, tmp_path):
 
 
 @pytest.mark.parametrize("unknown_costs", [0, 7])
-def test_interquartile_means_take_the_place_of_the_means(tmp_path, unknown_costs):
+def test_interquartile_means_take_the_place_of_the_means(tmp_path, unknown_costs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     write_standard_runs(tmp_path, World(unknown_costs=unknown_costs, tasks=("a", "b", "c", "d", "e")))
     found = tables(read_runs(tmp_path), aggregate="iqm")
     text = render(found[0])
-    assert max(map(len, text.splitlines())) <= WIDTH
+    assert max(map(len, text.splitlines())) <= 120
     head = next(line for line in text.splitlines() if line.startswith("router"))
     assert ("IQM of accuracy % [95%]" if unknown_costs else "IQM of utility [95%]") in head
     assert "IQM vs best-single [95%]" in head

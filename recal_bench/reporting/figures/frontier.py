@@ -99,3 +99,23 @@ def _over_seeds(values: Sequence[float | None]) -> tuple[float | None, tuple[flo
         return mean, None
     interval = t_interval(mean, float(np.std(known, ddof=1)) / math.sqrt(n_seeds), n_seeds - 1)
     return mean, (interval.low, interval.high)
+
+
+def arm_points(runs: Sequence[Run], split: str) -> dict[str, tuple[float, float]]:
+    """(USD per 1,000 queries, accuracy) of every single arm, the mean over the outcomes (worlds) that the runs are on.
+
+    Empty where no run was swept, and where arms lack outcomes: others stand in for them then.
+    """
+    of_data: dict[str, Run] = {}
+    for run in runs:
+        if frontier_of(run, split) is not None:
+            of_data.setdefault(run.record.configuration.data.identity, run)
+    datas = [run.record.configuration.data for run in of_data.values()]
+    if not datas or any((data.arms, data.missing) != (datas[0].arms, "error") for data in datas):
+        return {}
+    swept = [found for run in of_data.values() if (found := frontier_of(run, split)) is not None]
+    point_WAX = np.array([points_of(each.arms) for each in swept])
+    return {
+        arm: (float(cost), float(accuracy))
+        for arm, (cost, accuracy) in zip(datas[0].arms, point_WAX.mean(axis=0), strict=True)
+    }

@@ -37,9 +37,12 @@ class Figures(FrontierFigures):
 
     n_queries: int
     accuracy_macro: float | None
+    accuracy_macro_ci: tuple[float, float] | None = None
     accuracy_micro: float | None
     cost_usd_per_1k: float | None
     router_cost_usd_per_1k: float | None
+    total_cost_usd_per_1k: float | None = None
+    total_cost_usd_per_1k_ci: tuple[float, float] | None = None
     savings: float | None
     utility: float | None
     utility_ci: tuple[float, float] | None
@@ -94,6 +97,8 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
         expected = crossed_interval([entry.expected_SQ[:, rows_Q]], task_Q) if on_expected else None
         accuracy, cost = _point(entry, rows_Q, task_Q) or (math.nan, math.nan)
         utility = crossed_interval([utility_SQ], task_Q)
+        score = crossed_interval([score_SQ], task_Q)
+        paid = crossed_interval([1000 * (entry.cost_SQ + entry.router_cost_SQ)[:, rows_Q]], task_Q)
         gap_known = not any(math.isnan(value) for value in (utility.estimate, gap_start, gap_end))
         seed_utility_S = metrics.macro_mean(entry.expected_SQ[:, rows_Q] if on_expected else utility_SQ, task_Q)
         arm_SQ = entry.arm_SQ[:, rows_Q]
@@ -101,9 +106,12 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
             Figures(
                 n_queries=int(rows_Q.sum()),
                 accuracy_macro=finite_or_none(accuracy),
+                accuracy_macro_ci=ci_of(score, scale_of(group, ACCURACY)),
                 accuracy_micro=finite_or_none(float(metrics.micro_mean(score_SQ).mean())),
                 cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "cost_SQ", rows_Q, task_Q)),
                 router_cost_usd_per_1k=finite_or_none(1000 * _macro(entry, "router_cost_SQ", rows_Q, task_Q)),
+                total_cost_usd_per_1k=finite_or_none(paid.estimate),
+                total_cost_usd_per_1k_ci=ci_of(paid, (0.0, math.inf)),
                 savings=metrics.savings(accuracy, cost, *target, singles) if target else None,
                 utility=finite_or_none(utility.estimate),
                 utility_ci=ci_of(utility, scale),

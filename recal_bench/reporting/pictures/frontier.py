@@ -1,10 +1,10 @@
-"""The picture of the frontiers, as SVG and PNG: accuracy against cost as alpha goes from 0 to "always cheapest"."""
+"""The pictures of the frontiers, as SVG and PNG: accuracy against cost as alpha goes from 0 to "always cheapest"."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,70 +15,66 @@ from recal_bench.reporting.figures.frontier import arms_figures, frontier_of, po
 from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.pictures.drawing import (
     BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    heading,
+    GREY,
+    LINES,
+    framed,
     label,
+    names_beside,
     new_figure,
+    numbered,
     save,
+    shared_out,
 )
+from recal_bench.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LINES = [(colour, dash) for dash in ("-", "--", "-.") for colour in (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)]
-_MOST_LINES = len(_LINES)
-"""Routers beyond which the others, those of a lower utility, are drawn in grey without a name."""
+_HOW = (
+    "Line: what a router does at all prices of cost, the mean of its seeds; band: from the lowest to the highest seed; "
+    "round point: at the table's alpha. Dotted: the single arms (squares; black: the most accurate on train), mixed "
+    "at random."
+)
+
+
+class _Swept(NamedTuple):
+    name: str
+    row: Comparison
+    found: list[Frontier]
 
 
 def frontiers(table: Table, runs: Sequence[Run], stem: Path) -> list[Path]:
     """Deferral curves on test: the mean of a router's seeds, in a band from the lowest to the highest seed.
 
     Hollow points are single arms, the line through the best of them is what they reach mixed at random; a filled point
-    is where the table's own alpha puts a router. No file where no router of the table was swept. Writes `stem`.svg
-    and `stem`.png.
+    is where the table's own alpha puts a router. The name and the AIQ of a router are at the end of its line. More
+    routers than colours are shared out over several pictures with the same axes. No file where no router of the table
+    was swept. Writes `stem`.svg and `stem`.png, then `stem`-2.svg, ...
     """
     drawn = []
     for row, name in zip(table.rows, labels(table.rows), strict=True):
         of_row = [run for run in runs if _is_row(run, table, row)]
         swept = [each for run in of_row if (each := frontier_of(run, TEST)) is not None]
         if swept:
-            drawn.append((name, row, swept))
-    if not drawn:
-        return []
-    figure, axes = new_figure()
-    # More lines than a legend holds could not be told apart either.
-    for _, _, swept in drawn[_MOST_LINES:]:
-        cost, accuracy_SX = seed_curves(swept)
-        axes.plot(cost, 100 * accuracy_SX.mean(axis=0), color="0.82", linewidth=0.8, zorder=1)
-    drawn = drawn[:_MOST_LINES]
-    for (name, row, swept), (colour, dash) in zip(drawn, _LINES, strict=False):
-        cost, accuracy_SX = seed_curves(swept)
-        mean = 100 * accuracy_SX.mean(axis=0)
-        axes.plot(cost, mean, dash, color=colour, label=_with_aiq(label(name), row.aiq), linewidth=1.5, zorder=3)
-        if len(swept) > 1:
-            low, high = 100 * accuracy_SX.min(axis=0), 100 * accuracy_SX.max(axis=0)
-            axes.fill_between(cost, low, high, color=colour, alpha=0.15, linewidth=0)
-        if row.accuracy_macro is not None and row.cost_usd_per_1k is not None:
-            own = row.cost_usd_per_1k + (row.router_cost_usd_per_1k or 0.0)
-            axes.plot(own, 100 * row.accuracy_macro, "o", color=colour, markersize=6, zorder=4)
-    _draw_arms(axes, drawn[0][2][0])
-    axes.margins(0.03, 0.06)
-    axes.set_xlabel("cost, USD per 1,000 queries (with the router's own)")
-    axes.set_ylabel("accuracy, % (macro)")
-    axes.set_title(heading(title(table)), fontsize=8)
-    axes.legend(
-        title=f"router: AIQ\n(filled point: alpha {table.data.alpha:g})",
-        fontsize=7,
-        title_fontsize=7,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1),
-    )
-    return save(figure, stem)
+            drawn.append(_Swept(name, row, swept))
+    parts, paths = shared_out(drawn), list[Path]()
+    limits = _limits(drawn)
+    for number, part in enumerate(parts):
+        figure, axes = new_figure((9.5, 5.6))
+        axes.set(xlim=limits[0], ylim=limits[1])
+        axes.set_xlabel("cost, USD per 1,000 queries (with the router's own)")
+        axes.set_ylabel("accuracy, % (macro)")
+        ends = [_draw(axes, each, colour) for each, colour in zip(part, LINES, strict=False)]
+        end, beyond = _draw_arms(axes, drawn[0].found[0])
+        which = f" ({number + 1} of {len(parts)})" if len(parts) > 1 else ""
+        of = f"{title(table)}; numbers: AIQ"
+        how = f"{_HOW} Beyond the axes: {counted(beyond, 'single arm')}." if beyond else _HOW
+        framed(figure, f"Accuracy at every price of cost, on test{which}", of, how)
+        # How high the axes are is known from here on; names beside them change their width alone.
+        figure.draw_without_rendering()
+        names_beside(axes, [*ends, end])
+        paths += save(figure, numbered(stem, number))
+    return paths
 
 
 def _is_row(run: Run, table: Table, row: Comparison) -> bool:
@@ -87,25 +83,48 @@ def _is_row(run: Run, table: Table, row: Comparison) -> bool:
     return (configuration.data.identity, configuration.router, configuration.settings_hash) == row_is
 
 
-def _draw_arms(axes: Axes, frontier: Frontier) -> None:
-    arms, best = points_of(frontier.arms), points_of([frontier.best_accuracy])
-    for points, style, face, name in (
-        (upper_hull(arms), ":", BLACK, _with_aiq("single arms, mixed", arms_figures(frontier).aiq)),
-        (arms, "D", "none", "single arm"),
-        (best, "D", BLACK, "single arm, most accurate on train"),
-    ):
-        cost, accuracy = np.array(points).T
-        axes.plot(
-            cost,
-            100 * accuracy,
-            style,
-            color=BLACK,
-            markerfacecolor=face,
-            markersize=4,
-            linewidth=1,
-            label=name,
-            zorder=2,
-        )
+def _limits(drawn: Sequence[_Swept]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The axes that hold all curves and operating points."""
+    points = [point for each in drawn for found in each.found for point in points_of(found.points)]
+    points += [point for each in drawn if (point := _at_alpha(each.row)) is not None]
+    if not points:
+        return (0, 1), (0, 1)
+    (x0, y0), (x1, y1) = np.min(points, axis=0), np.max(points, axis=0)
+    room = 0.04 * ((x1 - x0) or 1), 4 * ((y1 - y0) or 0.1)
+    return (x0 - room[0], x1 + room[0]), (100 * y0 - room[1], 100 * y1 + room[1])
+
+
+def _at_alpha(row: Comparison) -> tuple[float, float] | None:
+    cost, accuracy = row.total_cost_usd_per_1k, row.accuracy_macro
+    return None if cost is None or accuracy is None else (cost, accuracy)
+
+
+def _draw(axes: Axes, swept: _Swept, colour: str) -> tuple[float, float, str, str]:
+    """One router's curve; the end of its line, its name and colour."""
+    cost, accuracy_SX = seed_curves(swept.found)
+    mean = 100 * accuracy_SX.mean(axis=0)
+    axes.plot(cost, mean, color=colour, linewidth=1.6, zorder=3)
+    if len(swept.found) > 1:
+        low, high = 100 * accuracy_SX.min(axis=0), 100 * accuracy_SX.max(axis=0)
+        axes.fill_between(cost, low, high, color=colour, alpha=0.15, linewidth=0)
+    if (point := _at_alpha(swept.row)) is not None:
+        axes.plot(point[0], 100 * point[1], "o", color=colour, markersize=6, zorder=4)
+    return float(cost[-1]), float(mean[-1]), _with_aiq(label(swept.name), swept.row.aiq), colour
+
+
+def _draw_arms(axes: Axes, frontier: Frontier) -> tuple[tuple[float, float, str, str], int]:
+    """The single arms and their hull: where it ends or leaves the axes, with name and colour; how many are beyond."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    arms, (best,) = points_of(frontier.arms), points_of([frontier.best_accuracy])
+    hull = upper_hull(arms)
+    within = [(cost, accuracy) for cost, accuracy in arms if left <= cost <= right and low <= 100 * accuracy <= high]
+    for points, style, face in ((hull, ":", BLACK), (within, "D", "none"), ([best], "D", BLACK)):
+        cost, accuracy = np.array(points).reshape(-1, 2).T
+        axes.plot(cost, 100 * accuracy, style, color=GREY, markerfacecolor=face, markersize=4, linewidth=1.2, zorder=2)
+    x = min(hull[-1][0], right)
+    y = 100 * float(np.interp(x, *np.array(hull).T))
+    name = _with_aiq("single arms, mixed", arms_figures(frontier).aiq)
+    return (x, min(max(y, low), high), name, GREY), len(arms) - len(within)
 
 
 def _with_aiq(name: str, aiq: float | None) -> str:

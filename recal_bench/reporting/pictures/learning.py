@@ -4,54 +4,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from recal_bench.reporting.figures.learning import Learning
 from recal_bench.reporting.pictures.drawing import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    blank_figure,
-    heading,
+    LINES,
+    framed,
     label,
-    plain,
+    names_beside,
+    new_figure,
+    numbered,
     save,
+    shared_out,
 )
 
-_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+_HOW = "Band: 95% interval. Names are at the ends of the lines, in the order of what is reached with most of train."
 
 
 def draw(found: Learning, stem: Path) -> list[Path]:
-    """One curve for each router, in `stem`.svg and `stem`.png: six to a panel, the others in grey behind."""
-    n_panels = -(-len(found.routers) // len(_COLOURS))
-    figure = blank_figure((4.6 * min(n_panels, 3), 3.6 * -(-n_panels // 3)))
-    axes_P = figure.subplots(-(-n_panels // 3), min(n_panels, 3), squeeze=False, sharex=True, sharey=True).ravel()
-    for panel, axes in enumerate(axes_P):
-        plain(axes)
+    """One curve for each router, its name at the end, in `stem`.svg and `stem`.png.
+
+    More routers than colours are shared out over several pictures with the same axes: `stem`-2.svg, ...
+    """
+    parts, paths = shared_out(range(len(found.routers))), list[Path]()
+    known = np.concatenate([each[np.isfinite(each)] for each in (found.value_RP, found.low_RP, found.high_RP)])
+    room = 0.05 * (float(np.ptp(known)) or 1.0) if len(known) else 0.0
+    for number, part in enumerate(parts):
+        figure, axes = new_figure((9.5, 5.2))
         axes.set_xscale("log")
-        mine = range(panel * len(_COLOURS), min((panel + 1) * len(_COLOURS), len(found.routers)))
-        for row in range(len(found.routers)):
-            if row not in mine:
-                axes.plot(found.train_P, found.value_RP[row], color=BLACK, alpha=0.12, linewidth=0.8)
-        for colour, row in zip(_COLOURS, mine, strict=False):
-            axes.plot(
-                found.train_P,
-                found.value_RP[row],
-                color=colour,
-                marker="o",
-                markersize=3,
-                label=label(found.routers[row]),
-            )
+        ends = []
+        for colour, row in zip(LINES, part, strict=False):
+            value_P = found.value_RP[row]
+            axes.plot(found.train_P, value_P, color=colour, marker="o", markersize=4, linewidth=1.6)
             axes.fill_between(
                 found.train_P, found.low_RP[row], found.high_RP[row], color=colour, alpha=0.12, linewidth=0
             )
+            if len(there := np.flatnonzero(np.isfinite(value_P))):
+                last = there[-1]
+                ends.append((found.train_P[last], float(value_P[last]), label(found.routers[row]), colour))
         axes.set_xticks(found.train_P, [f"{train:,}" for train in found.train_P])
         axes.minorticks_off()
+        if len(known):
+            axes.set_ylim(float(known.min()) - room, float(known.max()) + room)
         axes.set_xlabel("train queries")
         axes.set_ylabel(f"{found.what}, test")
-        if mine:
-            axes.legend(fontsize=7)
-    figure.suptitle(heading(f"{found.data.name}{', simulated' if found.data.simulated else ''}"), fontsize=9)
-    return save(figure, stem)
+        which = f" ({number + 1} of {len(parts)})" if len(parts) > 1 else ""
+        of = f"{found.data.name}{', simulated' if found.data.simulated else ''}"
+        framed(figure, f"How much log is enough{which}", of, _HOW)
+        figure.draw_without_rendering()
+        names_beside(axes, ends)
+        paths += save(figure, numbered(stem, number))
+    return paths

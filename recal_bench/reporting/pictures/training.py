@@ -4,109 +4,102 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from recal_bench.evaluation.stability import Curve, aligned
-from recal_bench.reporting.pictures.drawing import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    blank_figure,
-    heading,
-    label,
-    plain,
-    save,
-)
+from recal_bench.reporting.pictures.drawing import LINES, blank_figure, framed, label, numbered, plain, save, shared_out
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 PANELS = {
-    "validation_utility": "utility, validation (dot: kept)",
-    "validation_score": "accuracy, validation",
-    "validation_cost_usd_per_1k": "USD per 1,000, validation",
-    "entropy": "entropy, nats",
+    "validation_utility": "utility on validation",
+    "validation_score": "accuracy on validation",
+    "validation_cost_usd_per_1k": "USD per 1,000 queries, validation",
+    "entropy": "entropy of the policy, nats",
     "gradient_norm": "gradient norm",
 }
-_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 # Columns logged at every step are averaged over this many stretches: single steps are noise that hides others.
 _STRETCHES = 40
 _ACROSS = 3
+_FLAT = 1e-9
+_HOW = (
+    "Line: mean of the seeds; band: from the lowest to the highest seed; dot: the mean step whose policy was kept. "
+    "Columns logged at every step are averaged over stretches."
+)
+
+Seeds: TypeAlias = Sequence[Mapping[str, Curve]]
+_Drawn: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-def training_curves(named: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]], title: str, stem: Path) -> list[Path]:
-    """Small multiples: one block for at most five routers, in it one panel for each of `PANELS` that any log holds.
+def training_curves(named: Sequence[tuple[str, Seeds]], title: str, stem: Path) -> list[Path]:
+    """Small multiples: a panel for each of `PANELS` that varies in any log, in it the routers that log it.
 
-    Of each router the mean of its seeds in a band from the lowest to the highest; the other blocks' routers in grey
-    behind, on the same axes, so that every router is seen against all. A dot is at the mean step whose policy was kept.
+    Of each router the mean of its seeds in a band from the lowest to the highest; a dot is at the mean step whose
+    policy was kept. More routers than colours are shared out over several pictures, whose panels have the same axes.
     `named` are the labels with each seed's columns.
-    Writes `stem`.svg and `stem`.png; nothing where no log holds any column.
+    Writes `stem`.svg and `stem`.png, then `stem`-2.svg, ...; nothing where no log holds a column that varies.
     """
-    columns = [name for name in PANELS if any(name in curves for _, seeds in named for curves in seeds)]
-    if not columns:
-        return []
-    n_blocks = -(-len(named) // len(_COLOURS))
-    blocks = [[named[index] for index in block] for block in np.array_split(np.arange(len(named)), n_blocks)]
-    n_rows = -(-(len(columns) + 1) // _ACROSS)
-    figure = blank_figure((3.2 * _ACROSS, 2.3 * n_rows * n_blocks + 0.4))
-    axes_BP = figure.subplots(n_rows * n_blocks, _ACROSS, squeeze=False).reshape(n_blocks, -1)
-    for block, axes_P in zip(blocks, axes_BP, strict=True):
-        others = [seeds for each in blocks if each is not block for _, seeds in each]
-        for column, axes, first in zip(columns, axes_P, axes_BP[0], strict=False):
-            _panel(axes, column, block, others)
-            if axes is not first:
-                axes.sharex(first)
-                axes.sharey(first)
-        for axes in axes_P[len(columns) :]:
-            axes.set_axis_off()
-        axes_P[len(columns)].legend(
-            handles=_key(block), title="router (seeds)", fontsize=8, title_fontsize=8, loc="center"
+    drawn = [
+        (
+            f"{name} ({len(seeds)})",
+            seeds,
+            {name: found for name in PANELS if (found := _seeds(seeds, name)) is not None},
         )
-    figure.suptitle(heading(title), fontsize=9)
-    return save(figure, stem)
+        for name, seeds in named
+    ]
+    panels = [name for name in PANELS if _varies([curves[name] for *_, curves in drawn if name in curves])]
+    drawn = [each for each in drawn if any(name in each[2] for name in panels)]
+    limits = {name: _limits([curves[name] for *_, curves in drawn if name in curves], name) for name in panels}
+    paths, parts = list[Path](), shared_out(drawn)
+    for number, part in enumerate(parts):
+        across = min(len(panels) + 1, _ACROSS) if len(panels) != 3 else 2
+        n_rows = -(-(len(panels) + 1) // across)
+        figure = blank_figure((3.4 * max(across, 2), 2.5 * n_rows + 0.8))
+        axes_P = figure.subplots(n_rows, across, squeeze=False).ravel()
+        for axes, panel in zip(axes_P, panels, strict=False):
+            _panel(axes, panel, part)
+            axes.set_xlim(*limits[panel][0])
+            axes.set_ylim(*limits[panel][1])
+        for axes in axes_P[len(panels) :]:
+            axes.set_axis_off()
+        _key(axes_P[len(panels)], [name for name, *_ in part])
+        which = f" ({number + 1} of {len(parts)})" if len(parts) > 1 else ""
+        framed(figure, f"Training curves{which}", title, _HOW)
+        paths += save(figure, numbered(stem, number))
+    return paths
 
 
-def _panel(
-    axes: Axes,
-    column: str,
-    block: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]],
-    others: Sequence[Sequence[Mapping[str, Curve]]],
-) -> None:
+def _panel(axes: Axes, panel: str, part: Sequence[tuple[str, Seeds, Mapping[str, _Drawn]]]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     plain(axes)
-    axes.tick_params(labelsize=7)
-    axes.set_title(PANELS[column], fontsize=8)
-    axes.set_xlabel("training step", fontsize=7)
-    if column == "gradient_norm":
+    axes.tick_params(labelsize=8)
+    axes.set_title(PANELS[panel], fontsize=9, loc="left")
+    axes.set_xlabel("training step", fontsize=8)
+    if panel == "gradient_norm":
         # The default would write 9 x 10^-1 for .9, too wide beside another panel.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
-    for seeds in others:
-        if drawn := _seeds(seeds, column):
-            axes.plot(drawn[0], drawn[1].mean(axis=0), color="0.82", linewidth=0.8, zorder=1)
-    for (_, seeds), colour in zip(block, _COLOURS, strict=False):
-        if drawn := _seeds(seeds, column):
-            step_N, value_SN = drawn
-            axes.plot(step_N, value_SN.mean(axis=0), color=colour, linewidth=1.4, zorder=3)
-            axes.fill_between(
-                step_N, value_SN.min(axis=0), value_SN.max(axis=0), color=colour, alpha=0.15, linewidth=0, zorder=2
-            )
-            if column == "validation_utility" and all("kept_step" in curves for curves in seeds):
-                kept = float(np.mean([curves["kept_step"].value_N[-1] for curves in seeds]))
-                axes.plot(
-                    kept, np.interp(kept, step_N, value_SN.mean(axis=0)), "o", color=colour, markersize=4, zorder=4
-                )
+    for (_, seeds, curves), colour in zip(part, LINES, strict=False):
+        if panel not in curves:
+            continue
+        step_N, value_SN = curves[panel]
+        mean_N = value_SN.mean(axis=0)
+        axes.plot(step_N, mean_N, color=colour, linewidth=1.5, zorder=3)
+        if len(value_SN) > 1:
+            ends = value_SN.min(axis=0), value_SN.max(axis=0)
+            axes.fill_between(step_N, *ends, color=colour, alpha=0.15, linewidth=0, zorder=2)
+        if panel == "validation_utility" and all("kept_step" in each for each in seeds):
+            kept = float(np.mean([each["kept_step"].value_N[-1] for each in seeds]))
+            axes.plot(kept, np.interp(kept, step_N, mean_N), "o", color=colour, markersize=5, zorder=4)
 
 
-def _seeds(seeds: Sequence[Mapping[str, Curve]], column: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _seeds(seeds: Seeds, column: str) -> _Drawn | None:
     """The steps that all seeds logged and their values, `[N]` and `[S, N]`, shortened to `_STRETCHES`."""
     curves = [curves[column] for curves in seeds if column in curves]
     if not curves:
@@ -121,10 +114,34 @@ def _seeds(seeds: Sequence[Mapping[str, Curve]], column: str) -> tuple[np.ndarra
     return step_N, value_SN
 
 
-def _key(block: Sequence[tuple[str, Sequence[Mapping[str, Curve]]]]) -> list[Line2D]:
+def _varies(curves: Sequence[_Drawn]) -> bool:
+    """Whether any of them changes in the course of the training."""
+    return any(np.ptp(value_SN, axis=1).max() > _FLAT * max(1.0, np.abs(value_SN).max()) for _, value_SN in curves)
+
+
+def _limits(curves: Sequence[_Drawn], column: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The axes that hold all these curves: of the steps, and of the values."""
+    steps, values = (np.concatenate([each[part].ravel() for each in curves]) for part in (0, 1))
+    low, high = float(values.min()), float(values.max())
+    if column == "gradient_norm" and (values > 0).any():
+        low = float(values[values > 0].min())
+        room = (high / low) ** 0.06
+        return _widened(float(steps.min()), float(steps.max())), (low / room, high * room)
+    return _widened(float(steps.min()), float(steps.max())), _widened(low, high)
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    room = 0.05 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def _key(axes: Axes, names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    return [
-        Line2D([], [], color=colour, linewidth=1.4, label=f"{label(name)} ({len(seeds)})")
-        for (name, seeds), colour in zip(block, _COLOURS, strict=False)
+    handles = [
+        Line2D([], [], color=colour, linewidth=2, label=label(name)) for name, colour in zip(names, LINES, strict=False)
     ]
+    axes.legend(
+        handles=handles, title="router (seeds)", fontsize=9, title_fontsize=9, loc="upper left", frameon=False,
+        alignment="left",
+    )  # fmt: skip

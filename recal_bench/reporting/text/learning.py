@@ -19,7 +19,10 @@ def as_table(found: Learning, markdown: bool = False) -> str:
     ]
     source = harmless(found.data.name, place) + (", simulated" if found.data.simulated else "")
     title = f"{found.what.capitalize()} on test by number of train queries (share), {source}"
-    grid = (markdown_table if markdown else terminal_table)(["router", *headers], lines)
+    heads = ["router", *headers]
+    # Of many numbers of queries those of the largest share say most.
+    ranks = [0, *reversed(range(len(headers)))]
+    grid = markdown_table(heads, lines) if markdown else terminal_table(heads, lines, ranks)
     return f"{'### ' if markdown else ''}{title}\n\n{grid}"
 
 

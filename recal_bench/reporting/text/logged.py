@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from recal_bench.reporting.figures.logged import Estimate, LoggedFigures, LoggedTable
 from recal_bench.reporting.figures.names import labels, title
 from recal_bench.reporting.text.columns import UNKNOWN, p_value, with_interval
-from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
+from recal_bench.reporting.text.layout import SHOWN_BY_FORMATS, filled, markdown_table, terminal_table
 from recal_bench.reporting.text.tables import in_markdown
 from recal_bench.wording import harmless, place_of
 
@@ -65,7 +65,8 @@ def _grid(table: LoggedTable, names: Sequence[str], figures: Sequence[LoggedFigu
     if markdown:
         return markdown_table(headers, body)
     n_references = sum(row.reference for row in table.rows)
-    return terminal_table(headers, body, [_RANKS[column] for column in kept], n_references)
+    ranks = [_RANKS[column] for column in kept]
+    return terminal_table(headers, body, ranks, n_references, shown_by=SHOWN_BY_FORMATS)
 
 
 def _cell(found: Estimate | None, spec: str, scale: float = 1.0, short: bool = False) -> str:

@@ -12,6 +12,8 @@ from recal_bench.reporting.text.layout import filled, terminal_table
 from recal_bench.wording import counted, show
 
 _HEADERS = ("record", "outcomes", "alpha", "started (UTC)", "size", "in tables")
+_RANKS = (0, 1, 3, 2, 4, 0)
+"""When the terminal leaves out a column (see `layout.terminal_table`)."""
 
 
 def records_text(folder: Path, found: Found, state: Standing) -> str:
@@ -30,7 +32,7 @@ def records_text(folder: Path, found: Found, state: Standing) -> str:
                 why.get(run.folder, "yes"),
             ]
         )
-    parts = [terminal_table(_HEADERS, lines, left=(0, 1, 5))]
+    parts = [terminal_table(_HEADERS, lines, _RANKS, left=(0, 1, 5))]
     notes = [f"{counted(len(found.runs), 'record')}, {len(state.runs):,} of them in tables"]
     if (folder / STORE).is_dir():
         notes.append(f"shared encoders: {_bytes(size_of(folder / STORE))} in {folder / STORE}")

@@ -127,7 +127,7 @@ def per_task_table(run: Run) -> str:
             ]
         )
     headers = ["split", "task", "queries", "acc %", "utility", "USD/1k", "arm chosen most"]
-    return terminal_table(headers, lines, left=(0, 1, 6))
+    return terminal_table(headers, lines, (1, 0, 2, 0, 0, 1, 0), left=(0, 1, 6))
 
 
 def logged_table(run: Run) -> str:
@@ -155,7 +155,7 @@ def logged_table(run: Run) -> str:
             ]
         )
     headers = ["split", "task", "queries", "matched", "effective", "acc %", "utility", "USD/1k", "arm chosen most"]
-    return terminal_table(headers, lines, left=(0, 1, 8))
+    return terminal_table(headers, lines, (2, 0, 4, 5, 0, 0, 0, 3, 1), left=(0, 1, 8))
 
 
 def _weighted(seen: pd.DataFrame, name: str) -> float:
@@ -177,11 +177,12 @@ def most_regretted(run: Run, oracle: Run, n: int) -> str:
     if worst.empty:
         return "No decision on test lost anything against the oracle."
     lines = [
-        [str(row.task), str(row.query_id), f"{row.lost:.3f}", _choice(row, ""), _choice(row, "_oracle")]
+        [str(row.task), str(row.query_id), f"{row.lost:.3f}", *_choice(row, ""), *_choice(row, "_oracle")]
         for row in worst.itertuples()
     ]
-    headers = ["task", "query", f"{measure} lost", "chosen: score, USD", "oracle: score, USD"]
-    return "Decisions on test that lost most against the oracle\n\n" + terminal_table(headers, lines, left=(0, 1, 3, 4))
+    headers = ["task", "query", "lost", "chosen", "score", "USD", "oracle's", "score", "USD"]
+    table = terminal_table(headers, lines, (1, 0, 0, 0, 3, 4, 0, 2, 4), left=(0, 1, 3, 6))
+    return f"Decisions on test that lost most against the oracle, in {measure}\n\n{table}"
 
 
 def learning_curve(run: Run) -> str:
@@ -210,7 +211,7 @@ def learning_curve(run: Run) -> str:
     summary = f"best {value_N[best]:.4f} at step {step_N[best]:g}, last {value_N[-1]:.4f}"
     kept = run.record.kept_step
     summary += "" if kept is None else f", kept: step {kept}"
-    return f"Utility on validation by training step ({summary})\n\n" + "\n".join(rows)
+    return filled(f"Utility on validation by training step ({summary})") + "\n\n" + "\n".join(rows)
 
 
 def _is_upper_bound(run: Run) -> bool:
@@ -223,9 +224,10 @@ def _test(run: Run) -> pd.DataFrame:
     return test
 
 
-def _choice(row: object, suffix: str) -> str:
+def _choice(row: object, suffix: str) -> list[str]:
+    """The arm, its score and its cost."""
     arm, score, cost = (getattr(row, name + suffix) for name in ("arm", "score", "cost_usd"))
-    return f"{arm}: {score:.2f}, {_number(cost, '.6f')}"
+    return [str(arm), f"{score:.2f}", _number(cost, ".6f")]
 
 
 def _number(value: float, spec: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from recal_bench.reporting.figures.names import labels, stability_title
 from recal_bench.reporting.figures.stability import Bounds, StabilityReport, StabilityRow
 from recal_bench.reporting.text.columns import UNKNOWN
-from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
+from recal_bench.reporting.text.layout import SHOWN_BY_FORMATS, filled, markdown_table, terminal_table
 from recal_bench.reporting.text.rows import as_csv, as_json
 from recal_bench.reporting.text.tables import in_markdown
 from recal_bench.wording import harmless, place_of
@@ -122,4 +122,5 @@ def _table(report: StabilityReport, columns: _Columns, markdown: bool) -> str:
     lines = list(zip(names, *(cells[header] for header in known), strict=True))
     if markdown:
         return markdown_table(headers, lines)
-    return terminal_table(headers, lines, [0, *(columns[header][0] for header in known)])
+    ranks = [0, *(columns[header][0] for header in known)]
+    return terminal_table(headers, lines, ranks, shown_by=SHOWN_BY_FORMATS)

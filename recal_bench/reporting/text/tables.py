@@ -9,7 +9,7 @@ from recal_bench.errors import RunError
 from recal_bench.reporting.figures.compare import Comparison, Identity, Table
 from recal_bench.reporting.figures.names import labels, title, told_apart
 from recal_bench.reporting.text.columns import ACCURACY, EXPECTED, IQM, OTHERS, UNKNOWN, UTILITY, number
-from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table, width
+from recal_bench.reporting.text.layout import SHOWN_BY_FORMATS, filled, markdown_table, table_width, terminal_table
 from recal_bench.reporting.text.rows import as_csv, as_json
 from recal_bench.wording import Place, harmless, place_of
 
@@ -78,8 +78,14 @@ def per_task_table(table: Table, markdown: bool = False) -> str:
     """
     place = place_of(markdown)
     if len(table.rows[0].per_task) > _MOST_TASKS:
-        return _grid(table, ["tasks", "worst", "%", "best", "%"], [_ends(row, place) for row in table.rows], markdown)
-    room = 10_000 if markdown else width() - max(map(len, [*labels(table.rows), "router"]))
+        return _grid(
+            table,
+            ["tasks", "worst", "%", "best", "%"],
+            [_ends(row, place) for row in table.rows],
+            markdown,
+            left=(0, 2, 4),
+        )
+    room = 10_000 if markdown else table_width() - max(map(len, [*labels(table.rows), "router"]))
     parts: list[list[str]] = [[]]
     used = 0
     for task in table.rows[0].per_task:
@@ -110,7 +116,12 @@ def _task(task: str, place: Place) -> str:
 
 
 def _grid(
-    table: Table, headers: Sequence[str], cells: Sequence[Sequence[str]], markdown: bool, ranks: Sequence[int] = ()
+    table: Table,
+    headers: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    markdown: bool,
+    ranks: Sequence[int] = (),
+    left: Sequence[int] = (0,),
 ) -> str:
     """Figures under headers beside the routers' names. References come last: marked in markdown, else below a rule."""
     names = labels(table.rows, place_of(markdown))
@@ -122,4 +133,5 @@ def _grid(
     if markdown:
         return markdown_table(["router", *headers], lines)
     n_references = sum(row.reference for row in table.rows)
-    return terminal_table(["router", *headers], lines, [0, *ranks] if ranks else (), n_references)
+    by_rank = [0, *ranks] if ranks else ()
+    return terminal_table(["router", *headers], lines, by_rank, n_references, left, SHOWN_BY_FORMATS)
