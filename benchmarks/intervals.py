@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from recal_bench.evaluation.bootstrap import RESAMPLES, crossed_bootstrap, iqm, percentile_interval
 from recal_bench.evaluation.statistics import crossed_interval, mde
+from recal_bench.evaluation.ties import crossed_pairs, ties
 
 ROUTERS, SEEDS, QUERIES, TASKS = 20, 10, 10_000, 7
 
@@ -40,6 +41,8 @@ def main() -> None:
         timed("crossed intervals of all differences", lambda: [crossed_interval([d], task_Q) for d in differences])[0],
         timed("minimum detectable differences", lambda: [mde([d], task_Q, n_seeds=20) for d in differences])[0],
     ]
+    both = [(value_SQ, None) for value_SQ in values]
+    rows.append(timed("ties and ranks, from all pairs", lambda: ties(crossed_pairs(both, seeds, task_Q)))[0])
     print(
         f"{ROUTERS} routers, {SEEDS} seeds, {QUERIES:,} queries of {TASKS} tasks, {RESAMPLES:,} resamples, one core\n"
     )

@@ -1,7 +1,9 @@
 """The figures of a board made again from its decisions, by pandas alone: does the report compute what it says?
 
 Every run's `decisions.parquet` is read, and accuracy, cost, utility, regret, the arms' shares and the differences to
-the baseline are made again without any function of this package; they must agree with `compare --format json` to 1e-9.
+the baseline with their intervals are made again without any function of this package; they must agree with
+`compare --format json` to 1e-9. Intervals are made where every task has ten queries or more, and where they do not
+reach the ends of the scale, by the formulas of docs/metrics.md written out task by task.
 Where an outcomes file is given, the scores and costs of the chosen arms are looked up in it as well, which shows that
 the decisions hold what the file says (of runs without cascades, on a file that needs no rule for missing outcomes).
 
@@ -23,8 +25,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 TOLERANCE = 1e-9
+SMALL_TASK, LEAST_DIFFERING, MOST = 10, 5, 1.0
+"""Queries below which tasks are joined, differing queries up to which nothing is significant, where scales may end."""
 
 
 def entries(runs: Path) -> list[dict[str, Any]]:
@@ -39,9 +44,13 @@ def entries(runs: Path) -> list[dict[str, Any]]:
     for each in found.values():
         each.sort(key=lambda one: one[0])
         shared = each[0][2]["configuration"]
+        deterministic = each[0][2]["deterministic"] or each[0][2]["reference"]
+        each = each[:1] if deterministic else each
         decisions = [pd.read_parquet(folder / "decisions.parquet") for _, folder, _ in each]
         row = {name: shared[name] for name in ("data", "router", "settings")}
-        made.append(row | {"decisions": decisions, "command": each[0][2]["command"]})
+        made.append(
+            row | {"decisions": decisions, "seeds": [seed for seed, _, _ in each], "command": each[0][2]["command"]}
+        )
     return made
 
 
@@ -87,6 +96,66 @@ def against(entry: dict[str, Any], others: dict[str, dict[str, Any]], split: str
     return found
 
 
+def interval(entry: dict[str, Any], baseline: dict[str, Any], split: str) -> tuple[float, float] | None:
+    """The crossed interval of the difference to the baseline, in plain numpy; None where small tasks are joined."""
+    ours, theirs = ([_by_task(frame, each["data"], split) for frame in each["decisions"]] for each in (entry, baseline))
+    tasks = list(ours[0])
+    counts = [len(ours[0][task]) for task in tasks]
+    if min(counts) < SMALL_TASK:
+        return None
+    paired = len(ours) > 1 and entry["seeds"] == baseline["seeds"]
+    if paired:
+        parts = [[{task: one[task] - other[task] for task in tasks} for one, other in zip(ours, theirs, strict=True)]]
+    else:
+        parts = [ours, [{task: -other[task] for task in tasks} for other in theirs]]
+    share = 1 / len(tasks) ** 2
+    estimate = v_seeds = v_interaction = squares = 0.0
+    for part in parts:
+        macros = [np.mean([seed[task].mean() for task in tasks]) for seed in part]
+        estimate += float(np.mean(macros))
+        if len(part) > 1:
+            of_seeds = np.var(macros, ddof=1) / len(part)
+            of_tasks = [share * _interaction(np.stack([seed[task] for seed in part])) for task in tasks]
+            v_seeds, v_interaction = v_seeds + of_seeds, v_interaction + sum(of_tasks)
+            squares += of_seeds**2 / (len(part) - 1)
+            squares += sum(
+                of_task**2 / ((len(part) - 1) * (count - 1)) for of_task, count in zip(of_tasks, counts, strict=True)
+            )
+    means = [sum(np.mean([seed[task] for seed in part], axis=0) for part in parts) for task in tasks]
+    differing = sum(int((np.abs(mean) > 1e-12).sum()) for mean in means)
+    v_tasks = [share * np.var(mean, ddof=1) / len(mean) for mean in means]
+    squares += sum(v_task**2 / (count - 1) for v_task, count in zip(v_tasks, counts, strict=True))
+    # Heavy tails: the fourth moment beyond a normal distribution's, less two standard errors of what chance shows.
+    of_query = np.concatenate([share * (mean - mean.mean()) ** 2 / (len(mean) * (len(mean) - 1)) for mean in means])
+    normal = 3 * sum(v_task**2 / count for v_task, count in zip(v_tasks, counts, strict=True))
+    chance = np.sqrt(24 * sum(v_task**4 / count**3 for v_task, count in zip(v_tasks, counts, strict=True)))
+    squares += max(float((of_query**2).sum()) - normal - 2 * float(chance), 0.0) / 2
+    variance = v_seeds + max(sum(v_tasks) - v_interaction, 0.0)
+    if not squares:
+        return estimate, estimate
+    half = float(t.ppf(0.975, variance**2 / squares)) * float(np.sqrt(variance))
+    low, high = estimate - half, estimate + half
+    if differing <= LEAST_DIFFERING and not low <= 0 <= high:
+        return estimate - abs(estimate), estimate + abs(estimate)
+    return low, high
+
+
+def _by_task(frame: pd.DataFrame, data: dict[str, Any], split: str) -> dict[str, np.ndarray]:
+    """The utilities (accuracies where none is reported) of a run's queries, by task and in the order of their names."""
+    part = frame[frame["split"] == split].sort_values(["task", "query_id"], kind="stable")
+    price = data["alpha"] / data["cost_ref"] if data["cost_ref"] and not data["unknown_costs"] else 0.0
+    usd = part["cost_usd"] + part["router_cost_usd"]
+    value = part["score"] - price * usd if price else part["score"]
+    return {str(task): values.to_numpy(dtype=np.float64) for task, values in value.groupby(part["task"])}
+
+
+def _interaction(value_SQ: np.ndarray) -> float:
+    """The variance of a task's mean by what single seeds do on single queries."""
+    n_seeds, n_queries = value_SQ.shape
+    left_SQ = value_SQ - value_SQ.mean(axis=0) - value_SQ.mean(axis=1, keepdims=True) + value_SQ.mean()
+    return float((left_SQ**2).sum() / ((n_seeds - 1) * (n_queries - 1)) / (n_seeds * n_queries))
+
+
 def per_task(frames: list[pd.DataFrame]) -> dict[str, float]:
     """The accuracy of each task of test."""
     tests = [frame[frame["split"] == "test"] for frame in frames]
@@ -128,6 +197,21 @@ def looked_up(entry: dict[str, Any], outcomes: pd.DataFrame) -> float:
     return worst
 
 
+def interval_pairs(
+    split: str, theirs: dict[str, Any], entry: dict[str, Any], baseline: dict[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Both ends of the interval of the difference to the baseline, where the report has one and it can be made."""
+    accuracy = bool(entry["data"]["unknown_costs"])
+    name = "accuracy_vs_baseline" if accuracy else "utility_vs_baseline"
+    reported = theirs.get(name) or (None if accuracy else theirs.get("vs_baseline"))
+    ours = interval(entry, baseline, split) if reported and reported["ci"] else None
+    if ours is None or not -MOST < ours[0] <= ours[1] < MOST:
+        return []
+    return [
+        (f"{split}, {name}.ci.{end}", reported["ci"][place], ours[place]) for place, end in enumerate(("low", "high"))
+    ]
+
+
 def pairs_of(row: dict[str, Any], entry: dict[str, Any], others: dict[str, dict[str, Any]]) -> list[tuple[Any, ...]]:
     """What of a row is compared: where, the reported figure, and pandas' own."""
     pairs: list[tuple[Any, ...]] = []
@@ -147,6 +231,7 @@ def pairs_of(row: dict[str, Any], entry: dict[str, Any], others: dict[str, dict[
         for name, value in against(entry, others, split).items():
             if compared[name] is not None:
                 pairs.append((f"{split}, {name}", compared[name], value))
+        pairs += interval_pairs(split, theirs, entry, others["baseline"])
         pairs.append((f"{split}, top_arm_share", theirs["top_arm_share"], shares(entry["decisions"], split)))
     if "snips" not in row:
         pairs += [

@@ -9,25 +9,21 @@ routers that are equally good are told apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import FloatSQ
+from recal_bench.arrays import FloatQ, FloatSQ
 from recal_bench.errors import SettingsError
-from recal_bench.evaluation.metrics import macro_mean
+from recal_bench.evaluation.strata import Strata
 
+# R routers.
+FloatR: TypeAlias = NDArray[np.float64]
 LEVEL = 0.95
 POWER = 0.8
-SMALL_TASK = 10
-"""Tasks with fewer queries are joined: their own mean and spread are not known well enough."""
-_LEAST_SINGLES = 6
-"""Tasks of one query each, below which nothing could be significant at 5%: 2 ** -5 is the least possible p."""
-_NOISE = 2.0
-"""Standard errors by which the fourth moment must exceed the normal distribution's before it counts."""
 _LEAST_DF = 0.25
 """With fewer degrees of freedom the critical t is beyond 20,000: that is no test, and scipy's search does not end."""
 
@@ -67,9 +63,54 @@ def crossed_interval(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> Interval
     between them counts as luck. If k queries have values other than 0, p is at least 2 ** (1 - k), that of all signs
     being equal by chance, and the interval holds 0 where this is above 5%.
     """
-    found = _variances(parts, task_Q)
-    interval = t_interval(found.estimate, *found.error_and_df())
-    return _no_surer_than(interval, found.n_not_zero)
+    strata = Strata(task_Q)
+    return _interval([_part(value_SQ, strata) for value_SQ in parts], strata)
+
+
+def difference_intervals(pairs: Iterable[tuple[FloatSQ, FloatSQ, bool]], task_Q: NDArray[Any]) -> list[Interval]:
+    """`crossed_interval` of many differences on the same queries, each of two routers and whether seeds are paired."""
+    strata = Strata(task_Q)
+    known: dict[int, tuple[FloatSQ, _Part]] = {}  # with the array, whose id would else be given to another
+
+    def part_of(value_SQ: FloatSQ) -> _Part:
+        if id(value_SQ) not in known:
+            known[id(value_SQ)] = value_SQ, _part(value_SQ, strata)
+        return known[id(value_SQ)][1]
+
+    return [
+        _interval([_part(one_SQ - other_SQ, strata)] if paired else [part_of(one_SQ), -part_of(other_SQ)], strata)
+        for one_SQ, other_SQ, paired in pairs
+    ]
+
+
+def _interval(parts: Sequence[_Part], strata: Strata) -> Interval:
+    found = _variances(parts, strata)
+    return _no_surer_than(t_interval(found.estimate, *found.error_and_df()), found.n_not_zero)
+
+
+def crossed_covariance(values: Sequence[FloatSQ], task_Q: NDArray[Any]) -> tuple[NDArray[np.float64], FloatR]:
+    """Covariance of the macro means of routers on the same queries, `[R, R]`, and of each the variance by its seeds.
+
+    Queries are shared; the luck of training is each router's own: what the same seeds may share is not counted. NaN
+    where the data cannot tell.
+    """
+    strata = Strata(task_Q)
+    parts = [_part(value_SQ, strata) for value_SQ in values]
+    covariance_RR = strata.covariance(np.stack([part.mean_Q for part in parts]))
+    alone_R = np.array([0.0 if part.seeds is None else part.seeds.alone / part.seeds.n_seeds for part in parts])
+    of_seeds_R = np.array([0.0 if part.seeds is None else part.seeds.macro / part.seeds.n_seeds for part in parts])
+    return covariance_RR + np.diag(np.maximum(alone_R, 0.0)), of_seeds_R
+
+
+def no_surer_than_signs(interval: Interval, parts: Sequence[FloatSQ]) -> Interval:
+    """An interval of another statistic of these parts with the least p, and the bounds, that crossed_interval has."""
+    return _no_surer_than(interval, _not_zero([value_SQ.mean(axis=0) for value_SQ in parts]))
+
+
+def _not_zero(mean_parts: Sequence[FloatQ]) -> int:
+    """How many queries have a value. What is left of differences that cancel out is rounding, and not one."""
+    largest = max(float(np.abs(mean_Q).max(initial=0.0)) for mean_Q in mean_parts)
+    return int((np.abs(np.sum(mean_parts, axis=0)) > 1e-12 * largest).sum())
 
 
 def _no_surer_than(interval: Interval, n_not_zero: int) -> Interval:
@@ -112,7 +153,9 @@ def mde(
         raise SettingsError(f"{n_seeds} seeds cannot tell the luck of training: ask for at least 2")
     if not queries_factor > 0:
         raise SettingsError(f"{queries_factor:g} times the queries is not a number of queries: give a factor above 0")
-    return smallest_detectable(*_variances(parts, task_Q).error_and_df(n_seeds, queries_factor))
+    strata = Strata(task_Q)
+    found = _variances([_part(value_SQ, strata) for value_SQ in parts], strata)
+    return smallest_detectable(*found.error_and_df(n_seeds, queries_factor))
 
 
 def smallest_detectable(error: float, df: float) -> float:
@@ -134,6 +177,11 @@ class _Seeds:
     n_seeds: int
     macro: float
     interaction_H: NDArray[np.float64]
+
+    @property
+    def alone(self) -> float:
+        """The variance of a single seed's macro mean with no end of queries; below 0 by chance."""
+        return self.macro - float(self.interaction_H.sum())
 
 
 @dataclass(frozen=True)
@@ -159,8 +207,7 @@ class _Variances:
             count = n_seeds or part.n_seeds
             of_query_H = part.interaction_H / queries_factor / count
             # The variance of the macro means holds the interaction, of which more queries leave less.
-            seeds_only = part.macro - float(part.interaction_H.sum())
-            of_seeds = max(seeds_only / count + float(of_query_H.sum()), 0.0)
+            of_seeds = max(part.alone / count + float(of_query_H.sum()), 0.0)
             queries_H = queries_H - part.interaction_H / part.n_seeds + part.interaction_H / count
             interaction_H = interaction_H + of_query_H
             seeds += of_seeds
@@ -171,89 +218,36 @@ class _Variances:
         return float(np.sqrt(variance)), variance**2 / squares if squares else np.inf
 
 
-def _variances(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> _Variances:
-    layout = _Layout(task_Q)
-    total_Q = np.zeros(len(task_Q))
-    largest = estimate = 0.0
-    of_parts = []
-    for value_SQ in parts:
-        n_seeds = len(value_SQ)
-        mean_Q = value_SQ.mean(axis=0)
-        total_Q += mean_Q
-        largest = max(largest, float(np.abs(mean_Q).max(initial=0.0)))
-        macro_S = macro_mean(value_SQ, task_Q)
-        estimate += float(macro_S.mean())
-        if n_seeds > 1:
-            square_Q = (layout.centred(value_SQ - mean_Q) ** 2).sum(axis=0) / (n_seeds - 1)
-            of_parts.append(_Seeds(n_seeds, float(macro_S.var(ddof=1)), layout.variance_of_means(square_Q)))
-    square_Q = layout.centred(total_Q) ** 2
-    # What is left of differences that cancel out is rounding, not a value.
-    n_not_zero = int((np.abs(total_Q) > 1e-12 * largest).sum())
-    queries_H, tails = layout.variance_of_means(square_Q), layout.heavy_tails(square_Q)
-    return _Variances(estimate, n_not_zero, tuple(of_parts), queries_H, layout.df_H(), tails)
+@dataclass(frozen=True)
+class _Part:
+    """What is summed up of a part: its query means over seeds, its macro mean, and its seeds where it has several."""
+
+    mean_Q: NDArray[np.float64]
+    macro: float
+    seeds: _Seeds | None
+
+    def __neg__(self) -> _Part:
+        return _Part(-self.mean_Q, -self.macro, self.seeds)
 
 
-class _Layout:
-    """Which queries belong to which task and stratum, how much each counts in the macro mean, and sums over strata.
+def _part(value_SQ: FloatSQ, strata: Strata) -> _Part:
+    n_seeds = len(value_SQ)
+    mean_Q = value_SQ.mean(axis=0)
+    macro_S = strata.macro_mean(value_SQ)
+    if n_seeds == 1:
+        return _Part(mean_Q, float(macro_S[0]), None)
+    square_Q = (strata.centred(value_SQ - mean_Q) ** 2).sum(axis=0) / (n_seeds - 1)
+    seeds = _Seeds(n_seeds, float(macro_S.var(ddof=1)), strata.variance_of_means(square_Q))
+    return _Part(mean_Q, float(macro_S.mean()), seeds)
 
-    A stratum is a task; the tasks of fewer than `SMALL_TASK` queries together are one, and take in the smallest of
-    the others where they still have fewer.
-    """
 
-    def __init__(self, task_Q: NDArray[Any]) -> None:
-        task_index_Q, count_T = np.unique(task_Q, return_inverse=True, return_counts=True)[1:]
-        weight_T = 1.0 / (len(count_T) * count_T)
-        smallest_T = np.argsort(count_T, kind="stable")
-        before_T = np.cumsum(count_T[smallest_T]) - count_T[smallest_T]
-        joined_T = smallest_T[(count_T[smallest_T] < SMALL_TASK) | ((before_T > 0) & (before_T < SMALL_TASK))]
-        stratum_T = np.arange(1, len(count_T) + 1)
-        stratum_T[joined_T] = 0
-        stratum_T = np.unique(stratum_T, return_inverse=True)[1]
-        self._index_Q = stratum_T[task_index_Q]
-        self._count_H = np.bincount(self._index_Q)
-        self._weight_Q = weight_T[task_index_Q]
-        self._weights_H = {power: np.bincount(stratum_T, count_T * weight_T**power) for power in (2, 4, 8)}
-        ordered = bool((np.diff(self._index_Q) >= 0).all())
-        self._order_Q = slice(None) if ordered else np.argsort(self._index_Q, kind="stable")
-        self._starts_H = np.cumsum(self._count_H) - self._count_H
-        self._blind = len(task_Q) < 2 or (len(task_Q) == len(count_T) and len(task_Q) < _LEAST_SINGLES)
-
-    def _sums(self, value_Q: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.add.reduceat(value_Q[..., self._order_Q], self._starts_H, axis=-1))
-
-    def centred(self, value_Q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`[..., Q]` less the mean of each stratum's queries."""
-        return np.asarray(value_Q - (self._sums(value_Q) / self._count_H)[..., self._index_Q])
-
-    def _shares(self, square_Q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each query's share of the variance of the macro mean, from squared deviations."""
-        spare_H = self._count_H / np.maximum(self._count_H - 1, 1)
-        return np.asarray(self._weight_Q**2 * square_Q * spare_H[self._index_Q])
-
-    def variance_of_means(self, square_Q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each stratum's share of the variance of the macro mean, from squared deviations. NaN where it is unknown."""
-        if self._blind:
-            return np.full(len(self._count_H), np.nan)
-        return self._sums(self._shares(square_Q))
-
-    def df_H(self) -> NDArray[np.float64]:
-        """Degrees of freedom of `variance_of_means` for normal values: n - 1 in a stratum where all weigh the same."""
-        of_2_H, of_4_H = self._weights_H[2], self._weights_H[4]
-        # A query alone has none; its variance is not known either.
-        count_H = np.maximum(self._count_H, 2)
-        return np.asarray((of_2_H * (1 - 1 / count_H)) ** 2 / (of_4_H * (1 - 2 / count_H) + (of_2_H / count_H) ** 2))
-
-    def heavy_tails(self, square_Q: NDArray[np.float64]) -> float:
-        """By how much the fourth powers of the deviations exceed a normal distribution's, beyond chance; half of it.
-
-        Half of the excess over 3 sigma^4 is what Satterthwaite's sum of V^2 / df lacks where the values are not normal,
-        as where few queries differ: of n values of which k are 1, it leaves some 2 k degrees of freedom.
-        """
-        share_Q = self._shares(square_Q)
-        even_H = self._sums(share_Q) / self._weights_H[2]
-        normal = 3 * float((even_H**2 * self._weights_H[4]).sum())
-        noise = np.sqrt(24 * float((even_H**4 * self._weights_H[8]).sum()))
-        return max(float((share_Q**2).sum()) - normal - _NOISE * float(noise), 0.0) / 2
+def _variances(parts: Sequence[_Part], strata: Strata) -> _Variances:
+    means = [part.mean_Q for part in parts]
+    estimate, n_not_zero = sum(part.macro for part in parts), _not_zero(means)
+    square_Q = strata.centred(np.sum(means, axis=0)) ** 2
+    queries_H, tails = strata.variance_of_means(square_Q), strata.heavy_tails(square_Q)
+    of_seeds = tuple(part.seeds for part in parts if part.seeds is not None)
+    return _Variances(estimate, n_not_zero, of_seeds, queries_H, strata.df_H(), tails)
 
 
 def holm(p_R: Sequence[float]) -> list[float]:

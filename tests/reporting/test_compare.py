@@ -29,6 +29,8 @@ CONTRACT = [
     "alpha",
     "n_seeds",
     "n_queries",
+    "tie_group",
+    "rank",
     "accuracy_macro",
     "accuracy_micro",
     "cost_usd_per_1k",
@@ -129,6 +131,31 @@ def test_roles_of_the_rows(tmp_path):
     assert by_router["random"].routing_entropy == pytest.approx(math.log(4), abs=0.05)
     assert by_router["recal"].regret > 0
     assert by_router["knn"].encoder == "tfidf"
+
+
+def test_routers_have_ranks_and_those_that_may_be_the_best_are_a_group(tmp_path):
+    world = World(queries=60, splits=("ood", "test"))
+    write_standard_runs(tmp_path, world)
+    rows = rows_by_router(read_runs(tmp_path))
+    routers = [row for row in rows.values() if not row.reference]
+    # It mostly takes the best arm in hindsight, which no other router does.
+    assert (rows["recal"].tie_group, rows["recal"].rank) == ("best", (1, 1))
+    for row in rows.values():
+        for figures in (row, row.splits["ood"]):
+            if row.reference:
+                assert figures.tie_group is figures.rank is None
+            else:
+                assert (figures.tie_group == "best") == (row.router == "recal")
+                assert (figures.rank == (1, 1)) == (row.router == "recal")
+                assert 1 <= figures.rank[0] <= figures.rank[1] <= len(routers)
+
+
+def test_ranks_are_by_accuracy_where_no_utility_may_be_reported(tmp_path):
+    write_standard_runs(tmp_path, World(queries=60, unknown_costs=3))
+    rows = rows_by_router(read_runs(tmp_path))
+    assert rows["recal"].utility is None
+    assert rows["recal"].tie_group == "best"
+    assert rows["random"].rank[0] > 1
 
 
 def test_savings_count_the_routers_own_cost(tmp_path):
@@ -445,6 +472,19 @@ def test_one_seed_makes_an_interquartile_mean_drop_tasks_and_that_is_said(tmp_pa
     single = next(row for row in three.rows if row.router == "best-single")
     assert single.iqm.value == pytest.approx(single.utility)
     assert single.iqm.ci == pytest.approx(single.utility_ci)
+
+
+def test_the_p_of_few_differing_queries_has_the_same_bound_for_interquartile_means(tmp_path):
+    """Five queries differ, all in one direction: by chance that happens to two of 32, whatever is averaged."""
+    world = World(queries=40)
+    write_standard_runs(tmp_path, world)
+    arm_Q = np.ones(len(world.keys), dtype=int)
+    arm_Q[np.flatnonzero((world.score_QA[:, 1] == 0) & (world.score_QA[:, 3] == 1))[:5]] = 3
+    write_run(tmp_path, world, "few", arm_Q, deterministic=True)
+    row = rows_by_router(read_runs(tmp_path), aggregate="iqm")["few"]
+    for found, low_high in ((row.vs_baseline, row.vs_baseline.ci), (row.iqm, row.iqm.difference_ci)):
+        assert found.p_adjusted >= 2**-4
+        assert low_high[0] <= 0 <= low_high[1]
 
 
 def test_an_unknown_aggregate_is_refused(tmp_path):

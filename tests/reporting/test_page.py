@@ -291,6 +291,24 @@ def test_a_family_follows_from_what_a_router_is(router: str, family: str) -> Non
     assert family_of(router, reference=True) == "reference"
 
 
+def test_ranks_sort_and_who_may_be_the_best_stands_in_a_band(opened: Any, board: Board) -> None:
+    routers = [row for row in board.rows if not row.reference]
+    ranks = {row.router: row.rank for row in routers}
+    position = texts(opened, "#rows thead th").index("rank")
+    shown = opened.run(
+        f"[...document.querySelectorAll('#rows tbody tr')].map((row) => row.cells[{position}].textContent)"
+    )
+    wanted = [f"{low}\u2013{high}" if low != high else str(low) for low, high in ranks.values()]
+    assert shown == [*wanted, *[""] * (len(board.rows) - len(routers))]
+    tied = {row.router for row in routers if row.tie_group == "best"}
+    assert tied
+    assert set(texts(opened, "#rows tbody tr.tied th")) == tied
+    assert "cannot be told from the best" in opened.run("tied.hidden || tied.textContent")
+    opened.run(f"document.querySelectorAll('#rows thead th button')[{position}].click()")
+    ranked = [ranks[name][0] for name in texts(opened, "#rows tbody th")[: len(routers)]]
+    assert ranked == sorted(ranked)
+
+
 def test_ties_and_ranks_are_shown_where_rows_have_them() -> None:
     rows = [{"tie_group": 1, "rank": [1, 4], "utility": 0.5}, {"tie_group": 2, "rank": [3, 5], "utility": 0.4}]
     shown = {column.path: [cell(column, row) for row in rows] for column in filled(REPLAYED, rows)}

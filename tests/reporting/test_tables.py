@@ -87,6 +87,30 @@ def test_markdown_has_every_column_and_marks_references(made):
     assert all(column in text for column in ("regret", "us med/p95", "top arm", "micro", "savings", "seeds"))
 
 
+@pytest.mark.parametrize("format", ["table", "markdown"])
+def test_a_rank_is_shown_with_who_cannot_be_told_from_the_best(made, format):
+    text = render(made[0], format)
+    first = text.partition("Split")[0]
+    header = next(line for line in first.splitlines() if "rank" in line)
+    place = header.replace("|", " ").split().index("rank")
+    for row in made[0].rows:
+        lines = [each.replace("(reference)", "").replace("*", " ").replace("|", " ") for each in first.splitlines()]
+        cell = next(each.split()[place] for each in lines if each.split()[:1] == [row.router])
+        if row.reference:
+            assert cell == "-"
+            continue
+        low, high = row.rank
+        assert cell == ("=" if row.tie_group == "best" else "") + (f"{low}" if low == high else f"{low}-{high}")
+    assert "cannot be told from the best" in " ".join(text.split())
+
+
+def test_by_interquartile_means_no_rank_is_shown(tmp_path):
+    write_standard_runs(tmp_path, World(queries=20))
+    (table,) = tables(read_runs(tmp_path), aggregate="iqm")
+    assert "rank" not in render(table).replace("|", " ").split()
+    assert "rank.low,rank.high" in render(table, "csv").splitlines()[0]
+
+
 def test_json_is_one_list_of_all_rows(made, tmp_path):
     rows = json.loads(render_all([*made, *made], "json"))
     assert len(rows) == 2 * len(made[0].rows)

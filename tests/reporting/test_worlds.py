@@ -91,6 +91,20 @@ def test_several_worlds_are_one_table_whose_intervals_hold_their_luck(tmp_path: 
     assert any(note.startswith("4 worlds: every figure is the mean over them") for note in table.notes)
 
 
+def test_ranks_over_worlds_hold_their_luck(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 6))
+    (table,) = worlds.tables(read_runs(tmp_path))
+    rows = {row.router: row for row in table.rows}
+    routers = [row for row in table.rows if not row.reference]
+    assert routers[0].tie_group == "best"
+    for place, row in enumerate(routers, 1):
+        assert row.rank is not None
+        assert row.rank[0] <= place <= row.rank[1]
+    assert rows["lucky"].tie_group is None
+    assert rows["oracle"].rank is rows["oracle"].tie_group is None
+    assert sum("cannot be told from the best" in note for note in table.notes) == 1
+
+
 def test_a_router_that_was_not_run_on_all_worlds_is_named_and_left_out(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
     write(tmp_path / "more", range(3, 4), routers=("good",))

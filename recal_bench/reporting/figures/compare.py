@@ -17,6 +17,7 @@ from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.ranks import NOTE as RANK_NOTE
 from recal_bench.reporting.figures.small_tasks import small_task_notes
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
@@ -117,7 +118,7 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
     all_notes = [*notes(group), *_expected_notes(rows, baseline_name), *_iqm_notes(rows, len(tasks))]
-    all_notes += detectable_notes(rows, baseline_name)
+    all_notes += detectable_notes(rows, baseline_name) + ([RANK_NOTE] if aggregate == "mean" else [])
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
 

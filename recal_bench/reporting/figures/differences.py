@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from recal_bench.arrays import FloatSQ, finite_or_none
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.bootstrap import calibrated_interval, crossed_bootstrap, iqm
-from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, improvement, mde
+from recal_bench.evaluation.statistics import Interval, crossed_interval, holm, improvement, mde, no_surer_than_signs
 from recal_bench.reporting.figures.entries import Entry, Group
 
 UTILITY, ACCURACY, EXPECTED = "utility", "accuracy", "expected utility"
@@ -116,11 +116,14 @@ def interquartile_means(
         differences.append(
             None
             if parts is None
-            else calibrated_interval(
-                estimate_R[index] - estimate_R[base],
-                iqm_RB[index] - iqm_RB[base],
-                mean_RB[index] - mean_RB[base],
-                crossed_interval(parts, task_Q),
+            else no_surer_than_signs(
+                calibrated_interval(
+                    estimate_R[index] - estimate_R[base],
+                    iqm_RB[index] - iqm_RB[base],
+                    mean_RB[index] - mean_RB[base],
+                    crossed_interval(parts, task_Q),
+                ),
+                parts,
             )
         )
     return [

@@ -54,6 +54,8 @@ def _flat(figures: Figures | LoggedFigures) -> dict[str, Any]:
             flat |= _difference(value)
         elif name == "accuracy_vs_baseline":
             flat |= {f"accuracy_{key}": each for key, each in _difference(value).items()}
+        elif name == "rank":
+            flat |= _interval(name, value)
         elif name.endswith("_ci"):
             flat |= _interval(name.removesuffix("_ci"), value)
         elif isinstance(value, InterquartileMean):

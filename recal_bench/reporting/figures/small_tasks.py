@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.evaluation.statistics import SMALL_TASK
+from recal_bench.evaluation.strata import SMALL_TASK
 from recal_bench.wording import counted
 
 

@@ -26,16 +26,21 @@ from recal_bench.reporting.figures.differences import (
 )
 from recal_bench.reporting.figures.entries import Entry, Group
 from recal_bench.reporting.figures.frontier import FrontierFigures, frontier_figures
+from recal_bench.reporting.figures.ranks import ranked
 
 
 class Figures(FrontierFigures):
     """What a router did on one split; docs/metrics.md defines every figure. Null where unknown.
 
     `vs_baseline` is in the metric that it names: the expected utility where the truth is simulated and known of the
-    row, else the utility. `utility_vs_baseline` is the realised one beside an expected one, else null.
+    row, else the utility. `utility_vs_baseline` is the realised one beside an expected one, else null. `tie_group` is
+    `best` for the routers that cannot be told from the best, and `rank` the least and the greatest rank a router may
+    have; null for references.
     """
 
     n_queries: int
+    tie_group: str | None = None
+    rank: tuple[int, int] | None = None
     accuracy_macro: float | None
     accuracy_macro_ci: tuple[float, float] | None = None
     accuracy_micro: float | None
@@ -89,6 +94,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
         # One metric for all: the expected utility only where it is known of every row.
         metric = metric_R[0] if len(set(metric_R)) == 1 else UTILITY
         iqms = interquartile_means(group, baseline, metric, rows_Q, task_Q)
+    places = ranked(group, metric_R, rows_Q, task_Q)
     scale = scale_of(group, "utility")
     figures = []
     for index, entry in enumerate(group.entries):
@@ -105,6 +111,8 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
         figures.append(
             Figures(
                 n_queries=int(rows_Q.sum()),
+                tie_group=places[index].tie_group,
+                rank=places[index].rank,
                 accuracy_macro=finite_or_none(accuracy),
                 accuracy_macro_ci=ci_of(score, scale_of(group, ACCURACY)),
                 accuracy_micro=finite_or_none(float(metrics.micro_mean(score_SQ).mean())),

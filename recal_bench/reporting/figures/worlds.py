@@ -20,11 +20,13 @@ from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures import compare
 from recal_bench.reporting.figures.compare import Comparison, Table, detectable_notes, rank
 from recal_bench.reporting.figures.differences import Difference, InterquartileMean, ci_of
+from recal_bench.reporting.figures.ranks import Ranked, ranked_over_worlds
 from recal_bench.reporting.figures.splits import Figures
 from recal_bench.wording import counted, listed
 
 _OF_A_WORLD = {"name", "hash", "cost_ref", "notes"}
 _SUMMED = ("n_queries",)
+_OVER_ALL_ROWS = tuple(Ranked._fields)
 _TESTED = ("vs_baseline", "utility_vs_baseline", "accuracy_vs_baseline", "iqm")
 _OF_RUNS = ("collapse_rate", "fit_seconds", "route_us_per_query", "route_us_p95")
 
@@ -62,6 +64,7 @@ def _as_one(worlds: Sequence[Table]) -> Table:
     shared = [key for key in by_row[0] if all(key in rows for rows in by_row)]
     data = _data_of_all([table.data for table in worlds])
     rows = _with_holm([_pool_rows([rows[key] for rows in by_row], data) for key in shared])
+    rows = _with_ranks(rows, [[rows_of[key] for key in shared] for rows_of in by_row])
     rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     common = [note for note in first.notes if all(note in table.notes for table in worlds)]
     left_out = sorted({router for rows in by_row for router, settings in rows if (router, settings) not in shared})
@@ -100,7 +103,9 @@ def _pool_figures(worlds: Sequence[Figures]) -> dict[str, Any]:
     pooled: dict[str, Any] = {}
     for name in Figures.model_fields:
         values = [getattr(figures, name) for figures in worlds]
-        if name in _SUMMED:
+        if name in _OVER_ALL_ROWS:
+            pooled[name] = None
+        elif name in _SUMMED:
             pooled[name] = sum(values)
         elif name.endswith("_ci"):
             pooled[name] = ci_of(_over_worlds([getattr(figures, name.removesuffix("_ci")) for figures in worlds]))
@@ -179,4 +184,20 @@ def _with_holm(rows: Sequence[Comparison]) -> list[Comparison]:
     for split in rows[0].splits if rows else ():
         for update, row, values in zip(updates, rows, changed([row.splits[split] for row in rows]), strict=True):
             update["splits"] = {**update.get("splits", row.splits), split: row.splits[split].model_copy(update=values)}
+    return [row.model_copy(update=update) for row, update in zip(rows, updates, strict=True)]
+
+
+def _with_ranks(rows: Sequence[Comparison], by_world: Sequence[Sequence[Comparison]]) -> list[Comparison]:
+    """Pooled rows with their ranks on every split, from what each world's rows are ranked by."""
+
+    def places(split: str | None) -> list[dict[str, Any]]:
+        figures = [[row if split is None else row.splits[split] for row in world] for world in by_world]
+        value_WR = np.array([[each.headline[0] for each in world] for world in figures], dtype=np.float64)
+        found = ranked_over_worlds(value_WR.reshape(len(by_world), len(rows)), [row.reference for row in rows])
+        return [each._asdict() for each in found]
+
+    updates = places(None)
+    for split in rows[0].splits if rows else ():
+        for update, row, place in zip(updates, rows, places(split), strict=True):
+            update["splits"] = {**update.get("splits", row.splits), split: row.splits[split].model_copy(update=place)}
     return [row.model_copy(update=update) for row, update in zip(rows, updates, strict=True)]

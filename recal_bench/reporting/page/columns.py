@@ -24,7 +24,7 @@ class PageColumn(NamedTuple):
 
 
 REPLAYED = (
-    PageColumn("tie_group", "tie group", "text"),
+    PageColumn("tie_group", "tie group", "text", minor=True),
     PageColumn("rank", "rank", "range"),
     PageColumn("expected_utility", "expected utility", "utility", "expected_utility_ci"),
     PageColumn("utility", "utility", "utility", "utility_ci"),

@@ -73,6 +73,7 @@ def _table(table: Table | LoggedTable, runs: Sequence[Run], reports: Sequence[St
                 split: [cell(column, {**values, **every[index]}) for column in columns]
                 for split, every in by_split.items()
             },
+            "tied": {split: every[index].get("tie_group") is not None for split, every in by_split.items()},
             "point": {split: _point(every[index]) for split, every in by_split.items()},
             "tasks": [values.get("per_task", {}).get(task) for task in _tasks(table)],
         }

@@ -27,7 +27,7 @@ const FORMS = {
 };
 function written(column, cell) {
   if (cell === null || cell === undefined) return "";
-  if (column.form === "range") return `${cell[1]}\u2013${cell[2]}`;
+  if (column.form === "range") return cell[1] === cell[2] ? String(cell[1]) : `${cell[1]}\u2013${cell[2]}`;
   if (typeof cell === "string") return cell;
   const form = FORMS[column.form] || String;
   return Array.isArray(cell) ? `${form(cell[0])} [${form(cell[1])}, ${form(cell[2])}]` : form(cell);
@@ -64,11 +64,12 @@ function bar(column, index) {
 function drawRows() {
   const columns = table.columns.map((column, index) => ({ ...column, index })).filter((column) => !column.minor || $("minor").checked);
   for (const column of columns) column.bar = column.form !== "range" && table.rows.some((row) => Array.isArray(row.figures[state.split][column.index])) ? bar(column, column.index) : null;
+  $("tied").hidden = !table.rows.some((row) => row.tied[state.split]);
   const { key } = state.sort || {};
   const rows = sorted(visible(), state.sort, (row) => (key === "label" ? row.label : key === "family" ? row.family : value(row.figures[state.split][key])));
   fill($("rows"), h("thead", {}, h("tr", {}, header("label", "router", "sort", drawRows, false), header("family", "family", "sort", drawRows, false, "text family"),
     columns.map((column) => header(column.index, column.label, "sort", drawRows, column.form !== "text" && column.form !== "p" && column.form !== "range" && column.form !== "usd", column.form === "text" ? "text" : null)))),
-  h("tbody", {}, rows.map((row) => h("tr", { class: (row.reference ? "reference " : "") + (row.baseline ? "baseline" : "") },
+  h("tbody", {}, rows.map((row) => h("tr", { class: (row.reference ? "reference " : "") + (row.baseline ? "baseline " : "") + (row.tied[state.split] ? "tied" : "") },
     h("th", { scope: "row", title: row.label }, h("input", { type: "checkbox", "aria-label": `pick ${row.label}`, checked: state.picked.has(row), onchange: (event) => { state.picked[event.target.checked ? "add" : "delete"](row); drawPlot(); drawCurves(); } }), h("button", { onclick: () => openRow(row) }, row.label)),
     h("td", { class: "text family" }, row.family),
     columns.map((column) => { const cell = row.figures[state.split][column.index]; return h("td", { class: column.form === "text" ? "text" : null }, row.baseline && cell === null && column.form === "difference" ? "baseline" : written(column, cell), Array.isArray(cell) && column.bar ? column.bar(cell) : null); })))));

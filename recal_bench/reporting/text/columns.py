@@ -89,13 +89,23 @@ def _qnc(figures: Figures) -> str:
     return f"{100 * figures.qnc_reached:.0f}% of seeds" if figures.qnc_reached else "never"
 
 
+def _rank(figures: Figures) -> str:
+    """The range of ranks, behind `=` where the router cannot be told from the best."""
+    if figures.rank is None:
+        return UNKNOWN
+    low, high = figures.rank
+    return ("=" if figures.tie_group else "") + (f"{low}" if low == high else f"{low}-{high}")
+
+
 def _latency(row: Comparison) -> str:
     if row.route_us_per_query is None:
         return UNKNOWN
     return f"{row.route_us_per_query:,.0f}/{number(row.route_us_p95, ',.0f')}"
 
 
+RANK = TableColumn("rank", 1, lambda row, f, digits: _rank(f))
 UTILITY = (
+    RANK,
     TableColumn("utility [95%]", 0, lambda row, f, digits: with_interval(f.utility, f.utility_ci, f".{digits}f")),
     TableColumn("vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.vs_baseline, f"+.{digits}f")),
     TableColumn("p", 1, lambda row, f, digits: _p(f.vs_baseline)),
@@ -104,6 +114,7 @@ UTILITY = (
 )
 # Where the truth is simulated. Rows that lack an expected utility are held against the baseline by the utility.
 EXPECTED = (
+    RANK,
     TableColumn(
         "expected utility [95%]",
         0,
@@ -117,6 +128,7 @@ EXPECTED = (
 )
 # Where no utility may be reported, accuracy is what is left to hold against the baseline.
 ACCURACY = (
+    RANK,
     TableColumn(
         "acc % vs BASELINE [95%]", 0, lambda row, f, digits: _difference(row, f.accuracy_vs_baseline, "+.2f", 100)
     ),

@@ -52,7 +52,7 @@ def _of_model(model: type[BaseModel], row: BaseModel | None) -> dict[str, Any]:
         nested = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if name == "settings":
             cells[name] = None if value is None else harmless(json.dumps(value, sort_keys=True), "csv")
-        elif name == "ci" or name.endswith("_ci"):
+        elif name in ("ci", "rank") or name.endswith("_ci"):
             cells[name] = dict(zip(_ENDS, map(_cell, value or (None, None)), strict=True))
         elif name == _OPTIONAL and value is None:
             continue

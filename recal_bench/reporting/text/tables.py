@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from recal_bench.errors import RunError
 from recal_bench.reporting.figures.compare import Comparison, Identity, Table
 from recal_bench.reporting.figures.names import labels, title, told_apart
-from recal_bench.reporting.text.columns import ACCURACY, EXPECTED, IQM, OTHERS, UNKNOWN, UTILITY, number
+from recal_bench.reporting.text.columns import ACCURACY, EXPECTED, IQM, OTHERS, UNKNOWN, UTILITY, TableColumn, number
 from recal_bench.reporting.text.layout import SHOWN_BY_FORMATS, filled, markdown_table, table_width, terminal_table
 from recal_bench.reporting.text.rows import as_csv, as_json
 from recal_bench.wording import Place, harmless, place_of
@@ -58,7 +58,7 @@ def in_markdown(note: str) -> str:
 def figures_table(table: Table, split: str | None, markdown: bool, but: Sequence[str] = ()) -> str:
     """The figures of one split (None: test), without the columns named in `but`."""
     by_accuracy = bool(table.data.unknown_costs)
-    first = EXPECTED if table.by_expected else ACCURACY if by_accuracy else UTILITY
+    first: Sequence[TableColumn] = EXPECTED if table.by_expected else ACCURACY if by_accuracy else UTILITY
     first = IQM if table.aggregate == "iqm" else first
     pairs = [(row, row if split is None else row.splits[split]) for row in table.rows]
     columns = [column for column in [*first, *OTHERS] if column.header not in but]
