@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from recal_bench.cli.base import (
     runs_option,
     split_commas,
 )
+from recal_bench.cli.external import ExternalOptions, external_options
 from recal_bench.errors import RecalBenchError, SettingsError
 
 if TYPE_CHECKING:
@@ -70,14 +72,15 @@ def _load_benches(
     return benches
 
 
-_router_option = click.option(
-    "--router",
-    "words",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="A router's name, several as in a,b, a fixed arm as in 'arm:model|strategy', or all (repeatable).",
-)
+def _router_option(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--router",
+        "words",
+        multiple=True,
+        required=required,
+        metavar="NAME",
+        help="A router's name, several as in a,b, a fixed arm as in 'arm:model|strategy', or all (repeatable).",
+    )
 
 
 def _refused(name: str, error: RecalBenchError) -> None:
@@ -96,9 +99,11 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 
 @command(
     "recal-bench run --router recal --router knn --seeds 5\n"
-    "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400"
+    "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400\n"
+    "recal-bench run --decisions mine=chosen.csv --outcomes my_log.parquet"
 )
-@_router_option
+@_router_option(required=False)
+@external_options
 @data_options
 @device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
@@ -139,6 +144,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 @include_path
 def run(
     words: tuple[str, ...],
+    external: ExternalOptions,
     data: DataOptions,
     device: str,
     seeds: int,
@@ -164,7 +170,8 @@ def run(
     from recal_bench.reporting.text.report import overview
 
     routers.discover(include_paths)
-    names, by_all = routers.named(words)
+    external.require(bool(words), one_bench=data.worlds == 1 and fractions == (1.0,) and not held_out)
+    names, by_all = routers.named(words) if words else ((), frozenset[str]())
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
@@ -175,7 +182,7 @@ def run(
         for name in names:
             if tuned_path and name not in tuned and name not in by_all:
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
-        done: list[Run] = []
+        done: list[Run] = external.run(benches[0], runs, fresh)
         for bench, fraction in itertools.product(benches, fractions):
             part = bench if fraction == 1 else with_train_fraction(bench, fraction)
             if held_out:
@@ -211,7 +218,7 @@ def run(
 
 
 @command("recal-bench tune --router recal --router knn --trials 8 --out tuned.json")
-@_router_option
+@_router_option(required=True)
 @data_options
 @device_option
 @click.option(

@@ -31,13 +31,16 @@ class Advice(NamedTuple):
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
     """Load the router of a run (arrays, JSON, safetensors; never a pickle) and route the prompts.
 
-    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded, has other settings here,
-    or cannot route with what it has loaded, PluginError where its class is not there.
+    Raises RunError for a reference (not a router), for decisions that were made elsewhere, and for a run whose router
+    cannot be loaded, has other settings here, or cannot route with what it has loaded, PluginError where its class is
+    not there.
     """
     record = run.record
     configuration, data = record.configuration, record.configuration.data
     if record.reference:
         raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
+    if record.external:
+        raise RunError(f"{run.folder} holds decisions that were made elsewhere: there is no router here to ask")
     router = _unfitted(run)
     with _readable(run):
         router.load(run.folder / "router")

@@ -17,6 +17,7 @@ from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Configuration, Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.external import external_notes
 from recal_bench.reporting.figures.small_tasks import small_task_notes
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
@@ -35,6 +36,7 @@ class Identity(BaseModel):
     settings_hash: str
     tuned: str | None
     reference: bool
+    external: bool
     baseline: str
     outcomes: str
     data_hash: str
@@ -148,6 +150,7 @@ def identity(group: Group, entry: Entry, baseline: str) -> Identity:
         settings_hash=entry.settings_hash,
         tuned=next((record.configuration.tuned for record in records if record.configuration.tuned), None),
         reference=entry.record.reference,
+        external=entry.record.external,
         baseline=baseline,
         outcomes=data.name,
         data_hash=data.hash,
@@ -201,7 +204,7 @@ def _tasks(task_Q: StrQ) -> list[str]:
 def command_of(entry: Entry) -> str:
     """What reproduces the row: the runs' commands, with the number of seeds where they left it out."""
     commands = list(dict.fromkeys(run.record.command for run in entry.runs))
-    if len(entry.seeds) > 1:
+    if len(entry.seeds) > 1 and not entry.record.external:
         count = f" --seeds {max(entry.seeds) + 1}"
         commands = [each if "--seeds" in shlex.split(each) else each + count for each in commands]
     return " && ".join(commands)
@@ -225,6 +228,7 @@ def notes(group: Group) -> list[str]:
             f"one training seed only: {', '.join(alone)}. Such an interval holds the luck of the queries, "
             "not that of training (--seeds 5 adds it)"
         )
+    notes += external_notes(group)
     return notes + small_task_notes(group.task_Q[group.split_Q == TEST])
 
 

@@ -102,7 +102,7 @@ def _table(group: Group, baseline_name: str) -> LoggedTable:
     commands = [command_of(entry) for entry in group.entries]
     # What was logged is a row like the others: the value of the arms that it chose.
     blank: dict[str, Any] = {"settings": {}, "settings_hash": "", "tuned": None, "encoder": None, "n_seeds": 1}
-    names.append(names[0].model_copy(update={"router": LOGGED, "reference": True, **blank}))
+    names.append(names[0].model_copy(update={"router": LOGGED, "reference": True, "external": False, **blank}))
     commands.append("")
     rows = [
         LoggedRow(

@@ -1,0 +1,65 @@
+"""What `run` takes of routers that are not trained here, and `robustness`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from recal_bench.errors import SettingsError
+
+if TYPE_CHECKING:
+    from recal_bench.experiments.bench import Bench
+    from recal_bench.experiments.records import Run
+
+decisions_option = click.option(
+    "--decisions",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="What a router chose elsewhere: a table with query_id and arm, or RouterArena's predictions (repeatable).",
+)
+
+
+class ExternalOptions(NamedTuple):
+    """The routers that are not trained here, as `NAME=FILE`."""
+
+    decisions: tuple[str, ...]
+
+    def require(self, others: bool, one_bench: bool) -> None:
+        """Raises UsageError where no router is named at all (`others`: some are), SettingsError on a wrong name, and
+        where the decisions would have to hold for several sets of outcomes."""
+        from recal_bench.experiments.external import names_in
+
+        if not (others or self.decisions):
+            raise click.UsageError("Missing option '--router': name a router, or give --decisions NAME=FILE.")
+        names_in(self.decisions, "--decisions")
+        if self.decisions and not one_bench:
+            raise SettingsError(
+                "--decisions are of one set of outcomes: leave out --worlds, --train-fraction and --hold-out-arms"
+            )
+
+    def run(self, bench: Bench, runs: Path, fresh: bool) -> list[Run]:
+        """The runs of all of them, each read before any is kept. What was not used is named on stderr."""
+        from recal_bench.experiments.external import names_in, read_external, run_external
+
+        given = names_in(self.decisions, "--decisions")
+        found = [read_external(bench, name, Path(path)) for name, path in given.items()]
+        for each in found:
+            for note in each.notes:
+                click.echo(f"Note: {each.name}: {note}", err=True)
+        return [run for each in found for run in run_external(bench, each, runs, fresh)]
+
+
+def external_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of `ExternalOptions`; the command takes them as one argument, `external`."""
+
+    @wraps(function)
+    def with_external(**values: Any) -> Any:
+        external = ExternalOptions(**{name: values.pop(name) for name in ExternalOptions._fields})
+        return function(external=external, **values)
+
+    decorated: Callable[..., Any] = decisions_option(with_external)
+    return decorated
