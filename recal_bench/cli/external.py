@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from recal_bench.cli.base import command, format_option, include_path, read_folder, runs_argument
 from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -63,3 +64,43 @@ def external_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     decorated: Callable[..., Any] = decisions_option(with_external)
     return decorated
+
+
+@command(
+    "recal-bench robustness runs --paraphrases paraphrases.csv\n"
+    "recal-bench robustness runs --paraphrases p.csv --decisions mine=mine-robustness.json"
+)
+@runs_argument
+@click.option(
+    "--paraphrases",
+    type=click.Path(path_type=Path),
+    help="Queries in other words: a table with prompt and paraphrase_of (a query_id), or RouterArena's file.",
+)
+@click.option(
+    "--decisions",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="What a router that was not run here chose for paraphrases: a table with paraphrase_of and arm (repeatable).",
+)
+@format_option
+@include_path
+def robustness(
+    runs: Path, paraphrases: Path | None, decisions: tuple[str, ...], format_: str, include_paths: tuple[Path, ...]
+) -> None:
+    """How often routers change their mind when a test query is asked in other words, and what utility that costs.
+
+    The saved routers of the runs are asked again, with nothing but the text changed.
+    """
+    from recal_bench import routers
+    from recal_bench.experiments.external import names_in
+    from recal_bench.importers.decisions import read_decisions, read_paraphrases
+    from recal_bench.reporting.figures.robustness import robustness as measure
+    from recal_bench.reporting.text.robustness import robustness_text
+
+    if paraphrases is None and not decisions:
+        raise click.UsageError("Missing option '--paraphrases': give a file, or --decisions NAME=FILE.")
+    given = names_in(decisions, "--decisions")
+    decided = {name: read_decisions(Path(path), on_paraphrases=True) for name, path in given.items()}
+    texts = [] if paraphrases is None else read_paraphrases(paraphrases)
+    routers.discover(include_paths)
+    click.echo(robustness_text(measure(read_folder(runs), texts, decided), format_))

@@ -45,7 +45,7 @@ def audit_note(router: str, audit: LeakAudit | None) -> str | None:
         least, most = audit.over_task_ci
         return (
             f"{found}, and it gains {audit.over_task:+.3f} [{least:+.3f}, {most:+.3f}] over each task's best arm, "
-            f"where the best router that reads the text could gain {audit.ceiling:+.3f} at most: did it see the outcomes of "
-            "test? (docs/external.md)"
+            f"where the best router that reads the text could gain {audit.ceiling:+.3f} at most: did it see the "
+            "outcomes of test? (docs/external.md)"
         )
     return f"{found}: it reads the text better than our models do, or it saw outcomes of test (docs/external.md)"
