@@ -6,7 +6,9 @@ import numpy as np
 
 from recal_bench.reporting.figures.entries import Entry, Group
 from recal_bench.toolbox.leaks import LeakAudit
-from recal_bench.wording import listed
+from recal_bench.wording import counted, listed
+
+_LEAST_P = 1e-6
 
 
 def external_notes(group: Group) -> list[str]:
@@ -31,15 +33,22 @@ def _named(entry: Entry) -> str:
     return f"{entry.router} (decisions {entry.record.configuration.decisions})"
 
 
+def audit_line(audit: LeakAudit) -> str:
+    """What the audit says, whatever it found."""
+    return f"leak audit: its choices hold {_gain(audit)} on {counted(audit.queries, 'test query')}"
+
+
+def _gain(audit: LeakAudit) -> str:
+    low, high = audit.gain_ci
+    p = f"p {audit.p:.2g}" if audit.p >= _LEAST_P else f"p below {_LEAST_P:g}"
+    return f"{audit.gain:+.3f} [{low:+.3f}, {high:+.3f}] more utility than the text tells us ({p})"
+
+
 def audit_note(router: str, audit: LeakAudit | None) -> str | None:
     """What the audit found, in one line; None where it found nothing, or there was none."""
     if audit is None or not (audit.follows or audit.beyond_ceiling):
         return None
-    low, high = audit.gain_ci
-    found = (
-        f"{router} follows the labels of test: its choices hold {audit.gain:+.3f} [{low:+.3f}, {high:+.3f}] more "
-        f"utility than the text tells us (p {max(audit.p, 1e-6):.2g})"
-    )
+    found = f"{router} follows the labels of test: its choices hold {_gain(audit)}"
     if audit.beyond_ceiling:
         assert audit.over_task_ci is not None
         least, most = audit.over_task_ci
