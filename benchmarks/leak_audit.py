@@ -45,7 +45,8 @@ def choices(bench: Bench, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         try:
             bench.require_fit_for(name, router)
             with tempfile.TemporaryDirectory() as folder:
-                router.fit(bench.train, bench.validation, Context(0, "cpu", Path(folder), lambda line: None))
+                context = Context(0, "cpu", Path(folder), lambda line: None)
+                routers.fit_seeds([router], bench.train, bench.validation, [context])
             yield name, np.asarray(decide(router, queries_of(test), bench.calls(test)).arm_Q)
         except RecalBenchError as error:
             print(f"{bench.data.name}: {name} left out: {error}", flush=True)
