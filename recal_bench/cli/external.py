@@ -23,24 +23,41 @@ decisions_option = click.option(
     help="What a router chose elsewhere: a table with query_id and arm, or RouterArena's predictions (repeatable).",
 )
 
+_endpoint_option = click.option(
+    "--endpoint",
+    multiple=True,
+    metavar="NAME=URL",
+    help="A router behind an OpenAI-compatible API, asked which model it chooses; or NAME=POOL, a pool file with it.",
+)
+_max_usd_option = click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0),
+    help="What asking an --endpoint may cost, at the prices of its pool file.",
+)
+
 
 class ExternalOptions(NamedTuple):
-    """The routers that are not trained here, as `NAME=FILE`."""
+    """The routers that are not trained here, as `NAME=FILE` and `NAME=URL`."""
 
     decisions: tuple[str, ...]
+    endpoint: tuple[str, ...]
+    max_usd: float | None
 
     def require(self, others: bool, one_bench: bool) -> None:
         """Raises UsageError where no router is named at all (`others`: some are), SettingsError on a wrong name, and
         where the decisions would have to hold for several sets of outcomes."""
-        from recal_bench.experiments.external import names_in
+        from recal_bench.experiments.external import names_in, require_names
 
-        if not (others or self.decisions):
+        if not (others or self.decisions or self.endpoint):
             raise click.UsageError("Missing option '--router': name a router, or give --decisions NAME=FILE.")
-        names_in(self.decisions, "--decisions")
-        if self.decisions and not one_bench:
-            raise SettingsError(
-                "--decisions are of one set of outcomes: leave out --worlds, --train-fraction and --hold-out-arms"
-            )
+        require_names([*names_in(self.decisions, "--decisions"), *names_in(self.endpoint, "--endpoint")])
+        for option, given in (("--decisions", self.decisions), ("--endpoint", self.endpoint)):
+            if given and not one_bench:
+                raise SettingsError(
+                    f"{option} is for one set of outcomes: leave out --worlds, --train-fraction and --hold-out-arms"
+                )
+        if self.max_usd is not None and not self.endpoint:
+            raise SettingsError("--max-usd is for what --endpoint asks: leave it out")
 
     def run(self, bench: Bench, runs: Path, fresh: bool) -> list[Run]:
         """The runs of all of them, each read before any is kept. What was not used is named on stderr."""
@@ -48,6 +65,10 @@ class ExternalOptions(NamedTuple):
 
         given = names_in(self.decisions, "--decisions")
         found = [read_external(bench, name, Path(path)) for name, path in given.items()]
+        for name, where in names_in(self.endpoint, "--endpoint").items():
+            from recal_bench.experiments.asked import ask_external
+
+            found.append(ask_external(bench, name, where, runs, self.max_usd))
         for each in found:
             for note in each.notes:
                 click.echo(f"Note: {each.name}: {note}", err=True)
@@ -62,7 +83,9 @@ def external_options(function: Callable[..., Any]) -> Callable[..., Any]:
         external = ExternalOptions(**{name: values.pop(name) for name in ExternalOptions._fields})
         return function(external=external, **values)
 
-    decorated: Callable[..., Any] = decisions_option(with_external)
+    decorated: Callable[..., Any] = with_external
+    for option in (_max_usd_option, _endpoint_option, decisions_option):
+        decorated = option(decorated)
     return decorated
 
 

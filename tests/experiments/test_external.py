@@ -149,7 +149,7 @@ def test_names_and_options_that_cannot_be(log):
     assert "write NAME=FILE" in run("--decisions", "chosen.csv").output
     assert "b.csv does not exist" in run("--decisions", "mine=b.csv").output
     assert (
-        "--decisions are of one set of outcomes"
+        "--decisions is for one set of outcomes"
         in run("--decisions", "mine=chosen.csv", "--train-fraction", "0.5").output
     )
     assert "Missing option '--router'" in run().output
