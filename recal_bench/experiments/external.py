@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from recal_bench import provenance
 from recal_bench.defaults import KNOWN_TRUTH, STANDARD_REFERENCES
-from recal_bench.errors import OutcomesError, SettingsError
+from recal_bench.errors import OutcomesError, RunError, SettingsError
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.leak_audit import audit
 from recal_bench.experiments.matching import Chosen, matched
@@ -73,8 +74,9 @@ def read_external(bench: Bench, name: str, path: Path) -> External:
 
 
 def run_external(bench: Bench, external: External, folder: Path, fresh: bool = False) -> list[Run]:
-    """A run of each seed, or the record of the same decisions on the same outcomes."""
+    """A run of each seed, or the record of the same decisions on the same outcomes, if no others were given since."""
     runs, found = [], None
+    fresh = fresh or _last_given(bench, external, folder) != external.hash
     for seed in external.by_seed:
         configuration = Configuration(
             router=external.name,
@@ -97,6 +99,18 @@ def run_external(bench: Bench, external: External, folder: Path, fresh: bool = F
                 _keep(bench, external, configuration, target, found, fresh)
         runs.append(read_run(target))
     return runs
+
+
+def _last_given(bench: Bench, external: External, folder: Path) -> str:
+    """The hash of the decisions that were given last under this name on these outcomes; empty where none were."""
+    last = ("", "")
+    for path in folder.glob(f"{slug(external.name)}-*-s*/run.json"):
+        with contextlib.suppress(RunError):
+            record = read_run(path.parent).record
+            made = record.configuration
+            if record.external and (made.router, made.data.identity) == (external.name, bench.data.identity):
+                last = max(last, (record.started, made.decisions))
+    return last[1]
 
 
 def _audit(bench: Bench, external: External) -> LeakAudit | None:

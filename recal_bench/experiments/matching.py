@@ -11,7 +11,7 @@ import numpy as np
 from recal_bench.arrays import FloatQ, IntQ
 from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.experiments.bench import Bench
-from recal_bench.importers.decisions import Decided, Paraphrase
+from recal_bench.importers.decisions import Decided
 from recal_bench.outcomes import Arm
 from recal_bench.wording import counted, listed, show, some_of
 
@@ -35,7 +35,7 @@ def matched(bench: Bench, rows: Sequence[Decided], what: str) -> tuple[dict[int,
     """
     arms = bench.splits.test.arms
     place = {written: arm_named(written, arms, what, rows) for written in dict.fromkeys(row.arm for row in rows)}
-    keys = keys_of(bench, rows, what)
+    keys = _keys_of(bench, rows, what)
     chosen: dict[int, dict[Key, Decided]] = defaultdict(dict)
     twice = []
     for row, key in zip(rows, keys, strict=True):
@@ -96,7 +96,7 @@ def arm_named(written: str, arms: Sequence[Arm], what: str, rows: Sequence[Decid
     )
 
 
-def keys_of(bench: Bench, rows: Sequence[Decided] | Sequence[Paraphrase], what: str) -> list[Key]:
+def _keys_of(bench: Bench, rows: Sequence[Decided], what: str) -> list[Key]:
     """The task and id of the query that each row is about, of all queries of the outcomes.
 
     Raises OutcomesError on a query that they do not hold, and on an id of several tasks where no task is named.
@@ -128,7 +128,7 @@ def keys_of(bench: Bench, rows: Sequence[Decided] | Sequence[Paraphrase], what: 
     return found
 
 
-def _such_as(rows: Sequence[Decided] | Sequence[Paraphrase]) -> str:
+def _such_as(rows: Sequence[Decided]) -> str:
     named = [f"{show(row.query_id, 40)} ({row.where.unit} {row.where.number:,})" for row in rows]
     return f", e.g. {some_of(named, _EXAMPLES)}"
 

@@ -98,6 +98,10 @@ def test_the_same_file_finds_its_record_and_a_changed_one_replaces_it(log):
     new = rows("runs")["mine"]
     assert new["n_seeds"] == 1
     assert new["per_task"]["law"] < old["per_task"]["law"]
+    # What was given before is given again: it is the last word.
+    chosen.to_csv("chosen.csv", index=False)
+    run("--decisions", "mine=chosen.csv")
+    assert rows("runs")["mine"]["per_task"] == old["per_task"]
     assert "older records of the same configurations" in invoke("compare", "runs").output
     assert "removed" in invoke("runs", "runs", "--prune").output
     assert len([*Path("runs").glob("mine-*")]) == 1
