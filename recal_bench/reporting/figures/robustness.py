@@ -88,7 +88,7 @@ def robustness(
             )
     found = [table for group in groups if (table := _table(group, paraphrases, decided))]
     if not found:
-        rows = [*paraphrases, *(row for each in decided.values() for row in each)]
+        rows: list[Paraphrase | Decided] = [*paraphrases, *(row for each in decided.values() for row in each)]
         names = [f"{show(row.query_id, 40)} ({row.where.unit} {row.where.number:,})" for row in rows]
         raise RunError(
             f"no test query of these runs is paraphrased: the file names {some_of(names, 3)}; is it of these outcomes?"
