@@ -39,6 +39,8 @@ def audit(bench: Bench, choices: Sequence[IntQ]) -> LeakAudit | None:
         return None
     utility_QA = bench.objective.utility(test.score_QA, test.cost_QA)
     found = audited(bench, expectation(bench), utility_QA, choices)
+    if not np.isfinite([found.gain, found.p, *found.gain_ci]).all():
+        return None  # as where every task has one query
     return against_ceiling(bench, found, utility_QA, choices, ceiling_of(bench)) if found.follows else found
 
 
@@ -53,6 +55,8 @@ def expectation(bench: Bench) -> Expectation:
         targets.typical_C,
         train.outcomes.task_Q,
         train.outcomes.arms,
+        # Tasks of one query each can be told by no text.
+        tasks=2 * len(train.outcomes.tasks) <= len(train.outcomes),
     )
     embedding_QE = encoder.encode(tuple(test.prompt_Q))
     predicted = predictions_of(fit.values(embedding_QE), targets.cost_ref)
@@ -89,6 +93,8 @@ def against_ceiling(
 ) -> LeakAudit:
     """The audit, with what the choices gain over the best arm of each task of test."""
     over = over_each_task(utility_QA, _shares(choices, utility_QA), bench.splits.test.task_Q)
+    if not np.isfinite([over.estimate, over.low, over.high]).all():
+        return found
     update = {"over_task": over.estimate, "over_task_ci": (over.low, over.high), "ceiling": ceiling}
     return found.model_copy(update=update)
 

@@ -178,6 +178,16 @@ def test_an_id_of_several_tasks_needs_the_task(log):
     assert run("--decisions", "mine=chosen.csv").exit_code == 0
 
 
+def test_tasks_of_one_query_each_are_no_error(log):
+    log["task"] = log["query_id"]
+    log.to_parquet("log.parquet", index=False)
+    test = log[log["split"] == "test"].drop_duplicates("query_id")
+    test[["query_id"]].assign(arm="atlas").to_csv("chosen.csv", index=False)
+    for _ in range(2):
+        assert run("--decisions", "mine=chosen.csv").exit_code == 0
+    assert rows("runs")["mine"]["external"]
+
+
 def test_an_arm_without_an_outcome_cannot_have_been_chosen(log):
     gone = (log["query_id"] == "q0008") & (log["model"] == "atlas")
     log[~gone].to_parquet("log.parquet", index=False)

@@ -76,6 +76,13 @@ def test_decisions_on_paraphrases_come_from_a_file():
     assert result.exit_code == 0  # there the rows on the queries themselves count
 
 
+def test_decisions_of_a_seed_that_has_no_run_are_refused():
+    pd.read_csv("swapped.csv").assign(arm="atlas", seed=3).to_csv("seeds.csv", index=False)
+    result = invoke("robustness", "runs", "--decisions", "mine=seeds.csv")
+    assert result.exit_code == 2
+    assert "row 1 is of seed 3, and its runs are of seed 0" in result.output
+
+
 def test_the_table_says_what_was_not_asked_and_what_was_left_out():
     frame = pd.read_csv("same.csv")
     pd.concat([frame, frame[:3].assign(paraphrase_of="elsewhere")]).to_csv("more.csv", index=False)

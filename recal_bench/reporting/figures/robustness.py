@@ -108,26 +108,21 @@ def _table(
     if len(asked) < len(paraphrases):
         left_out = f"{len(paraphrases) - len(asked):,} of {counted(len(paraphrases), 'paraphrase')}"
         notes.append(f"{left_out} are of no test query: left out")
-    refused, not_given = {}, []
+    refused: dict[str, str] = {}
+    not_given: list[str] = []
     for entry in group.entries:
         if entry.record.reference:
             continue
-        try:
-            if entry.record.external:
-                given = _given(group.data, entry, decided.get(entry.router, ()), places)
-            else:
-                given = _again(entry, group, asked, known) if asked else None
-        except RunError as error:
-            refused[entry.router] = str(error)
-            continue
-        except RecalBenchError as error:
-            if entry.record.external:
-                raise
-            refused[entry.router] = str(error)
-            continue
-        if given is None:
-            not_given += [entry.router] if entry.record.external else []
-        else:
+        given = None
+        if entry.record.external:
+            given = _given(group.data, entry, decided.get(entry.router, ()), places)
+            not_given += [] if given else [entry.router]
+        elif asked:
+            try:
+                given = _again(entry, group, asked, known)
+            except RecalBenchError as error:
+                refused[entry.router] = str(error)
+        if given is not None:
             rows.append(_row(group, entry, given, known))
     if not rows:
         return None
@@ -193,14 +188,17 @@ def _again(entry: Entry, group: Group, asked: Sequence[tuple[int, Paraphrase]], 
 def _given(data: Data, entry: Entry, rows: Sequence[Decided], places: _Places) -> _Asked | None:
     """What a router that was not run here chose for paraphrases; None where that is not given.
 
-    Raises RunError where its seeds are not all asked about the same queries.
+    Raises RunError on a seed that has no run, and where the seeds do not all decide on the same paraphrases.
     """
     arms = [Arm.parse(name) for name in data.arms]
     what = f"--decisions {entry.router}"
     by_seed: dict[int, list[tuple[int, str]]] = {seed: [] for seed in entry.seeds}
     for row in rows:
         place = places.of(row)
-        if place is not None and row.seed in by_seed:
+        if row.seed not in by_seed:
+            there = listed([str(seed) for seed in by_seed])
+            raise RunError(f"{what}: {row.where} is of seed {row.seed}, and its runs are of seed {there}: leave it out")
+        if place is not None:
             by_seed[row.seed].append((place, str(arms[arm_named(row.arm, arms, what, rows)])))
     first, *others = [sorted(each) for each in by_seed.values()]
     if not first and not any(others):
