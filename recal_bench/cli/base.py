@@ -253,3 +253,11 @@ device_option = click.option(
     show_default=True,
     help="Where policies are trained.",
 )
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "csv", "json"]),
+    default="table",
+    show_default=True,
+)

@@ -6,16 +6,8 @@ from pathlib import Path
 
 import click
 
-from recal_bench.cli.base import command, read_folder, run_argument, runs_argument
+from recal_bench.cli.base import command, format_option, read_folder, run_argument, runs_argument
 from recal_bench.defaults import BASELINE, TRAINING_BASELINE
-
-_format_option = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "markdown", "csv", "json"]),
-    default="table",
-    show_default=True,
-)
 
 
 @command("recal-bench compare runs --baseline knn --format json")
@@ -28,7 +20,7 @@ _format_option = click.option(
     show_default=True,
     help="What rows are ranked by: the mean, or the interquartile mean of all seeds on all tasks.",
 )
-@_format_option
+@format_option
 def compare(runs: Path, baseline: str, aggregate: str, format_: str) -> None:
     """Compare all runs of a folder: utility with intervals, accuracy, cost, savings, the frontier, regret."""
     from recal_bench.reporting.text.report import report
@@ -72,7 +64,7 @@ def leaderboard(runs: Path, out: Path, baseline: str, no_queries: bool) -> None:
     type=float,
     help="The validation utility whose steps are counted.  [default: where the baseline's mean curve ends]",
 )
-@_format_option
+@format_option
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for stability.md, stability.json and curves.")
 def stability(runs: Path, baseline: str | None, utility: float | None, format_: str, out: Path | None) -> None:
     """How stable the training of the routers was: spread of the seeds, drawdown, collapse, gradient spikes, speed."""

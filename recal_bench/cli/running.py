@@ -1,4 +1,4 @@
-"""`run` and `tune`."""
+"""`run`."""
 
 from __future__ import annotations
 
@@ -18,59 +18,13 @@ from recal_bench.cli.base import (
     runs_option,
     split_commas,
 )
+from recal_bench.cli.benches import load_benches, refused, router_option
+from recal_bench.cli.external import ExternalOptions, external_options
 from recal_bench.cli.progress import RunBar, progress_bars
-from recal_bench.errors import RecalBenchError, SettingsError
+from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from rich.progress import Progress
-
-    from recal_bench.experiments.bench import Bench
     from recal_bench.experiments.records import Run
-
-
-def _load_benches(
-    progress: Progress, data: DataOptions, settings: dict[str, dict[str, str]], by_all: Collection[str]
-) -> list[Bench]:
-    """The outcomes, with what the routers read of them; a router that nobody named cannot ask for columns."""
-    from recal_bench import routers
-    from recal_bench.experiments.bench import load_worlds
-
-    what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
-    bar = progress.add_task(what, total=1.0, detail="")
-    flags = {name: routers.flags_of(routers.create(name, chosen)) for name, chosen in settings.items()}
-    benches = load_worlds(
-        data.worlds,
-        world_seed=data.world_seed,
-        path=data.outcomes,
-        tasks=data.tasks,
-        alpha=data.alpha,
-        missing=data.missing,
-        unknown_cost=data.unknown_cost,
-        prices=data.prices,
-        score_range=data.score_range,
-        zero_cost=data.zero_cost,
-        responses=any(each.reads_responses for each in flags.values()),
-        columns=sorted({column for name in flags.keys() - by_all for column in flags[name].reads_columns}),
-        progress=lambda share: progress.update(bar, completed=share),
-    )
-    progress.remove_task(bar)
-    return benches
-
-
-_router_option = click.option(
-    "--router",
-    "words",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="A router's name, several as in a,b, a fixed arm as in 'arm:model|strategy', or all (repeatable).",
-)
-
-
-def _refused(name: str, error: RecalBenchError) -> None:
-    click.echo(f"Note: {name} is left out: {error}", err=True)
 
 
 def _require_event_files(folder: Path) -> None:
@@ -105,9 +59,11 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 
 @command(
     "recal-bench run --router recal --router knn --seeds 5\n"
-    "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400"
+    "recal-bench run --router recal --outcomes my_log.parquet --set recal:steps=400\n"
+    "recal-bench run --decisions mine=chosen.csv --outcomes my_log.parquet"
 )
-@_router_option
+@router_option(required=False)
+@external_options
 @data_options
 @device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
@@ -154,6 +110,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 @include_path
 def run(
     words: tuple[str, ...],
+    external: ExternalOptions,
     data: DataOptions,
     device: str,
     seeds: int,
@@ -182,18 +139,19 @@ def run(
     if tensorboard is not None:
         _require_event_files(tensorboard)
     routers.discover(include_paths)
-    names, by_all = routers.named(words)
+    external.require(bool(words), one_bench=data.worlds == 1 and fractions == (1.0,) and not held_out)
+    names, by_all = routers.named(words) if words else ((), frozenset[str]())
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
     options = [part for folder in include_paths for part in ("--include-path", folder)]
     with progress_bars() as progress:
-        benches = _load_benches(progress, data, settings, by_all)
+        benches = load_benches(progress, data, settings, by_all)
         tuned = read_tuned(tuned_path, benches[0]) if tuned_path else {}
         for name in names:
             if tuned_path and name not in tuned and name not in by_all:
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
-        done: list[Run] = []
+        done: list[Run] = external.run(benches[0], runs, fresh)
         for bench, fraction in itertools.product(benches, fractions):
             part = bench if fraction == 1 else with_train_fraction(bench, fraction)
             if held_out:
@@ -213,82 +171,10 @@ def run(
             done += run_plans(
                 *(part, plans, runs, fresh, bar.begin, bar.step),
                 on_seed=bar.seed,
-                on_refused=lambda each, error: _refused(each.name, error),
+                on_refused=lambda each, error: refused(each.name, error),
             )
             bar.end()
     if tensorboard is not None:
         _write_event_files(done, tensorboard)
     click.echo(overview(done))
     click.echo(f"\n{len(done)} run records in {runs}/")
-
-
-@command("recal-bench tune --router recal --router knn --trials 8 --out tuned.json")
-@_router_option
-@data_options
-@device_option
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Settings tried, the same for each router.",
-)
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="[ROUTER:]KEY=VALUE",
-    help="A setting that every trial has, instead of searching for it (repeatable).",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The JSON file for `run --tuned`; other routers' settings in it stay.",
-)
-@include_path
-def tune(
-    words: tuple[str, ...],
-    data: DataOptions,
-    device: str,
-    trials: int,
-    assignments: tuple[str, ...],
-    out: Path,
-    include_paths: tuple[Path, ...],
-) -> None:
-    """Choose settings on validation, with the same number of trials for every router. Test is not touched."""
-    from recal_bench import routers
-    from recal_bench.experiments.tuning import keep_tuned, read_tuned
-    from recal_bench.experiments.tuning import tune as tune_router
-    from recal_bench.provenance import command_line
-
-    if out.is_dir():
-        raise SettingsError(f"--out {out} is a folder: name a JSON file")
-    routers.discover(include_paths)
-    names, by_all = routers.named(words)
-    settings = routers.assign_settings(names, assignments)
-    for name in names:
-        routers.create(name, settings[name])
-    with progress_bars() as progress:
-        benches = _load_benches(progress, data, settings, by_all)
-        if out.exists():
-            read_tuned(out, benches[0])  # refuses a file of other outcomes before any work is done
-        bar = progress.add_task("", total=trials * len(names), detail="")
-        for number, name in enumerate(names):
-            progress.update(bar, description=name, completed=number * trials)
-            try:
-                found = tune_router(benches, name, trials, device, settings[name], lambda trial: progress.advance(bar))
-            except RecalBenchError as error:
-                if name not in by_all:
-                    raise
-                _refused(name, error)
-                continue
-            best = max(trial.validation_utility for trial in found.trials)
-            click.echo(
-                f"{name}: {best:.4f} on validation in {len(found.trials)} trials"
-                f" (defaults {found.trials[0].validation_utility:.4f}): {found.settings or 'defaults'}"
-            )
-            keep_tuned(found, benches[0], out)
-    options = [*benches[0].options, *(part for folder in include_paths for part in ("--include-path", folder))]
-    named = [part for word in words for part in ("--router", word)]
-    click.echo(f"Use them with: {command_line('recal-bench', 'run', *named, *options, '--tuned', out)}")

@@ -119,8 +119,12 @@ class Bench:
 def queries_of(outcomes: Outcomes) -> Queries:
     """What a router may see of a split: identifiers that tell nothing (a log's own often name the task), and texts."""
     keys = zip(outcomes.task_Q, outcomes.query_id_Q, strict=True)
-    identifiers = tuple(hashlib.sha256(f"{task}\n{query_id}".encode()).hexdigest()[:16] for task, query_id in keys)
-    return Queries(identifiers, tuple(outcomes.prompt_Q))
+    return Queries(tuple(identifier_of(*key) for key in keys), tuple(outcomes.prompt_Q))
+
+
+def identifier_of(task: str, query_id: str) -> str:
+    """What a router is shown in the place of a query's own id."""
+    return hashlib.sha256(f"{task}\n{query_id}".encode()).hexdigest()[:16]
 
 
 def load_outcomes(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench import routers
-from recal_bench.arrays import finite_or_none
+from recal_bench.arrays import BoolQA, FloatA, IntQ, finite_or_none
 from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
@@ -29,43 +29,65 @@ class Advice(NamedTuple):
 
 
 def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
-    """Load the router of a run (arrays, JSON, safetensors; never a pickle) and route the prompts.
+    """Load the router of a run (arrays, JSON, safetensors; never a pickle) and route the prompts. Raises as `ask`."""
+    queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
+    asked = ask(run, queries)
+    router, calls = asked.router, asked.calls
+    mean_score_A = _known(run.record.mean_score_A[: len(calls.arms)])
+    with _readable(run):
+        predicted = isinstance(router, Predicts)
+        score_QA, cost_QA = (
+            router.predict(queries)
+            if isinstance(router, Predicts)
+            else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, calls.mean_cost_A))
+        )
+    return [
+        Advice(calls.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]), predicted)
+        for row, arm in enumerate(asked.arm_Q)
+    ]
 
-    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded, has other settings here,
-    or cannot route with what it has loaded, PluginError where its class is not there.
+
+class Asked(NamedTuple):
+    """What the router of a run decides: the place of an arm in `calls.arms` for every query."""
+
+    router: Router
+    calls: Calls
+    arm_Q: IntQ
+
+
+def ask(run: Run, queries: Queries, available_QA: BoolQA | None = None) -> Asked:
+    """Load the router of a run and let it decide, among the available arms or (None) all.
+
+    Raises RunError for a reference (not a router), for decisions that were made elsewhere, and for a run whose router
+    cannot be loaded, has other settings here, or cannot route with what it has loaded, PluginError where its class is
+    not there.
     """
     record = run.record
     configuration, data = record.configuration, record.configuration.data
     if record.reference:
         raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
+    if record.external:
+        raise RunError(f"{run.folder} holds decisions that were made elsewhere: there is no router here to ask")
     router = _unfitted(run)
     with _readable(run):
         router.load(run.folder / "router")
     # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
     n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
-    queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
-    mean_score_A, mean_cost_A = (
-        np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
-        for mean_A in (record.mean_score_A, record.mean_cost_A)
-    )
+    arms = tuple(Arm.parse(name) for name in data.arms[:n_arms])
+    if available_QA is None:
+        available_QA = np.ones((len(queries.prompt), n_arms), dtype=bool)
     calls = Calls(
-        arms=tuple(Arm.parse(name) for name in data.arms[:n_arms]),
+        arms=arms,
         objective=Objective(data.alpha, data.cost_ref, data.unknown_costs),
-        available_QA=np.ones((len(prompts), n_arms), dtype=bool),
-        mean_cost_A=mean_cost_A,
+        available_QA=available_QA[:, :n_arms],
+        mean_cost_A=_known(record.mean_cost_A[:n_arms]),
     )
     with _readable(run):
-        arm_Q = decide(router, queries, calls).arm_Q
-        predicted = isinstance(router, Predicts)
-        score_QA, cost_QA = (
-            router.predict(queries)
-            if isinstance(router, Predicts)
-            else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
-        )
-    return [
-        Advice(calls.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]), predicted)
-        for row, arm in enumerate(arm_Q)
-    ]
+        return Asked(router, calls, np.asarray(decide(router, queries, calls).arm_Q))
+
+
+def _known(mean_A: Sequence[float | None]) -> FloatA:
+    return np.array([np.nan if value is None else value for value in mean_A])
 
 
 @contextmanager

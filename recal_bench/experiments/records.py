@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recal_bench.errors import RunError
+from recal_bench.toolbox.leaks import LeakAudit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ class Configuration(BaseModel):
 
     `source` is a hash of our code and the router's, `versions` are those of the packages that the router's code imports
     (and of Python). `columns` are the other columns of the outcomes that the router learns from, with the hash of their
-    train values.
+    train values. `decisions` is the hash of decisions that were made elsewhere; empty for a router that is run here.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,6 +76,7 @@ class Configuration(BaseModel):
     source: str
     versions: dict[str, str] = {}
     columns: dict[str, str] = {}
+    decisions: str = ""
 
     @property
     def key(self) -> str:
@@ -124,7 +126,8 @@ class RunRecord(BaseModel):
 
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
-    shown the held-out arms. `router_class` is `module:Class` of a router that is not registered.
+    shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
+    decisions that were made elsewhere.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -147,6 +150,12 @@ class RunRecord(BaseModel):
     mean_score_A: tuple[float | None, ...]
     mean_cost_A: tuple[float | None, ...]
     frontier: tuple[Frontier, ...] | None = None
+    audit: LeakAudit | None = None
+
+    @property
+    def external(self) -> bool:
+        """Whether the decisions were made elsewhere: nothing was fitted here."""
+        return bool(self.configuration.decisions)
 
 
 class Run(BaseModel):

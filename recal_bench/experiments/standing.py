@@ -37,6 +37,8 @@ class Superseded:
         ]
         if was.device != now.device:
             parts.append(f"device {was.device}, now {now.device}")
+        if was.decisions != now.decisions:
+            parts.append("the decisions")
         return "; ".join(parts) or "nothing"
 
     @cached_property
@@ -62,14 +64,25 @@ def standing(runs: Sequence[Run]) -> Standing:
     """Of records with the same router, settings, seed and outcomes the newest one stands.
 
     They may differ in code, packages and device, and in whether the settings are called tuned: of records made in the
-    same way a tuned one stands.
+    same way a tuned one stands. Of decisions that were made elsewhere those that were given last stand, all seeds of
+    them.
     """
     equal: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         equal[_what(run.record.configuration)].append(run)
     stands: set[int] = set()
     superseded = []
-    for each in equal.values():
+    given: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in (run for run in runs if run.record.external):
+        given[run.record.configuration.router, run.record.configuration.data.identity].append(run)
+    for each in given.values():
+        newest = _newest(each)
+        last = newest.record.configuration.decisions
+        earlier = [run for run in each if run.record.configuration.decisions != last]
+        superseded += [Superseded(run, newest) for run in earlier]
+        for run in earlier:
+            equal[_what(run.record.configuration)].remove(run)
+    for each in filter(None, equal.values()):
         newest = _newest(each)
         stands.add(id(newest))
         superseded += [Superseded(run, newest) for run in each if run is not newest]
@@ -114,7 +127,8 @@ def superseded_notes(superseded: Iterable[Superseded]) -> list[str]:
 def made_by(run: Run) -> str:
     """What a record was made by: code, versions of packages, device."""
     configuration = run.record.configuration
-    return repr((configuration.source, sorted(configuration.versions.items()), configuration.device))
+    made = (configuration.source, sorted(configuration.versions.items()), configuration.device)
+    return repr((*made, configuration.decisions))
 
 
 def _what(configuration: Configuration) -> tuple[str, ...]:

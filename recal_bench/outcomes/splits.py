@@ -21,12 +21,16 @@ _WELL_FILLED = 10
 
 @dataclass(frozen=True)
 class Splits:
-    """What routers learn from, what they are judged on (`evaluation`: `test` first), and what was done to get there."""
+    """What routers learn from, what they are judged on (`evaluation`: `test` first), and what was done to get there.
+
+    `left_out` are the queries (task and id) of the outcomes that are in no split.
+    """
 
     train: Outcomes
     validation: Outcomes
     evaluation: dict[str, Outcomes]
     notes: tuple[str, ...]
+    left_out: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def test(self) -> Outcomes:
@@ -62,7 +66,12 @@ def prepare(
         chosen = costs.settle(chosen, missing, notes)
     chosen = complete(chosen, missing, notes)
     evaluation = {name: chosen.of_split(name) for name in _evaluated(chosen.split_Q)}
-    return Splits(chosen.of_split("train"), chosen.of_split("validation"), evaluation, tuple(notes))
+    left_out = _keys(outcomes) - _keys(chosen)
+    return Splits(chosen.of_split("train"), chosen.of_split("validation"), evaluation, tuple(notes), left_out)
+
+
+def _keys(outcomes: Outcomes) -> frozenset[tuple[str, str]]:
+    return frozenset(zip(outcomes.task_Q.astype(str), outcomes.query_id_Q.astype(str), strict=True))
 
 
 def normalized_prompt(prompt: str) -> str:

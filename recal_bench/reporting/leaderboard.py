@@ -50,7 +50,9 @@ References are not routers: they know the task, the outcomes or the truth.
 All figures were measured by the commands below; none is quoted. Fit seconds and routing latency differ between machines
 and are only in `leaderboard.csv` and `leaderboard.json`. docs/metrics.md defines every column."""
 
-_ROUTER_WORDS = re.compile(r"""\s--(?:(?:router|set|tuned|seeds)(?:\s+|=)(?:'[^']*'|"[^"]*"|\S)+|fresh\b)""")
+_ROUTER_WORDS = re.compile(
+    r"""\s--(?:(?:router|decisions|endpoint|set|tuned|seeds)(?:\s+|=)(?:'[^']*'|"[^"]*"|\S)+|fresh\b)"""
+)
 
 
 def write_leaderboard(

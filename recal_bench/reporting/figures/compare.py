@@ -15,14 +15,13 @@ from recal_bench.arrays import StrQ, finite_or_none
 from recal_bench.defaults import BASELINE
 from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
-from recal_bench.experiments.records import Configuration, Data, Run
+from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.notes import detectable_notes, expected_notes, iqm_notes, notes
 from recal_bench.reporting.figures.ranks import NOTE as RANK_NOTE
-from recal_bench.reporting.figures.small_tasks import small_task_notes
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
 from recal_bench.routers.fixed_arm import PREFIX as ARM_PREFIX
-from recal_bench.wording import listed
 
 AGGREGATES = ("mean", "iqm")
 TEST = "test"
@@ -36,6 +35,7 @@ class Identity(BaseModel):
     settings_hash: str
     tuned: str | None
     reference: bool
+    external: bool
     baseline: str
     outcomes: str
     data_hash: str
@@ -117,7 +117,7 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
         rows.append(_row(group, entry, baseline_name, of_split))
     rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
-    all_notes = [*notes(group), *_expected_notes(rows, baseline_name), *_iqm_notes(rows, len(tasks))]
+    all_notes = [*notes(group), *expected_notes(rows, baseline_name), *iqm_notes(rows, len(tasks))]
     all_notes += detectable_notes(rows, baseline_name) + ([RANK_NOTE] if aggregate == "mean" else [])
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
@@ -149,6 +149,7 @@ def identity(group: Group, entry: Entry, baseline: str) -> Identity:
         settings_hash=entry.settings_hash,
         tuned=next((record.configuration.tuned for record in records if record.configuration.tuned), None),
         reference=entry.record.reference,
+        external=entry.record.external,
         baseline=baseline,
         outcomes=data.name,
         data_hash=data.hash,
@@ -202,94 +203,10 @@ def _tasks(task_Q: StrQ) -> list[str]:
 def command_of(entry: Entry) -> str:
     """What reproduces the row: the runs' commands, with the number of seeds where they left it out."""
     commands = list(dict.fromkeys(run.record.command for run in entry.runs))
-    if len(entry.seeds) > 1:
+    if len(entry.seeds) > 1 and not entry.record.external:
         count = f" --seeds {max(entry.seeds) + 1}"
         commands = [each if "--seeds" in shlex.split(each) else each + count for each in commands]
     return " && ".join(commands)
-
-
-def notes(group: Group) -> list[str]:
-    """What a reader of a group's figures should know."""
-    notes = list(group.notes)
-    if group.data.unknown_costs:
-        notes.append(
-            f"no utility is reported, since {group.data.unknown_costs:,} outcomes have no known cost: "
-            "routers optimised the score, and rows are ranked and held against the baseline by accuracy"
-        )
-    elif group.data.cost_ref is None:
-        notes.append("utility is the score: no outcome has a cost, or every cost on train is 0")
-    configurations = [entry.record.configuration for entry in group.entries if not entry.record.reference]
-    notes += _tuned_notes(configurations)
-    alone = sorted({entry.router for entry in group.entries if entry.one_seed_of_many})
-    if alone:
-        notes.append(
-            f"one training seed only: {', '.join(alone)}. Such an interval holds the luck of the queries, "
-            "not that of training (--seeds 5 adds it)"
-        )
-    return notes + small_task_notes(group.task_Q[group.split_Q == TEST])
-
-
-def _tuned_notes(configurations: Sequence[Configuration]) -> list[str]:
-    """Whose settings were chosen on validation, and in how many trials; nothing where nobody's were."""
-    trials = {each.router: each.tuned for each in configurations if each.tuned}
-    if not trials:
-        return []
-    chosen = [
-        f"{', '.join(sorted(router for router in trials if trials[router] == count))} ({count})"
-        for count in sorted(set(trials.values()))
-    ]
-    plain = sorted({each.router for each in configurations if each.settings and not each.tuned})
-    rest = f"; at their defaults or as given: {', '.join(plain)}" if plain else ""
-    return [f"settings chosen on validation: {'; '.join(chosen)}{rest}"]
-
-
-def _expected_notes(rows: Sequence[Comparison], baseline: str) -> list[str]:
-    """What expected utility is, and which rows have none; nothing where no truth is simulated."""
-    if all(row.expected_utility is None for row in rows):
-        return []
-    notes = [
-        "rows are ranked and compared by expected utility, the truth behind the simulated answers; utility is what the "
-        "answers that were drawn gave, their luck included"
-    ]
-    without = sorted({row.router for row in rows if row.expected_utility is None})
-    if without:
-        notes.append(
-            f"no expected utility is known of {listed(without)} (several calls a query, or a record of an older "
-            f"version): held against {baseline} by utility"
-        )
-    return notes
-
-
-def _iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
-    """What an interquartile mean leaves out, which for a router of one seed are tasks."""
-    if all(row.iqm is None for row in rows):
-        return []
-    notes = [
-        "IQM is the mean of what is left of all seeds' task means without the lowest and the highest quarter; "
-        "rows are ranked by it, every other figure is a mean"
-    ]
-    alone = sorted({row.router for row in rows if row.n_seeds == 1 and not row.reference})
-    if alone:
-        cut = n_tasks // 4
-        count = f"{n_tasks} task" + ("s" if n_tasks != 1 else "")
-        what = f"leaves out {2 * cut} of them" if cut else "is the plain mean"
-        notes.append(f"with one seed and {count} the IQM {what} ({', '.join(alone)} and the references)")
-    return notes
-
-
-def detectable_notes(rows: Sequence[Comparison], baseline: str) -> list[str]:
-    """The smallest differences that the test can be expected to find, from the least to the greatest."""
-    found = [(row.vs_baseline or row.accuracy_vs_baseline, row.router) for row in rows]
-    sizes = sorted((each.mde, router, each.metric) for each, router in found if each and each.mde is not None)
-    if not sizes:
-        return []
-    metric = sizes[0][2]
-    ends = [f"±{100 * size:.2f} points" if metric == "accuracy" else f"±{size:.3f}" for size, _, _ in sizes]
-    shown = ends[0] if ends[0] == ends[-1] else f"{ends[0]} ({sizes[0][1]}) to {ends[-1]} ({sizes[-1][1]})"
-    return [
-        f"the smallest difference of {metric} to {baseline} that these seeds and queries can tell "
-        f"(MDE: found with 80% power by one two-sided test at 5%) is {shown}"
-    ]
 
 
 def _over_seeds(values: list[float | None]) -> float | None:

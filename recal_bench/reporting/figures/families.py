@@ -10,16 +10,20 @@ from recal_bench.routers.flags import flags_of
 from recal_bench.routers.registry import setting_names, spec_of
 from recal_bench.training.settings import Optimisation
 
-RL, PREDICTS, CHOOSES, CASCADE, BANDIT, TRIVIAL, REFERENCE, OTHER = FAMILIES = (
-    "RL", "predict-then-choose", "direct choice", "cascade", "bandit", "trivial", "reference", "other",
+RL, PREDICTS, CHOOSES, CASCADE, BANDIT, TRIVIAL, EXTERNAL, REFERENCE, OTHER = FAMILIES = (
+    "RL", "predict-then-choose", "direct choice", "cascade", "bandit", "trivial", "external", "reference",
+    "other",
 )  # fmt: skip
-"""In the order in which they are listed. `other` is a router that is not installed here."""
+"""In the order in which they are listed. `external`: its decisions were made elsewhere; `other` is a router that is not
+installed here."""
 
 
-def family_of(router: str, reference: bool) -> str:
+def family_of(router: str, reference: bool, external: bool = False) -> str:
     """The family of a row, by its router's name."""
     if reference:
         return REFERENCE
+    if external:
+        return EXTERNAL
     discover()
     try:
         return _of_class(spec_of(router).cls)

@@ -16,9 +16,10 @@ from recal_bench.evaluation.offpolicy import Overlap, refusal
 from recal_bench.evaluation.statistics import Interval, crossed_interval
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures.choices import Choices, choices_of, reward_of
-from recal_bench.reporting.figures.compare import TEST, Identity, baseline_of, command_of, identity, notes
+from recal_bench.reporting.figures.compare import TEST, Identity, baseline_of, command_of, identity
 from recal_bench.reporting.figures.differences import adjusted_p, against, ci_of
 from recal_bench.reporting.figures.entries import Entry, Group, Logged, read_groups
+from recal_bench.reporting.figures.notes import notes
 
 _READING = (
     "no router can be replayed: values are estimated from the queries where its choice is the logged one, each "
@@ -102,7 +103,7 @@ def _table(group: Group, baseline_name: str) -> LoggedTable:
     commands = [command_of(entry) for entry in group.entries]
     # What was logged is a row like the others: the value of the arms that it chose.
     blank: dict[str, Any] = {"settings": {}, "settings_hash": "", "tuned": None, "encoder": None, "n_seeds": 1}
-    names.append(names[0].model_copy(update={"router": LOGGED, "reference": True, **blank}))
+    names.append(names[0].model_copy(update={"router": LOGGED, "reference": True, "external": False, **blank}))
     commands.append("")
     rows = [
         LoggedRow(

@@ -18,8 +18,9 @@ from recal_bench.defaults import BASELINE
 from recal_bench.evaluation.statistics import Interval, holm, smallest_detectable, t_interval
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures import compare
-from recal_bench.reporting.figures.compare import Comparison, Table, detectable_notes, rank
+from recal_bench.reporting.figures.compare import Comparison, Table, rank
 from recal_bench.reporting.figures.differences import Difference, InterquartileMean, ci_of
+from recal_bench.reporting.figures.notes import detectable_notes
 from recal_bench.reporting.figures.ranks import Ranked, ranked_over_worlds
 from recal_bench.reporting.figures.splits import Figures
 from recal_bench.wording import counted, listed

@@ -101,7 +101,7 @@ def _identity(row: Comparison | LoggedRow, label: str, runs: Sequence[Run]) -> d
     return {
         "label": label,
         "router": row.router,
-        "family": family_of(row.router, row.reference),
+        "family": family_of(row.router, row.reference, row.external),
         "reference": row.reference,
         "baseline": row.is_baseline,
         "settings": {name: json.dumps(value, ensure_ascii=False) for name, value in row.settings.items()},
@@ -127,6 +127,8 @@ def _point(figures: Mapping[str, Any]) -> list[float] | None:
     )
     if accuracy is None and isinstance(figures.get("accuracy"), Mapping):
         cost, accuracy = (found and found["value"] for found in (cost, figures["accuracy"]))
+    if "router_cost_usd_per_1k" in figures and own is None:
+        return None
     return None if cost is None or accuracy is None else [cost + (own or 0.0), accuracy]
 
 

@@ -13,6 +13,7 @@ from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.evaluation.offpolicy import LEAST_TASK_ESS
 from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_of
+from recal_bench.reporting.figures.external import audit_line
 from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
@@ -29,13 +30,14 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     configuration = run.record.configuration
     data = configuration.data
     settings = ", ".join(f"{key}={value}" for key, value in configuration.settings.items()) or "none"
-    seeds = "" if run.record.deterministic else f" --seeds {configuration.seed + 1}"
+    seeds = "" if run.record.deterministic or run.record.external else f" --seeds {configuration.seed + 1}"
     facts = [
         f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"
         + (", simulated" if data.simulated else ""),
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
         f"settings: {settings}",
         *_kept(run),
+        *([audit_line(run.record.audit)] if run.record.audit else []),
         f"command: {run.record.command}{seeds}",
     ]
     # A command is copied: it is not broken into lines.
