@@ -138,7 +138,7 @@ def outside(found: list[list[float]], most: float = 1.0) -> bool:
 
 
 def main() -> None:
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 150
     started, wrong = time.perf_counter(), []
     sizes, kinds = [], []
     for n_routers in (3, 10, 40):
