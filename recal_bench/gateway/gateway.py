@@ -54,7 +54,7 @@ class Gateway:
         self.live = self._load()
         self._shadow = load_live(settings.shadow, None, self._executor) if settings.shadow else None
         self.log = DecisionLog(settings.log) if settings.log else None
-        self.budget = Budget(self.pool, settings.max_usd, self.log.usd if self.log else 0.0)
+        self.budget = Budget(self.pool, settings.max_usd, self.log.usd if self.log is not None else 0.0)
         self.metrics, self.problem, self.under_way = Metrics(), "", 0
         self._random, self._reloading = SystemRandom(), asyncio.Lock()
 
@@ -64,7 +64,7 @@ class Gateway:
     async def close(self) -> None:
         await self.upstream.close()
         self._executor.shutdown(wait=False)
-        if self.log:
+        if self.log is not None:
             self.log.close()
 
     async def begin(self, chat: Chat, task: str | None) -> Exchange:

@@ -44,7 +44,18 @@ class Stream:
         return self._connection.without_key(failure.reason)
 
     async def begin(self, response: aiohttp.ClientResponse) -> None:
-        """Read up to the first chunk that says something; until then the request can be repeated unseen."""
+        """Read up to the first chunk that says something; until then the request can be repeated unseen.
+
+        What comes as a whole reply, from an endpoint that does not stream, becomes chunks here.
+        """
+        if response.content_type != "text/event-stream":
+            with self._connection.plainly():
+                content = await self._connection.content(response)
+            reply = self._connection.read(content, self._model)
+            self._connection.check_name(reply.get("model"), self._order.arm.model, self._model)
+            self._early = _as_chunks(reply)
+            self._events = [*map(json.dumps, self._early), "[DONE]"]
+            return
         self._rest = self._checked(response)
         with self._connection.plainly():
             async for chunk in self._rest:
@@ -58,10 +69,10 @@ class Stream:
         """All chunks as they come. Raises Failed where one cannot be used."""
         for chunk in self._early:
             yield chunk
-        assert self._rest is not None
-        with self._connection.plainly():
-            async for chunk in self._rest:
-                yield chunk
+        if self._rest is not None:
+            with self._connection.plainly():
+                async for chunk in self._rest:
+                    yield chunk
 
     async def close(self) -> None:
         await self.held.aclose()
@@ -105,6 +116,15 @@ class Stream:
 
     def _malformed(self, what: str) -> Failed:
         return Failed("malformed", f"{self._connection.name}: {what}", transient=True, billed=True)
+
+
+def _as_chunks(reply: dict[str, Any]) -> list[Chunk]:
+    """A whole reply as the chunks of a stream: one with all that it says, and one with its usage."""
+    head = {name: value for name, value in reply.items() if name not in ("choices", "usage")}
+    head["object"] = "chat.completion.chunk"
+    choice = {name: value for name, value in reply["choices"][0].items() if name != "message"}
+    said = head | {"choices": [choice | {"delta": reply["choices"][0]["message"]}]}
+    return [said, head | {"choices": [], "usage": reply.get("usage")}]
 
 
 def _says_something(chunk: Chunk) -> bool:
