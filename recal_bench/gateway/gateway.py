@@ -13,6 +13,7 @@ from typing import Any
 
 from recal_bench.collection.endpoint import check_endpoints
 from recal_bench.collection.failures import Failed
+from recal_bench.collection.usage import counter
 from recal_bench.errors import RecalBenchError, SettingsError
 from recal_bench.gateway.budget import Budget
 from recal_bench.gateway.chat import Chat, Order
@@ -136,7 +137,10 @@ class Gateway:
 
     def _load(self) -> LiveRouter:
         live = load_live(self.settings.run, self.pool, self._executor)
-        check_endpoints(self.pool, tuple({arm.model for arm in live.router.arms}))
+        models = tuple({arm.model for arm in live.router.arms})
+        check_endpoints(self.pool, models)
+        for model in models:
+            counter(self.pool.models[model].tokenizer)
         return live
 
     async def _in_shadow(self, prompt: str, query_id: str) -> Arm | None:
