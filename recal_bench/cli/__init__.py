@@ -1,16 +1,30 @@
 """The commands: parse, call, print. Whatever is heavy is imported inside the commands."""
 
-from recal_bench.cli import collecting, importing, lookup, records, reports, running, serving, tuning, viewing
+from recal_bench.cli import (
+    collecting,
+    gateway,
+    importing,
+    lookup,
+    records,
+    reports,
+    routing,
+    running,
+    serving,
+    tuning,
+    viewing,
+)
 from recal_bench.cli.base import cli, main
 
 __all__ = [
     "cli",
     "collecting",
+    "gateway",
     "importing",
     "lookup",
     "main",
     "records",
     "reports",
+    "routing",
     "running",
     "serving",
     "tuning",

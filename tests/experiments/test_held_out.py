@@ -13,7 +13,7 @@ from small_log import write_small_log
 from recal_bench.cli import cli
 from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.bench import load_bench
-from recal_bench.experiments.deployed import advise
+from recal_bench.experiments.deployed import DeployedRouter
 from recal_bench.experiments.records import read_runs
 from recal_bench.experiments.variants import with_held_out
 
@@ -122,7 +122,7 @@ def test_a_loaded_router_routes_as_it_did_in_its_run(tmp_path: Path) -> None:
         if run.record.reference or run.record.configuration.router == "random":
             continue
         decided = run.decisions().query("split == 'test'").merge(test[["task", "query_id", "prompt"]])
-        advice = advise(run, decided["prompt"].tolist())
+        advice = DeployedRouter(run).route(decided["prompt"].tolist())
         assert [str(each.arm) for each in advice] == decided["arm"].tolist()
         routed[run.record.configuration.router] = pd.DataFrame(advice).assign(task=decided["task"])
     assert set(routed) >= {"uniroute", "ridge", "knn", "best-single", "cheapest"}

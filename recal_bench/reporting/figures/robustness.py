@@ -15,7 +15,7 @@ from recal_bench.arrays import FloatQ, IntQ
 from recal_bench.errors import RecalBenchError, RunError, SettingsError, near_miss
 from recal_bench.evaluation.statistics import LEVEL, crossed_interval
 from recal_bench.experiments.bench import identifier_of
-from recal_bench.experiments.deployed import ask
+from recal_bench.experiments.deployed import DeployedRouter
 from recal_bench.experiments.matching import arm_named
 from recal_bench.experiments.origins import outcomes_of
 from recal_bench.experiments.records import Data, Run
@@ -180,8 +180,10 @@ def _again(entry: Entry, group: Group, asked: Sequence[tuple[int, Paraphrase]], 
     if restricted and known is None:
         raise RunError("which arms it may choose (--missing restrict) is not known without the outcomes")
     available_PA = known.observed_QA[query_P] if restricted and known else None
-    chosen = [ask(run, queries, available_PA) for run in entry.runs]
-    arm_SP = np.array([[str(each.calls.arms[arm]) for arm in each.arm_Q] for each in chosen], dtype=object)
+    loaded = [DeployedRouter(run) for run in entry.runs]
+    arm_SP = np.array(
+        [[str(each.arms[arm]) for arm in each.decide(queries, available_PA)] for each in loaded], dtype=object
+    )
     return _Asked(query_P, arm_SP)
 
 
