@@ -32,7 +32,7 @@ class Stream:
         self.held = AsyncExitStack()
         self._events: list[str] = []
         self._early: list[Chunk] = []
-        self._rest: AsyncIterator[Chunk] | None = None
+        self._rest: AsyncIterator[list[Chunk]] | None = None
 
     def reply(self) -> dict[str, Any]:
         """The whole reply. Raises Failed where the stream broke off or says nothing that is known."""
@@ -58,54 +58,65 @@ class Stream:
             return
         self._rest = self._checked(response)
         with self._connection.plainly():
-            async for chunk in self._rest:
-                self._early.append(chunk)
-                if _says_something(chunk):
+            async for chunks in self._rest:
+                self._early += chunks
+                if any(map(_says_something, chunks)):
                     return
         # Whatever is wrong with a stream that says nothing is said as of any other reply.
         self.reply()
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
-        """All chunks as they come. Raises Failed where one cannot be used."""
-        for chunk in self._early:
-            yield chunk
+    async def chunks(self) -> AsyncIterator[list[Chunk]]:
+        """All chunks, those together that come together. Raises Failed where one cannot be used."""
+        yield self._early
         if self._rest is not None:
             with self._connection.plainly():
-                async for chunk in self._rest:
-                    yield chunk
+                async for chunks in self._rest:
+                    yield chunks
 
     async def close(self) -> None:
         await self.held.aclose()
 
-    async def _checked(self, response: aiohttp.ClientResponse) -> AsyncIterator[Chunk]:
-        async for event in self._data(response):
-            self._events.append(event)
-            if event.strip() == "[DONE]":
-                return
-            try:
-                chunk = json.loads(event)
-            except (ValueError, RecursionError):
-                raise self._malformed("an event of the stream is not JSON") from None
-            if not isinstance(chunk, dict):
-                raise self._malformed("an event of the stream is not a JSON object")
-            self._connection.check_error(chunk, self._model)
-            if chunk.get("choices"):
-                self._connection.check_name(chunk.get("model"), self._order.arm.model, self._model)
-            yield chunk
+    async def _checked(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[Chunk]]:
+        async for blocks in self._blocks(response):
+            chunks: list[Chunk] = []
+            for block in blocks:
+                try:
+                    event = self._data_of(block)
+                    if event:
+                        self._events.append(event)
+                    if event.strip() == "[DONE]":
+                        yield chunks
+                        return
+                    if event:
+                        chunks.append(self._chunk(event))
+                except Failed:
+                    # What was right before it is not lost.
+                    yield chunks
+                    raise
+            yield chunks
 
-    async def _data(self, response: aiohttp.ClientResponse) -> AsyncIterator[str]:
-        """The data of each event."""
+    def _chunk(self, event: str) -> Chunk:
+        try:
+            chunk = json.loads(event)
+        except (ValueError, RecursionError):
+            raise self._malformed("an event of the stream is not JSON") from None
+        if not isinstance(chunk, dict):
+            raise self._malformed("an event of the stream is not a JSON object")
+        self._connection.check_error(chunk, self._model)
+        if chunk.get("choices"):
+            self._connection.check_name(chunk.get("model"), self._order.arm.model, self._model)
+        return chunk
+
+    async def _blocks(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
+        """The events as they are sent, those together that come together."""
         left, size = b"", 0
         async for part in response.content.iter_any():
             size += len(part)
             if size > MOST_BYTES:
                 raise self._connection.too_large()
             *blocks, left = _BLOCK_END.split(left + part)
-            for block in blocks:
-                if data := self._data_of(block):
-                    yield data
-        if data := self._data_of(left):
-            yield data
+            yield blocks
+        yield [left]
 
     def _data_of(self, block: bytes) -> str:
         try:

@@ -212,6 +212,16 @@ def test_a_model_that_has_stopped_answering_rests(runs, tmp_path, monkeypatch):
         assert served.get("/health").json()["models_resting"] == []
 
 
+def test_clients_that_send_what_models_refuse_put_no_model_to_rest(runs, tmp_path):
+    def respond(asked):
+        return (400, {"error": {"message": "no such field"}}) if "odd" in asked.body else right(asked)
+
+    with front(tmp_path, runs["ridge"], respond) as served:
+        assert {served.ask(RIVER, odd=True).status for _ in range(35)} == {400}
+        assert served.ask(RIVER).json()["model"] == chosen(runs)
+        assert served.get("/health").json()["models_resting"] == []
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
