@@ -1,14 +1,10 @@
 """Progress: bars with the time left on a terminal, nothing elsewhere."""
 
-import fcntl
 import io
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress
+from terminal import on_terminal
 
 from recal_bench import routers
 from recal_bench.cli.progress import RunBar
@@ -31,24 +28,8 @@ def command(*words):
 
 
 def stderr_on_terminal(*words):
-    """What a command writes to stderr where that is a terminal."""
-    inner, outer = pty.openpty()
-    fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    env = os.environ | {"TERM": "xterm"}
-    with subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=outer, env=env) as process:
-        os.close(outer)
-        shown = b""
-        while True:
-            try:
-                part = os.read(inner, 65_536)
-            except OSError:  # what Linux says when the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-    os.close(inner)
-    assert process.returncode == 0, shown.decode()
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    """What a command writes to stderr where that is a terminal, without its movements and colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_terminal(120, *words, stdout_too=False))
 
 
 def test_run_shows_steps_and_the_time_left(tmp_path):

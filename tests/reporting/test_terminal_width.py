@@ -1,12 +1,5 @@
 """What the commands print is as wide as the terminal, and whole where it goes elsewhere."""
 
-import fcntl
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -15,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from synthetic_runs import World, sweep_runs, write_run, write_standard_runs
+from terminal import on_terminal
 
 from recal_bench.cli import cli
 from recal_bench.reporting.text.layout import terminal_table
@@ -46,28 +40,6 @@ def log(tmp_path_factory):
     ]
     path.write_text("\n".join(["task,query_id,prompt,model,strategy,score", *rows]) + "\n")
     return path
-
-
-def on_terminal(columns, *words):
-    """What a command prints on a terminal of so many columns."""
-    inner, outer = pty.openpty()
-    fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    command = [sys.executable, "-m", "recal_bench.cli", *map(str, words)]
-    with subprocess.Popen(command, stdin=outer, stdout=outer, stderr=outer, env=env) as process:
-        os.close(outer)
-        shown = b""
-        while True:
-            try:
-                part = os.read(inner, 65_536)
-            except OSError:  # what Linux says when the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-    os.close(inner)
-    assert process.returncode == 0, shown.decode()
-    return shown.decode().replace("\r\n", "\n")
 
 
 def is_copied(line):
