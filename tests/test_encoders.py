@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recal_bench.encoders import fit_encoder, load_encoder
+from recal_bench.encoders.terms import NGRAMS, WORD, ngrams, term_weights, words
 from recal_bench.errors import RecalBenchError
 
 TOPICS = {
@@ -55,6 +56,29 @@ def test_one_row_of_unit_length_a_prompt() -> None:
 
 def test_wide_enough_train_prompts_give_256_dimensions() -> None:
     assert fit_encoder("tfidf", prompts(400)).encode(["a river"]).shape == (1, 256)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=8), st.lists(st.text(), max_size=4))
+def test_terms_weigh_what_they_weigh_in_scikit_learn(train: list[str], test: list[str]) -> None:
+    """To the last bit: of words and n-grams of any text, known or not."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    common = {"sublinear_tf": True, "dtype": np.float32}
+    vectorizers = (
+        TfidfVectorizer(token_pattern=WORD, **common),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, **common),
+    )
+    train = [f"{text} ab" for text in train]  # sklearn refuses texts without a term
+    fitted = [vectorizer.fit(train) for vectorizer in vectorizers]
+    parts, first = [], 0
+    for analyze, vectorizer in zip((words, ngrams), fitted, strict=True):
+        terms = vectorizer.get_feature_names_out().tolist()
+        parts.append((analyze, {term: first + column for column, term in enumerate(terms)}))
+        first += len(terms)
+    idf_V = np.concatenate([vectorizer.idf_ for vectorizer in fitted])
+    expected = hstack([vectorizer.transform([*train, *test]) for vectorizer in fitted], format="csr")
+    assert (term_weights([*train, *test], parts, idf_V) != expected).nnz == 0
 
 
 def test_similar_prompts_lie_close() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recal_bench.arrays import Float32QE
 from recal_bench.encoders.cache import VERSION, Arrays, hash_of, pack, through_cache, unpack
 from recal_bench.encoders.registry import encoder
+from recal_bench.encoders.terms import NGRAMS, WORD, Analyze, ngrams, term_weights, words
 from recal_bench.encoders.watching import in_parts
 from recal_bench.errors import SettingsError
 
@@ -73,22 +74,17 @@ class Tfidf:
         return in_parts(self._encode, prompts)
 
     def _encode(self, prompts: Sequence[str]) -> Float32QE:
-        from scipy.sparse import hstack
-
-        weights_QV = hstack([vectorizer.transform(prompts) for vectorizer in self._fitted], format="csr")
-        encoding: Float32QE = weights_QV @ self._projection_VE
+        encoding: Float32QE = term_weights(prompts, self._parts, self.idf_V) @ self._projection_VE
         return encoding
 
     @cached_property
-    def _fitted(self) -> list[TfidfVectorizer]:
-        idf = np.split(self.idf_V, [len(self.vocabularies[0])])
-        fitted = []
-        for vectorizer, vocabulary, idf_V in zip(_vectorizers(), self.vocabularies, idf, strict=True):
-            if vocabulary:
-                vectorizer.set_params(vocabulary=vocabulary, max_features=None)
-                vectorizer.idf_ = idf_V
-                fitted.append(vectorizer)
-        return fitted
+    def _parts(self) -> list[tuple[Analyze, dict[str, int]]]:
+        of_words, of_ngrams = self.vocabularies
+        first = len(of_words)
+        return [
+            (words, {term: column for column, term in enumerate(of_words)}),
+            (ngrams, {term: first + column for column, term in enumerate(of_ngrams)}),
+        ]
 
     @cached_property
     def _projection_VE(self) -> NDArray[np.float32]:
@@ -131,6 +127,6 @@ def _vectorizers() -> tuple[TfidfVectorizer, TfidfVectorizer]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     common: dict[str, Any] = {"sublinear_tf": True, "dtype": np.float32}
-    words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", max_features=_WORDS, **common)
-    ngrams = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=_CHARACTER_NGRAMS, **common)
+    words = TfidfVectorizer(token_pattern=WORD, max_features=_WORDS, **common)
+    ngrams = TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, max_features=_CHARACTER_NGRAMS, **common)
     return words, ngrams
