@@ -10,6 +10,7 @@ from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.importers.files import sha256
 from recal_bench.importers.llmrouter import LLMROUTER
 from recal_bench.importers.lm_eval import LM_EVAL
+from recal_bench.importers.long import LONG
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.routerarena import ROUTERARENA
 from recal_bench.importers.routerbench import ROUTERBENCH
@@ -25,6 +26,7 @@ FORMATS: dict[str, Format] = {
     "lm-eval": LM_EVAL,
     "routerarena": ROUTERARENA,
     "wide": WIDE,
+    "long": LONG,
 }
 
 __all__ = ["FORMATS", "Format", "Imported", "Options", "format_named", "import_outcomes"]
@@ -60,11 +62,13 @@ def import_outcomes(name: str, sources: Sequence[Path], out: Path, options: Opti
         low, high = options.score_range
         notes.append(f"scores from {low:g} to {high:g} are written as 0 to 1 (--score-range {low:g},{high:g})")
     paths = form.find(sources, notes)
-    collector = RowBlocks(options.strategy)
+    collector = RowBlocks(options.strategy, form.further)
     origin = {
         "format": name,
         "files": [{"name": _name(path, sources), "sha256": sha256(path)} for path in paths],
         "version": code_version(),
+        **({"map": dict(options.map)} if options.map else {}),
+        **({"scale": dict(options.scale)} if options.scale else {}),
     }
     write_outcomes(collector.blocks(form.read(paths, options, notes)), out, {"import": origin})
     return Imported((*notes, *collector.notes()), check_file(out))

@@ -53,6 +53,12 @@ SOURCES: dict[str, tuple[str, dict]] = {
             "generated_result": RESULT,
         },
     ),
+    "long": (
+        "s.jsonl",
+        {"prompt": "q", "task": "t", "query_id": "1", "split": "train", "gold": "g", "model": "m", "strategy": "s"}
+        | {"score": 1.0, "cost_usd": 1e-3, "prompt_tokens": 3, "response": "r", "sample": 0, "usage": "reported"}
+        | {"latency_s": 0.5, "propensity": 1.0},
+    ),
     "wide": (
         "s.jsonl",
         {"prompt": "q", "task": "t", "query_id": "1", "split": "train", "gold": "g", "m": 1.0, "cost:m": 1e-3}
