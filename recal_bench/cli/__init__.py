@@ -1,6 +1,18 @@
 """The commands: parse, call, print. Whatever is heavy is imported inside the commands."""
 
-from recal_bench.cli import collecting, importing, lookup, records, reports, running, serving, viewing
+from recal_bench.cli import collecting, exporting, importing, lookup, records, reports, running, serving, viewing
 from recal_bench.cli.base import cli, main
 
-__all__ = ["cli", "collecting", "importing", "lookup", "main", "records", "reports", "running", "serving", "viewing"]
+__all__ = [
+    "cli",
+    "collecting",
+    "exporting",
+    "importing",
+    "lookup",
+    "main",
+    "records",
+    "reports",
+    "running",
+    "serving",
+    "viewing",
+]
