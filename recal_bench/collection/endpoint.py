@@ -14,7 +14,8 @@ from urllib.parse import urljoin, urlsplit
 
 from recal_bench import __version__
 from recal_bench.collection.answer import Answer
-from recal_bench.collection.failures import SYSTEMATIC, Failed, StoppedError, WithoutUsageError, refused
+from recal_bench.collection.failures import SYSTEMATIC, Failed, StoppedError, WithoutUsageError
+from recal_bench.collection.hints import misnamed, refused_by_arm
 from recal_bench.collection.proxies import proxy_of
 from recal_bench.collection.replies import (
     ending_of,
@@ -64,7 +65,8 @@ class Line:
         from aiolimiter import AsyncLimiter
 
         self.name, self.endpoint = name, pool.endpoints[name]
-        self._models, self._estimates, self._on_failure = pool.models, estimates, on_failure
+        self._pool, self._models = pool, pool.models
+        self._estimates, self._on_failure = estimates, on_failure
         self._stopping = stopping
         self._where = f"{name} ({self.endpoint.base_url})"
         self._url = f"{self.endpoint.base_url}/chat/completions"
@@ -150,8 +152,8 @@ class Line:
             raise self._connection(error) from None
         latency_s = time.monotonic() - start
         if not 200 <= status < 300:
-            raise refused(self._where, _error_in(content), status, hints=self._hints(model), retry_after=retry_after)
-        return self._answer(request, model, self._read(content, model), asked_at, latency_s)
+            raise self._refused(request, _error_in(content), status, retry_after)
+        return self._answer(request, model, self._read(content, request), asked_at, latency_s)
 
     async def _post(self, body: bytes) -> tuple[int, bytes, str | None]:
         """Status, content and Retry-After. A redirect is followed on the same host only: prompts go nowhere else."""
@@ -180,7 +182,10 @@ class Line:
                 raise Failed("too large", f"{self.name}: a reply is larger than {MOST_BYTES // 2**20} MiB", billed=True)
         return bytes(content)
 
-    def _read(self, content: bytes, model: Model) -> dict[str, Any]:
+    def _refused(self, request: Request, error: Any, status: int, retry_after: str | None = None) -> Failed:
+        return refused_by_arm(self._where, error, status, request, self._pool, retry_after)
+
+    def _read(self, content: bytes, request: Request) -> dict[str, Any]:
         try:
             reply = read_reply(content)
         except ValueError as error:
@@ -188,7 +193,7 @@ class Line:
             raise Failed("malformed", f"{self.name}: {error}: {begins}", transient=True, billed=True) from None
         message, said = first_message(reply), error_of(reply)
         if said is not None:
-            failure = refused(self._where, said, 200, hints=self._hints(model))
+            failure = self._refused(request, said, 200)
             # What is an error as a whole was not answered, and nothing is charged for it.
             failure.billed = message is not None
             raise failure
@@ -203,7 +208,9 @@ class Line:
     def _answer(self, request: Request, model: Model, reply: dict[str, Any], asked_at: str, latency_s: float) -> Answer:
         served = reply.get("model")
         if served not in (model.served_model, *model.served_as):
-            raise Failed("wrong model", self._misnamed(request, model, served), transient=True, billed=True)
+            raise Failed(
+                "wrong model", misnamed(self.name, request, model.served_model, served), transient=True, billed=True
+            )
         tokens = read_tokens(reply.get("usage"))
         flag = verdict(tokens, request.message, spoken_of(reply), model)
         answer = Answer(
@@ -218,24 +225,6 @@ class Line:
                 "--allow-estimated-usage they are counted by the tokenizer of the pool file",
             )
         return answer
-
-    def _misnamed(self, request: Request, model: Model, served: Any) -> str:
-        if served is None:
-            return (
-                f"{self.name} does not say which model answered when {model.served_model} was asked: if it is the one "
-                f"you mean, allow such replies with null in served_as of {request.model} in the pool file"
-            )
-        return (
-            f"{self.name} answered as {show(json.dumps(served), 80)} when {model.served_model} was asked: if that is "
-            f"the model you mean, at the price you state, add it to served_as of {request.model} in the pool file"
-        )
-
-    def _hints(self, model: Model) -> dict[int, str]:
-        variable = self.endpoint.api_key_env
-        return {
-            401: f"; check {f'the variable {variable}' if variable else 'whether it needs a key (api_key_env)'}",
-            404: f"; check base_url, and whether it serves {model.served_model}",
-        }
 
     def _connection(self, error: aiohttp.ClientError) -> Failed:
         import aiohttp
