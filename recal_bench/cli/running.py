@@ -54,6 +54,7 @@ def _load_benches(
     benches = load_worlds(
         data.worlds,
         world_seed=data.world_seed,
+        world_arms=data.world_arms,
         path=data.outcomes,
         tasks=data.tasks,
         alpha=data.alpha,

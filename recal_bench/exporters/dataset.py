@@ -61,7 +61,7 @@ def dataset_of_file(file: LoggedFile, out: Path, publisher: Publisher) -> Export
     front = {"pretty_name": file.name, "tags": tags, "size_categories": [_size(sum(splits.values()))]}
     front["configs"] = [{"config_name": "default", "data_files": configs}]
     tasks = tallied(file.outcomes.task_Q.tolist(), "query")
-    arms = ", ".join(f"`{harmless(str(arm), 'markdown')}`" for arm in file.outcomes.arms)
+    arms = ", ".join(harmless(str(arm), "code") for arm in file.outcomes.arms)
     lines = [
         _simulated_line(file.outcomes.simulated),
         "What each arm (a model with a strategy) scored and cost on each query: one row for each query and arm, in the "
