@@ -7,14 +7,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.importers.embedllm import EMBEDLLM
 from recal_bench.importers.files import sha256
 from recal_bench.importers.llmrouter import LLMROUTER
+from recal_bench.importers.llmrouterbench import LLMROUTERBENCH
 from recal_bench.importers.lm_eval import LM_EVAL
 from recal_bench.importers.long import LONG
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.routerarena import ROUTERARENA
 from recal_bench.importers.routerbench import ROUTERBENCH
 from recal_bench.importers.rows import RowBlocks
+from recal_bench.importers.sprout import SPROUT
 from recal_bench.importers.wide import WIDE
 from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.reading import Reading
@@ -25,6 +28,9 @@ FORMATS: dict[str, Format] = {
     "llmrouter": LLMROUTER,
     "lm-eval": LM_EVAL,
     "routerarena": ROUTERARENA,
+    "llmrouterbench": LLMROUTERBENCH,
+    "embedllm": EMBEDLLM,
+    "sprout": SPROUT,
     "wide": WIDE,
     "long": LONG,
 }

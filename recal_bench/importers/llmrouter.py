@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError
-from recal_bench.importers.files import SourceRow, find_files, records
+from recal_bench.importers.files import SourceRow, find_files, records, split_of_name
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
@@ -25,8 +24,7 @@ from recal_bench.importers.values import (
     score,
     text,
 )
-from recal_bench.outcomes.dense import standard_split
-from recal_bench.table_files import IN_FOLDERS, stem
+from recal_bench.table_files import IN_FOLDERS
 from recal_bench.wording import counted
 
 _NEEDED = ("query", "model_name", "performance")
@@ -38,7 +36,7 @@ def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
-    splits = {path: _split_of(path) for path in paths}
+    splits = {path: split_of_name(path) for path in paths}
     from_name = {"train", "test"} <= set(splits.values()) and "" not in splits.values()
     if from_name:
         notes.append("split: taken from the names of the files, where a row names none")
@@ -54,13 +52,6 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         )
     if lost["unscored"]:
         notes.append(f"{counted(lost['unscored'], 'row')} without performance: taken as missing outcomes")
-
-
-def _split_of(path: Path) -> str:
-    """The split that a file's name speaks of, or nothing."""
-    found = [standard_split(word) for word in re.split(r"[^a-z]+", stem(path).lower())]
-    named = {word for word in found if word in ("train", "validation", "test")}
-    return named.pop() if len(named) == 1 else ""
 
 
 def _row(where: Place, record: SourceRow, options: Options, split: str | None, lost: Counter[str]) -> Row | None:

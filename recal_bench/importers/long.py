@@ -105,9 +105,10 @@ class _Reader:
         found = self._score(where, record)
         if found is None:
             return None
-        counts = {name: count(self._cell(record, name), where, self._called(name)) for name in _COUNTS}
+        counts: dict[str, Any] = {name: count(self._cell(record, name), where, self._called(name)) for name in _COUNTS}
         n_tokens = sum(counts[name] or 0 for name in ("prompt_tokens", "completion_tokens"))
         prompt = text(self._cell(record, "prompt"), where, self._called("prompt"))
+        kept: dict[str, Any] = {name: _kept(self._cell(record, name)) for name in _KEPT}
         named = {name: self._text(where, record, name) for name in _NAMES}
         return Row(
             where=where,
@@ -126,7 +127,7 @@ class _Reader:
             billed_usd=self._cost(where, record, "billed_usd", n_tokens),
             propensity=self._scaled(where, record, "propensity"),
             **counts,
-            **{name: _kept(self._cell(record, name)) for name in _KEPT},
+            **kept,
         )
 
     def _cell(self, record: SourceRow, name: str) -> Any:
