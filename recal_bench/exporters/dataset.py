@@ -58,7 +58,7 @@ def dataset_of_file(file: LoggedFile, out: Path, publisher: Publisher) -> Export
     configs = [{"split": slug(split).replace("-", "_") or "train", "path": name} for name, split in names.items()]
     tags = ["llm-routing", "recal-bench", *(["simulated"] if file.outcomes.simulated else [])]
     columns = [each for each in FIELDS if used[each.name]]
-    front = {"pretty_name": file.name, "tags": tags, "size_categories": [_size(sum(splits.values()))]}
+    front: dict[str, Any] = {"pretty_name": file.name, "tags": tags, "size_categories": [_size(sum(splits.values()))]}
     front["configs"] = [{"config_name": "default", "data_files": configs}]
     tasks = tallied(file.outcomes.task_Q.tolist(), "query")
     arms = ", ".join(harmless(str(arm), "code") for arm in file.outcomes.arms)

@@ -118,7 +118,7 @@ class ServedReplies:
     def reply(self, order: Order) -> Said:
         row, arm, limit, thoughts = order.row, order.arm, order.limit, 0
         if order.advice is not None:
-            text, prompt_tokens, tokens = advise(self._world_seed, order.model, order.advice)
+            text, prompt_tokens, tokens, _ = advise(self._world_seed, order.model, order.advice)
         else:
             text = self._drawn.text(self._questions[row], row, arm)
             tokens = int(self._drawn.completion_tokens_QA[row, arm])
