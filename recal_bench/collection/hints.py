@@ -26,7 +26,8 @@ def refused_by_arm(
     failure = refused(where, error, status, hints=_hints(request, pool), retry_after=retry_after)
     if failure.kind not in _NOT_TAKEN or failure.moderated:
         return failure
-    arm, own = f"{request.model}|{request.strategy}", list(sent(pool.strategies[request.strategy].sampling))
+    asked_by = pool.strategies.get(request.strategy)  # none where advice is asked for
+    arm, own = f"{request.model}|{request.strategy}", list(sent(asked_by.sampling)) if asked_by else []
     said = f"{words_of(error)} {error.get('param') if isinstance(error, dict) else ''}"
     named = [name for name in own if re.search(rf"(?<![a-z_]){re.escape(name)}(?![a-z_])", said)]
     if named:
