@@ -17,6 +17,7 @@ from recal_bench.outcomes import Arm
 from recal_bench.pools.files import read_pool
 from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation import SimulatedPool, embedded_frame, embedded_outcomes, embedded_questions
+from recal_bench.simulation.advice import advise
 from recal_bench.simulation.models import EFFORT_MODEL, EFFORTS
 from recal_bench.simulation.server import running_server
 
@@ -108,6 +109,19 @@ def test_the_server_reasons_as_it_is_told_to():
             ask(url, EFFORT_MODEL, "direct", **more) for more in ({"reasoning_effort": "high"}, {})
         )
         assert (with_effort["choices"], with_effort["usage"]) == (without["choices"], without["usage"])
+
+
+def test_the_server_gives_the_advice_of_the_simulated_models():
+    message = f"1. a: score 0.9\n2. b: score 0.1\nQuestion: {embedded_questions(0)[0].prompt}"
+    said = advise(0, EFFORT_MODEL, message)
+    body = json.dumps({"model": EFFORT_MODEL, "messages": [{"role": "user", "content": message}]}).encode()
+    with running_server(world_arms="efforts") as url:
+        request = urllib.request.Request(f"{url}/chat/completions", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as response:
+            reply = json.loads(response.read())
+    assert reply["choices"][0]["message"]["content"] == said.text
+    assert reply["usage"]["completion_tokens"] == said.completion_tokens
+    assert "completion_tokens_details" not in reply["usage"]
 
 
 def test_what_is_collected_is_what_is_embedded(tmp_path: Path):
