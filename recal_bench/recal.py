@@ -221,8 +221,8 @@ class RecalRouter(Optimisation):
             raise SettingsError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
         alpha = torch.tensor([calls.objective.alpha if self.sweeps else self._alpha])
         with torch.no_grad(), one_thread():
-            *known, familiar_Q1 = self._known(queries)
-            embedding_QE, prior_QA = priced(*known, alpha, self.policy.alpha)
+            embedding_QE, score_QA, cost_QA, familiar_Q1 = self._known(queries)
+            embedding_QE, prior_QA = priced(embedding_QE, score_QA, cost_QA, alpha, self.policy.alpha)
             everything_QA = torch.ones_like(prior_QA, dtype=torch.bool)
             actions = self._policy(embedding_QE, prior_QA, everything_QA, familiar_Q1)
         log_arm_QA = actions.log_arm_QA[0].double().numpy()

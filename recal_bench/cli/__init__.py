@@ -2,6 +2,7 @@
 
 from recal_bench.cli import (
     collecting,
+    exporting,
     gateway,
     importing,
     lookup,
@@ -18,6 +19,7 @@ from recal_bench.cli.base import cli, main
 __all__ = [
     "cli",
     "collecting",
+    "exporting",
     "gateway",
     "importing",
     "lookup",

@@ -171,12 +171,22 @@ reading_options = [
 ]
 
 
+world_arms = click.option(
+    "--world-arms",
+    default="standard",
+    show_default=True,
+    metavar="standard|efforts",
+    help="The embedded pool's arms: efforts adds two of a model that reasons with low or high effort.",
+)
+
+
 class DataOptions(NamedTuple):
     """What the outcomes are and how they are judged: the options that `data_options` adds, in one piece."""
 
     outcomes: Path | None
     world_seed: int
     worlds: int
+    world_arms: str
     tasks: tuple[str, ...]
     alpha: float
     missing: str
@@ -216,6 +226,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="How many of the embedded pool's worlds, from --world-seed on: intervals then hold their luck.",
             ),
+            world_arms,
             click.option(
                 "--tasks",
                 default="",

@@ -31,6 +31,7 @@ def load_benches(
     benches = load_worlds(
         data.worlds,
         world_seed=data.world_seed,
+        world_arms=data.world_arms,
         path=data.outcomes,
         tasks=data.tasks,
         alpha=data.alpha,

@@ -11,6 +11,34 @@ from recal_bench.cli.base import score_range as ends_of_scale
 from recal_bench.errors import SettingsError
 
 
+def _pairs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """`A=B,C=D`, also given several times."""
+    pairs = []
+    for word in filter(None, (each.strip() for given in value for each in given.split(","))):
+        first, sign, second = (part.strip() for part in word.partition("="))
+        if not (first and sign and second):
+            raise SettingsError(f"--map {word}: give pairs of names, as in prompt=question,cost_usd=cost")
+        pairs.append((first, second))
+    return tuple(pairs)
+
+
+def _factors(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    """`score=0.01,latency_s=0.001`, also given several times."""
+    import math
+
+    factors = []
+    for word in filter(None, (each.strip() for given in value for each in given.split(","))):
+        name, _, number = (part.strip() for part in word.partition("="))
+        try:
+            factor = float(number)
+        except ValueError:
+            factor = math.nan
+        if not (name and math.isfinite(factor) and factor > 0):
+            raise SettingsError(f"--scale {word}: give a column and a number above 0, as in score=0.01")
+        factors.append((name, factor))
+    return tuple(factors)
+
+
 @cli.command("import", epilog="\b\nExample:\n  recal-bench import wide scores.csv --out scores.parquet")
 @click.argument("format_name", metavar="[FORMAT]", required=False)
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=click.Path(path_type=Path))
@@ -18,6 +46,21 @@ from recal_bench.errors import SettingsError
 @click.option("--strategy", default="direct", show_default=True, help="How the models were asked.")
 @click.option("--task", metavar="NAME", help="The task, where the source names none.")
 @click.option("--models", metavar="A,B", default="", help="wide: the columns that are models.")
+@click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    callback=_pairs,
+    metavar="OURS=THEIRS,...",
+    help="long: the source's columns, by what they are in an outcomes file: prompt=question,cost_usd=cost.",
+)
+@click.option(
+    "--scale",
+    multiple=True,
+    callback=_factors,
+    metavar="OURS=FACTOR,...",
+    help="long: what a column's values are multiplied by: score=0.01 (percent), latency_s=0.001 (milliseconds).",
+)
 @click.option("--metric", metavar="NAME", help="lm-eval: the metric that is the score.")
 @click.option("--filter", "filter_name", metavar="NAME", help="lm-eval: the filter whose samples count.")
 @click.option("--unsafe-pickle", is_flag=True, help="Open pickles, which may run any code: only those that you trust.")
@@ -40,6 +83,8 @@ def import_(
     unsafe_pickle: bool,
     score_range: tuple[float, float] | None,
     clip_scores: bool,
+    columns: tuple[tuple[str, str], ...],
+    scale: tuple[tuple[str, float], ...],
 ) -> None:
     """Make an outcomes file from what another project wrote. Without arguments: the formats."""
     from recal_bench.importers import FORMATS, Options, format_named, import_outcomes
@@ -53,7 +98,9 @@ def import_(
     if out is None:
         raise SettingsError(f"import {format_name}: where to is not said: give --out FILE.parquet")
     chosen = tuple(word.strip() for word in models.split(",") if word.strip())
-    options = Options(strategy, task, chosen, metric, filter_name, unsafe_pickle, clip_scores, score_range)
+    options = Options(
+        strategy, task, chosen, metric, filter_name, unsafe_pickle, clip_scores, score_range, columns, scale
+    )
     done = import_outcomes(format_name, sources, out, options)
     for line in done.report.summary:
         click.echo(line)

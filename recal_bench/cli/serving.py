@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from recal_bench.cli.base import command, key_of
+from recal_bench.cli.base import command, key_of, world_arms
 from recal_bench.folders import shipped
 
 _HOST, _PORT = "127.0.0.1", 8100
@@ -23,6 +23,7 @@ _OWN_POOL = "my_pool.yaml"
     "--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="The port; 0 takes a free one."
 )
 @click.option("--world-seed", type=int, default=0, show_default=True, help="The embedded pool's world.")
+@world_arms
 @click.option(
     "--faults",
     default="",
@@ -37,27 +38,37 @@ _OWN_POOL = "my_pool.yaml"
     help="A file that gets one line for each request received and one for each answered (JSONL, added to).",
 )
 def serve_pool(
-    host: str, port: int, world_seed: int, faults: str, key_env: str | None, latency_ms: float, log: Path | None
+    host: str,
+    port: int,
+    world_seed: int,
+    world_arms: str,
+    faults: str,
+    key_env: str | None,
+    latency_ms: float,
+    log: Path | None,
 ) -> None:
     """Serve the embedded pool (simulated models) as an OpenAI-compatible endpoint, until Ctrl-C."""
     from recal_bench.simulation.server import PoolServer, serve
 
     key = None if key_env is None else key_of(key_env)
-    server = PoolServer(world_seed, faults, key, log, latency_ms / 1000)
+    server = PoolServer(world_seed, faults, key, log, latency_ms / 1000, world_arms)
     if not _is_loopback(host):
         whom = "anyone who reaches it" if key is None else "anyone who has the key"
         click.echo(f"Warning: {host} is not this machine only; {whom} can ask this server", err=True)
 
     def ready(base_url: str) -> None:
         usual = base_url == f"http://{_HOST}:{_PORT}/v1" and key_env is None
+        name, asked = "embedded", ""
+        if world_arms != "standard":
+            name, asked = f"embedded-{world_arms}", " --strategies direct,cot,effort_low,effort_high"
         seed = f" --world-seed {world_seed}" if world_seed else ""
         click.echo(f"serving the embedded pool (simulated) at {base_url}")
         click.echo(
-            f"recal-bench collect --pool {'embedded' if usual else _OWN_POOL} --questions embedded --tasks nq{seed} "
+            f"recal-bench collect --pool {name if usual else _OWN_POOL} --questions embedded --tasks nq{seed}{asked} "
             "--out outcomes.parquet"
         )
         if not usual:
-            shipped_pool, key_name = shipped("pools") / "embedded.yaml", key_env or "null"
+            shipped_pool, key_name = shipped("pools") / f"{name}.yaml", key_env or "null"
             click.echo(f"where {_OWN_POOL} is {shipped_pool} with base_url: {base_url}, api_key_env: {key_name}")
 
     serve(server, host, port, ready)

@@ -43,8 +43,8 @@ class Adviser:
         (self._name,) = self._pool.select_models((model,))
         self._model = self._pool.models[model]
         check_endpoints(self._pool, (model,))
-        field, self._most = self._model.limit(_ADVICE)
-        self._extra = {field: self._most, **self._model.sampling}
+        _, self._most = self._model.limit(_ADVICE)
+        self._extra = self._model.parameters(_ADVICE)
         base_url = self._pool.endpoint_of(model).base_url
         self._journal = cache_folder() / _NAME / f"{hashlib.sha256(base_url.encode()).hexdigest()[:16]}.journal"
         self._known: dict[str, Reply] = {}

@@ -94,6 +94,7 @@ class Asker:
         self._breaker = Breaker()
         progress.stopped_models = self._breaker.stopped
         self._given_up: set[bytes] = set()
+        self._refused_arms: set[tuple[str, str]] = set()
         self._moderated: list[tuple[Request, str]] = []
         self._told = 0.0
 
@@ -190,11 +191,14 @@ class Asker:
             answered = self._journal.answered([request.key for request in block], self._estimates)
             for request in block:
                 done_with = request.key in answered | self._given_up
-                if not done_with and request.model not in self._breaker.stopped:
+                if not done_with and not self._stopped(request):
                     yield request
                     continue
                 self._progress.found += request.key in answered
                 self._progress.left[name, request.model, request.strategy] -= 1
+
+    def _stopped(self, request: Request) -> bool:
+        return request.model in self._breaker.stopped or (request.model, request.strategy) in self._refused_arms
 
     def _models_of(self, endpoint: str) -> set[str]:
         return {model for name, model, _ in self._progress.left if name == endpoint}
@@ -258,6 +262,9 @@ class Asker:
         if failure.moderated:
             self._moderated.append((request, failure.reason))
         self._leave(line, request, failure.reason)
+        if failure.reach == "arm":
+            self._refused_arms.add((request.model, request.strategy))
+            return
         at_the_start = not self._progress.asked_of[line.name]
         if failure.reach == "endpoint" or failure.kind == "connection" or (at_the_start and failure.kind in SYSTEMATIC):
             for model in self._models_of(line.name):

@@ -19,11 +19,11 @@ from recal_bench.collection.journal import Journal
 from recal_bench.collection.requests import Request
 from recal_bench.errors import EndpointError, RecalBenchError
 from recal_bench.pools.pool import Model
+from recal_bench.pools.sampling import LIMITS
 
 BACKENDS = ("hf", "vllm")
 PREFIX = "lm-eval:"
 _BLOCK = 256
-_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Generated(NamedTuple):
@@ -119,9 +119,9 @@ class BackendAsker:
                         self._journal.refuse(each.request.key, each.request.model, reason)
                         self._progress.refused += 1
                         left.remove(each.request.key)
-                # By limit: within one no two contexts are the same, and so a context names its request.
-                asked = sorted((each for each in asked if each.request.key in left), key=_limit)
-                for _, group in groupby(asked, key=_limit):
+                # By parameters: within one no two contexts are the same, and so a context names its request.
+                asked = sorted((each for each in asked if each.request.key in left), key=_parameters)
+                for _, group in groupby(asked, key=_parameters):
                     self._generate(list(group), keep)
             if left:
                 raise EndpointError(f"this version of lm-eval does not tell what {self._backend} generates")
@@ -162,12 +162,12 @@ class BackendAsker:
         from lm_eval.api.instance import Instance
 
         lm, of_context = self._loaded(), {each.context: each for each in asked}
-        settings = _settings(self._backend, self._model, _limit(asked[0]))
+        settings = _settings(self._backend, asked[0].request)
         instances = [Instance("generate_until", {}, (each.context, settings), row) for row, each in enumerate(asked)]
         asked_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         watch = _Watch(lm, lambda context, text, told: keep(self._answer(of_context[context], text, told, asked_at)))
         try:
-            with _seeded(self._model, asked[0].request):
+            with _seeded(asked[0].request):
                 lm.generate_until(instances, disable_tqdm=True)
         finally:
             watch.end()
@@ -259,25 +259,29 @@ def _of_vllm(output: Any) -> tuple[int, str]:
     return len(output.outputs[0].token_ids), str(output.outputs[0].finish_reason)
 
 
-def _settings(backend: str, model: Model, limit: int) -> dict[str, Any]:
-    """lm-eval's words for a model's sampling. What it does not know goes to the backend unchanged."""
-    sampling = {key: value for key, value in model.sampling.items() if key not in _LIMITS}
+def _settings(backend: str, request: Request) -> dict[str, Any]:
+    """lm-eval's words for an arm's sampling. What it does not know goes to the backend unchanged."""
+    sampling = {key: value for key, value in request.extra.items() if key not in LIMITS}
     sampling.setdefault("do_sample", bool(sampling.get("temperature")))
     if backend == "hf":
         sampling.pop("seed", None)
     else:
         sampling.setdefault("skip_special_tokens", True)
-    return {"until": sampling.pop("stop", []), "max_gen_toks": limit, **sampling}
+    return {"until": sampling.pop("stop", []), "max_gen_toks": request.most_completion, **sampling}
 
 
 @contextmanager
-def _seeded(model: Model, first: Request) -> Iterator[None]:
-    """Seeds torch's generators, which transformers draws from: by the model's `seed` and what is asked."""
+def _seeded(first: Request) -> Iterator[None]:
+    """Seeds torch's generators, which transformers draws from: by the sampling's `seed` and what is asked."""
     import torch
 
     with torch.random.fork_rng():
-        torch.manual_seed(int(model.sampling.get("seed", 0)) + int.from_bytes(first.key[:6], "little"))
+        torch.manual_seed(int(first.extra.get("seed", 0)) + int.from_bytes(first.key[:6], "little"))
         yield
+
+
+def _parameters(asked: _Asked) -> tuple[int, str]:
+    return asked.request.most_completion, json.dumps(asked.request.extra, sort_keys=True)
 
 
 def _limit(asked: _Asked) -> int:

@@ -88,6 +88,12 @@ class Collection:
             check_endpoints(self.pool, self.arms.models)
         for name in models:
             counter(models[name].tokenizer)
+        for name in models:
+            if not any(model == name for model, _ in self.arms):
+                raise EndpointError(
+                    f"{name} is asked by none of the strategies {', '.join(self.arms.strategies)}: its entry in the "
+                    f"pool file names {', '.join(models[name].strategies)}; choose with --strategies or --models"
+                )
         for model, strategy in self.arms:
             self._check_length(model, strategy)
         self.questions: list[Questions] = load_questions(
@@ -153,10 +159,16 @@ class Collection:
             "prices": {name: model.price.model_dump(mode="json") for name, model in models.items()},
             "served_models": {name: model.served_model for name, model in models.items()},
             "strategies": {name: self.pool.strategies[name].instruction for name in self.arms.strategies},
+            **({"sampling": sampling} if (sampling := self._sampling()) else {}),
             "tasks": {each.name: {split: each.count(split) for split in each.splits} for each in self.questions},
             "backend": self.wanted.backend,
             "versions": {"recal-bench": __version__, "lm-eval": metadata.version("lm-eval")},
         }
+
+    def _sampling(self) -> dict[str, dict[str, Any]]:
+        """What the strategies send beside their instruction; those that send nothing are not in it."""
+        found = {name: dict(self.pool.strategies[name].sampling) for name in self.arms.strategies}
+        return {name: sampling for name, sampling in found.items() if sampling}
 
     def _check_length(self, model: str, strategy: str) -> None:
         entry = self.pool.models[model]

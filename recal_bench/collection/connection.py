@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from recal_bench import __version__
-from recal_bench.collection.failures import Failed, refused
+from recal_bench.collection.failures import Failed
+from recal_bench.collection.hints import misnamed, refused_by_arm
 from recal_bench.collection.proxies import proxy_of
 from recal_bench.collection.replies import error_of, first_message, has_known_content, read_reply
-from recal_bench.pools.pool import Model, Pool
+from recal_bench.outcomes import Arm
+from recal_bench.pools.pool import Pool
 from recal_bench.wording import show
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Connection:
     def __init__(self, name: str, pool: Pool) -> None:
         import aiohttp
 
-        self.name, self.endpoint = name, pool.endpoints[name]
+        self.name, self.endpoint, self._pool = name, pool.endpoints[name], pool
         self.where = f"{name} ({self.endpoint.base_url})"
         self._url = f"{self.endpoint.base_url}/chat/completions"
         self._key, self._proxy = self.endpoint.key(), proxy_of(self._url)
@@ -93,18 +95,18 @@ class Connection:
         except aiohttp.ClientError as error:
             raise self._broken(error) from None
 
-    def refused(self, status: int, content: bytes, model: Model, retry_after: str | None) -> Failed:
+    def refused(self, status: int, content: bytes, arm: Arm, retry_after: str | None) -> Failed:
         """The failure that a response of another status than 2xx stands for."""
-        return refused(self.where, _error_in(content), status, hints=self._hints(model), retry_after=retry_after)
+        return refused_by_arm(self.where, _error_in(content), status, arm, self._pool, retry_after)
 
-    def read(self, content: bytes, model: Model) -> dict[str, Any]:
+    def read(self, content: bytes, arm: Arm) -> dict[str, Any]:
         """The reply of a response of status 2xx. Raises Failed where it is none."""
         try:
             reply = read_reply(content)
         except ValueError as error:
             begins = show(content[:80].decode("utf-8", "replace").strip(), 60)
             raise Failed("malformed", f"{self.name}: {error}: {begins}", transient=True, billed=True) from None
-        self.check_error(reply, model)
+        self.check_error(reply, arm)
         message = first_message(reply)
         if message is None:
             reason = f"{self.name}: the reply holds no choice with a message"
@@ -114,40 +116,25 @@ class Connection:
             raise Failed("unknown content", f"{self.name}: the reply's content is not text: {shown}", billed=True)
         return reply
 
-    def check_error(self, reply: dict[str, Any], model: Model) -> None:
+    def check_error(self, reply: dict[str, Any], arm: Arm) -> None:
         """Raises Failed where a reply of status 2xx holds an error."""
         said = error_of(reply)
         if said is not None:
-            failure = refused(self.where, said, 200, hints=self._hints(model))
+            failure = refused_by_arm(self.where, said, 200, arm, self._pool)
             # What is an error as a whole was not answered, and nothing is charged for it.
             failure.billed = first_message(reply) is not None
             raise failure
 
-    def check_name(self, served: Any, name: str, model: Model) -> None:
-        """Raises Failed where a reply is of another model than was asked; `name` is the pool file's."""
-        if served in (model.served_model, *model.served_as):
-            return
-        reason = (
-            f"{self.name} answered as {show(json.dumps(served), 80)} when {model.served_model} was asked: if that is "
-            f"the model you mean, at the price you state, add it to served_as of {name} in the pool file"
-        )
-        if served is None:
-            reason = (
-                f"{self.name} does not say which model answered when {model.served_model} was asked: if it is the one "
-                f"you mean, allow such replies with null in served_as of {name} in the pool file"
-            )
-        raise Failed("wrong model", reason, transient=True, billed=True)
+    def check_name(self, served: Any, arm: Arm) -> None:
+        """Raises Failed where a reply is of another model than was asked."""
+        model = self._pool.models[arm.model]
+        if served not in (model.served_model, *model.served_as):
+            reason = misnamed(self.name, arm.model, model.served_model, served)
+            raise Failed("wrong model", reason, transient=True, billed=True)
 
     def without_key(self, text: str) -> str:
         """For reasons alone: a reply is kept as it came."""
         return text.replace(self._key, "***") if self._key and len(self._key) >= _SHORTEST_SECRET else text
-
-    def _hints(self, model: Model) -> dict[int, str]:
-        variable = self.endpoint.api_key_env
-        return {
-            401: f"; check {f'the variable {variable}' if variable else 'whether it needs a key (api_key_env)'}",
-            404: f"; check base_url, and whether it serves {model.served_model}",
-        }
 
     def _broken(self, error: aiohttp.ClientError) -> Failed:
         import aiohttp

@@ -20,6 +20,7 @@ from recal_bench.collection.requests import Request
 from recal_bench.collection.tokens import read_bill, read_tokens
 from recal_bench.collection.usage import WITHOUT_USAGE, verdict
 from recal_bench.errors import EndpointError
+from recal_bench.outcomes import Arm
 from recal_bench.pools.pool import Endpoint, Model, Pool
 
 _MOST_SYSTEMATIC = 3
@@ -108,7 +109,7 @@ class Line:
             raise StoppedError
 
     async def _send(self, request: Request) -> Answer:
-        model, connection = self._models[request.model], self._connection
+        model, connection, arm = self._models[request.model], self._connection, Arm(request.model, request.strategy)
         asked = {"model": model.served_model, "messages": [{"role": "user", "content": request.message}]}
         body = json.dumps(asked | request.extra).encode()
         asked_at, start = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
@@ -117,11 +118,11 @@ class Line:
                 content = await connection.content(response)
         latency_s = time.monotonic() - start
         if not 200 <= response.status < 300:
-            raise connection.refused(response.status, content, model, response.headers.get("Retry-After"))
-        return self._answer(request, model, connection.read(content, model), asked_at, latency_s)
+            raise connection.refused(response.status, content, arm, response.headers.get("Retry-After"))
+        return self._answer(request, model, connection.read(content, arm), asked_at, latency_s)
 
     def _answer(self, request: Request, model: Model, reply: dict[str, Any], asked_at: str, latency_s: float) -> Answer:
-        self._connection.check_name(reply.get("model"), request.model, model)
+        self._connection.check_name(reply.get("model"), Arm(request.model, request.strategy))
         answer = answer_of(request, model, reply, asked_at, latency_s)
         if answer.usage in WITHOUT_USAGE and not self._estimates:
             raise WithoutUsageError(

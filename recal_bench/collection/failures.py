@@ -11,7 +11,7 @@ from recal_bench.collection.answer import Answer
 from recal_bench.collection.replies import MODERATED, code_of, words_of
 from recal_bench.wording import show
 
-Reach = Literal["request", "model", "endpoint"]
+Reach = Literal["request", "arm", "model", "endpoint"]
 LONGEST_WAIT_S = 600.0
 SYSTEMATIC = ("wrong model", "no usage")
 """What shows how an endpoint works, not a bad moment."""
@@ -47,8 +47,9 @@ _ACCOUNT = re.compile(r"\b(account|key|organi[sz]ation|billing|region|country|te
 class Failed(Exception):  # noqa: N818
     """An attempt without a usable answer. `reason` is one line, `kind` counts it in summaries.
 
-    `transient`: asking again may help. `reach`: whether no other request to the model, or the endpoint, will fare
-    better. `billed`: the endpoint may have charged for it. `moderated`: the endpoint objects to what the prompt says.
+    `transient`: asking again may help. `reach`: whether no other request to the arm, the model or the endpoint will
+    fare better. `billed`: the endpoint may have charged for it. `moderated`: the endpoint objects to what the prompt
+    says.
     """
 
     def __init__(

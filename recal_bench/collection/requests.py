@@ -25,7 +25,10 @@ class Request(NamedTuple):
 
 
 class Arms:
-    """The arms of a collection: models and strategies of a pool, and the backend that answers for them."""
+    """The arms of a collection: models and strategies of a pool, and the backend that answers for them.
+
+    A model whose entry names strategies is asked by those of them that are chosen.
+    """
 
     def __init__(self, pool: Pool, models: Iterable[str], strategies: Iterable[str], backend: str) -> None:
         self.pool = pool
@@ -36,6 +39,7 @@ class Arms:
             (model, strategy): self._shared_by_requests(model, strategy)
             for model in self.models
             for strategy in self.strategies
+            if strategy in (pool.models[model].strategies or self.strategies)
         }
 
     def __len__(self) -> int:
@@ -53,8 +57,8 @@ class Arms:
         return Request(key, model, strategy, message, extra, most)
 
     def _shared_by_requests(self, model: str, strategy: str) -> tuple[bytes, dict[str, Any], int]:
-        entry = self.pool.models[model]
-        field, most = entry.limit(self.pool.strategies[strategy])
-        extra = {field: most, **entry.sampling}
+        entry, asked_by = self.pool.models[model], self.pool.strategies[strategy]
+        _, most = entry.limit(asked_by)
+        extra = entry.parameters(asked_by)
         parts = [self.backend, model, entry.served_model, extra]
         return json.dumps(parts, sort_keys=True).encode() + b"\0", extra, most

@@ -22,7 +22,8 @@ from recal_bench.collection.spending import Spending
 from recal_bench.collection.usage import flag_of, priced
 from recal_bench.errors import EndpointError, near_miss
 from recal_bench.pools.files import read_pool
-from recal_bench.pools.pool import Endpoint, Model, Pool, Price
+from recal_bench.pools.pool import Endpoint, Model, Pool
+from recal_bench.pools.prices import Price
 from recal_bench.wording import counted, some_of
 
 _STRATEGY = "route"

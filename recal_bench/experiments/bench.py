@@ -134,6 +134,7 @@ def load_outcomes(
     zero_cost: str | None = None,
     tokens: bool = False,
     world_seed: int = 0,
+    world_arms: str = "standard",
     responses: bool = False,
     columns: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
@@ -151,6 +152,8 @@ def load_outcomes(
 
         if world_seed:
             raise SettingsError("a world seed is for the embedded pool: leave it out beside an outcomes file")
+        if world_arms != "standard":
+            raise SettingsError("--world-arms is for the embedded pool: leave it out beside an outcomes file")
         return read_outcomes(Path(path), responses, columns, reading)
     from recal_bench.simulation import embedded_outcomes, embedded_responses
 
@@ -161,8 +164,10 @@ def load_outcomes(
             f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
             "has it with --outcomes"
         )
-    outcomes = embedded_outcomes(world_seed, progress=progress)
-    return replace(outcomes, response_QA=embedded_responses(world_seed)) if responses else outcomes
+    outcomes = embedded_outcomes(world_seed, world_arms=world_arms, progress=progress)
+    if not responses:
+        return outcomes
+    return replace(outcomes, response_QA=embedded_responses(world_seed, world_arms=world_arms))
 
 
 def load_worlds(worlds: int, *, world_seed: int = 0, **options: Any) -> list[Bench]:
@@ -190,6 +195,7 @@ def load_bench(
     score_range: tuple[float, float] = WHOLE_RANGE,
     zero_cost: str | None = None,
     world_seed: int = 0,
+    world_arms: str = "standard",
     responses: bool = False,
     columns: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
@@ -211,6 +217,7 @@ def load_bench(
         zero_cost=zero_cost,
         tokens=unknown_cost == "estimate",
         world_seed=world_seed,
+        world_arms=world_arms,
         responses=responses,
         columns=columns,
         progress=progress,
@@ -248,6 +255,7 @@ def load_bench(
     )
     options: list[str | Path] = [] if path is None else ["--outcomes", Path(path)]
     options += ["--world-seed", str(world_seed)] if world_seed else []
+    options += ["--world-arms", world_arms] if world_arms != "standard" else []
     options += ["--tasks", ",".join(tasks)] if tasks else []
     options += ["--alpha", repr(alpha)] if alpha != DEFAULT_ALPHA else []
     options += ["--missing", missing] if missing != "error" else []

@@ -37,8 +37,8 @@ def outcomes_of(data: Data, runs: Sequence[Run]) -> tuple[Outcomes | None, str]:
 
 def _world(data: Data) -> dict[str, Any] | None:
     """The options of `load_outcomes` that give a world of the embedded pool, which its name tells."""
-    named = re.fullmatch(r"embedded(?:-seed(-?\d+))?", data.name)
-    return None if named is None else {"world_seed": int(named[1] or 0)}
+    named = re.fullmatch(r"embedded(?:-(efforts))?(?:-seed(-?\d+))?", data.name)
+    return None if named is None else {"world_arms": named[1] or "standard", "world_seed": int(named[2] or 0)}
 
 
 def _reading(words: Sequence[str]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from recal_bench.gateway.refusals import Refusal
 from recal_bench.outcomes import Arm
 from recal_bench.outcomes.schema import WITHOUT
 from recal_bench.pools.pool import Pool
+from recal_bench.pools.sampling import LIMITS, sent
 from recal_bench.wording import show
 
 AUTO = "auto"
@@ -20,7 +21,6 @@ AUTO = "auto"
 PLAIN = WITHOUT["strategy"]
 """The strategy of a log that names none: the model is sent what the client wrote, without an instruction."""
 _OURS = ("model", "messages", "stream", "stream_options", "n")
-_LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_chat(content: bytes) -> Chat:
         raise _bad("n must be 1: a request is answered once")
     if not isinstance(body.get("stream"), (bool, type(None))):
         raise _bad("stream must be true or false")
-    for field in _LIMITS:
+    for field in LIMITS:
         limit = body.get(field)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise _bad(f"{field} must be a whole number above 0")
@@ -107,30 +107,35 @@ class Order(NamedTuple):
 def order(chat: Chat, arm: Arm, pool: Pool) -> Order:
     """The request that puts a chat to an arm: its strategy's instruction stands before the last user message.
 
-    What the client sets (tools, temperature, ...) goes to the model as it is, and replaces the pool file's `sampling`.
+    What the client sets (tools, temperature, ...) goes to the model as it is, and replaces the `sampling` of a model in
+    the pool file. That of the strategy is what the arm is: it stays, and of two limits the lower one counts.
     """
     model, strategy = pool.models[arm.model], pool.strategies.get(arm.strategy)
     messages = [dict(each) for each in chat.body["messages"]]
-    extra: dict[str, Any] = dict(model.sampling)
+    extra, own = sent(model.sampling), {}
     if strategy is not None:
         messages[chat.position]["content"] = _asked(strategy.instruction, messages[chat.position]["content"])
-        field, most = model.limit(strategy)
-        extra = {field: most, **extra}
+        extra, own = model.parameters(strategy), sent(strategy.sampling)
     given = {name: value for name, value in chat.body.items() if name not in _OURS and value is not None}
-    if any(field in given for field in _LIMITS):
-        extra = {name: value for name, value in extra.items() if name not in _LIMITS}
-    sent = {**extra, **given, "model": model.served_model, "messages": messages}
+    limits = [int(each[field]) for each in (given, own) for field in LIMITS if field in each]
+    if limits:
+        field = next(field for each in (given, extra) for field in LIMITS if field in each)
+        extra, given, own = ({k: v for k, v in each.items() if k not in LIMITS} for each in (extra, given, own))
+        own |= {field: min(limits)}
+    body = {**extra, **given, **own, "model": model.served_model, "messages": messages}
     if chat.stream:
         # The price of a stream is known only where its usage is asked for.
-        sent |= {"stream": True, "stream_options": {"include_usage": True}}
-    most = next((int(sent[field]) for field in _LIMITS if field in sent), model.context_length)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    most = next((int(body[field]) for field in LIMITS if field in body), model.context_length)
     text = "\n".join(filter(None, (_text(each.get("content")) for each in messages)))
     if "tools" in given:
         text += json.dumps(given["tools"])
-    return Order(arm, Request(b"", arm.model, arm.strategy, text, {}, most), json.dumps(sent).encode())
+    return Order(arm, Request(b"", arm.model, arm.strategy, text, {}, most), json.dumps(body).encode())
 
 
 def _asked(instruction: str, content: Any) -> Any:
+    if not instruction:
+        return content
     if isinstance(content, str):
         return f"{instruction}\n\n{content}"
     return [{"type": "text", "text": f"{instruction}\n\n"}, *content]

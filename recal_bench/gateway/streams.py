@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from recal_bench.collection.connection import MOST_BYTES, Connection
 from recal_bench.collection.failures import Failed
 from recal_bench.gateway.chat import Order
-from recal_bench.pools.pool import Model
 
 if TYPE_CHECKING:
     import aiohttp
@@ -27,8 +26,8 @@ class Stream:
     `held` is what is kept for it until it is closed: the response, a place at the endpoint, room in the budget.
     """
 
-    def __init__(self, connection: Connection, model: Model, order: Order) -> None:
-        self._connection, self._model, self._order = connection, model, order
+    def __init__(self, connection: Connection, order: Order) -> None:
+        self._connection, self._order = connection, order
         self.held = AsyncExitStack()
         self._events: list[str] = []
         self._early: list[Chunk] = []
@@ -37,7 +36,7 @@ class Stream:
     def reply(self) -> dict[str, Any]:
         """The whole reply. Raises Failed where the stream broke off or says nothing that is known."""
         content = "".join(f"data: {each}\n\n" for each in self._events).encode()
-        return self._connection.read(content, self._model)
+        return self._connection.read(content, self._order.arm)
 
     def failed(self, failure: Failed) -> str:
         """What a client may be told of a failure in the middle."""
@@ -51,8 +50,8 @@ class Stream:
         if response.content_type != "text/event-stream":
             with self._connection.plainly():
                 content = await self._connection.content(response)
-            reply = self._connection.read(content, self._model)
-            self._connection.check_name(reply.get("model"), self._order.arm.model, self._model)
+            reply = self._connection.read(content, self._order.arm)
+            self._connection.check_name(reply.get("model"), self._order.arm)
             self._early = _as_chunks(reply)
             self._events = [*map(json.dumps, self._early), "[DONE]"]
             return
@@ -102,9 +101,9 @@ class Stream:
             raise self._malformed("an event of the stream is not JSON") from None
         if not isinstance(chunk, dict):
             raise self._malformed("an event of the stream is not a JSON object")
-        self._connection.check_error(chunk, self._model)
+        self._connection.check_error(chunk, self._order.arm)
         if chunk.get("choices"):
-            self._connection.check_name(chunk.get("model"), self._order.arm.model, self._model)
+            self._connection.check_name(chunk.get("model"), self._order.arm)
         return chunk
 
     async def _blocks(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:

@@ -123,20 +123,20 @@ class Upstream:
         raise AssertionError
 
     async def _reply(self, desk: _Desk, asked: Order) -> dict[str, Any]:
-        model, connection = self._pool.models[asked.arm.model], desk.connection
+        connection = desk.connection
         async with desk.places:
             with self._budget.reserved(asked), connection.plainly():
                 async with connection.opened(asked.body) as response:
                     content = await connection.content(response)
         if not 200 <= response.status < 300:
-            raise connection.refused(response.status, content, model, response.headers.get("Retry-After"))
-        reply = connection.read(content, model)
-        connection.check_name(reply.get("model"), asked.arm.model, model)
+            raise connection.refused(response.status, content, asked.arm, response.headers.get("Retry-After"))
+        reply = connection.read(content, asked.arm)
+        connection.check_name(reply.get("model"), asked.arm)
         return reply
 
     async def _begin(self, desk: _Desk, asked: Order) -> Stream:
         """A stream that has begun to say something. It keeps its place at the endpoint until it is closed."""
-        model, connection = self._pool.models[asked.arm.model], desk.connection
+        connection = desk.connection
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(desk.places)
             stack.enter_context(self._budget.reserved(asked))
@@ -144,8 +144,8 @@ class Upstream:
                 response = await stack.enter_async_context(connection.opened(asked.body))
                 if not 200 <= response.status < 300:
                     content = await connection.content(response)
-                    raise connection.refused(response.status, content, model, response.headers.get("Retry-After"))
-            stream = Stream(connection, model, asked)
+                    raise connection.refused(response.status, content, asked.arm, response.headers.get("Retry-After"))
+            stream = Stream(connection, asked)
             await stream.begin(response)
             stream.held = stack.pop_all()
         return stream

@@ -7,13 +7,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.importers.embedllm import EMBEDLLM
 from recal_bench.importers.files import sha256
 from recal_bench.importers.llmrouter import LLMROUTER
+from recal_bench.importers.llmrouterbench import LLMROUTERBENCH
 from recal_bench.importers.lm_eval import LM_EVAL
+from recal_bench.importers.long import LONG
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.routerarena import ROUTERARENA
 from recal_bench.importers.routerbench import ROUTERBENCH
 from recal_bench.importers.rows import RowBlocks
+from recal_bench.importers.sprout import SPROUT
 from recal_bench.importers.wide import WIDE
 from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.reading import Reading
@@ -24,7 +28,11 @@ FORMATS: dict[str, Format] = {
     "llmrouter": LLMROUTER,
     "lm-eval": LM_EVAL,
     "routerarena": ROUTERARENA,
+    "llmrouterbench": LLMROUTERBENCH,
+    "embedllm": EMBEDLLM,
+    "sprout": SPROUT,
     "wide": WIDE,
+    "long": LONG,
 }
 
 __all__ = ["FORMATS", "Format", "Imported", "Options", "format_named", "import_outcomes"]
@@ -60,11 +68,13 @@ def import_outcomes(name: str, sources: Sequence[Path], out: Path, options: Opti
         low, high = options.score_range
         notes.append(f"scores from {low:g} to {high:g} are written as 0 to 1 (--score-range {low:g},{high:g})")
     paths = form.find(sources, notes)
-    collector = RowBlocks(options.strategy)
+    collector = RowBlocks(options.strategy, form.further)
     origin = {
         "format": name,
         "files": [{"name": _name(path, sources), "sha256": sha256(path)} for path in paths],
         "version": code_version(),
+        **({"map": dict(options.map)} if options.map else {}),
+        **({"scale": dict(options.scale)} if options.scale else {}),
     }
     write_outcomes(collector.blocks(form.read(paths, options, notes)), out, {"import": origin})
     return Imported((*notes, *collector.notes()), check_file(out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from recal_bench.errors import OutcomesError, RecalBenchError
 from recal_bench.importers.values import Place
+from recal_bench.outcomes.dense import standard_split
 from recal_bench.table_files import (
     POINTER,
     READ,
@@ -23,6 +25,7 @@ from recal_bench.table_files import (
     parquet_names,
     parquet_rows,
     repeated,
+    stem,
     unreadable,
 )
 from recal_bench.wording import show
@@ -51,6 +54,13 @@ def find_files(sources: Sequence[Path], endings: Sequence[str]) -> list[Path]:
         if path.stat().st_size == 0:
             raise OutcomesError(f"{path} is empty (0 bytes): get the file again")
     return sorted(found)
+
+
+def split_of_name(path: Path) -> str:
+    """The split that a file's name speaks of, or nothing."""
+    found = [standard_split(word) for word in re.split(r"[^a-z]+", stem(path).lower())]
+    named = {word for word in found if word in ("train", "validation", "test")}
+    return named.pop() if len(named) == 1 else ""
 
 
 def sha256(path: Path) -> str:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError
-from recal_bench.importers.files import SourceRow, find_files, records
+from recal_bench.importers.files import SourceRow, find_files, records, split_of_name
 from recal_bench.importers.options import Format, Options
 from recal_bench.importers.rows import Row
 from recal_bench.importers.tables import require
-from recal_bench.importers.values import SCALE_HINT, Place, amount, count, gold, identity, missing, prose, score, text
-from recal_bench.outcomes.dense import standard_split
-from recal_bench.table_files import IN_FOLDERS, stem
+from recal_bench.importers.values import (
+    SCALE_HINT,
+    Place,
+    amount,
+    cost_of_tokens,
+    count,
+    gold,
+    identity,
+    missing,
+    prose,
+    score,
+    text,
+)
+from recal_bench.table_files import IN_FOLDERS
 from recal_bench.wording import counted
 
 _NEEDED = ("query", "model_name", "performance")
 _ERRORS = ("ERROR:", "API Error:")
-_DEAREST_PER_TOKEN = 0.01
-"""USD; ten times the highest price that any model ever had. A cost beyond it is in another unit."""
 
 
 def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
@@ -28,7 +36,7 @@ def find(sources: Sequence[Path], notes: list[str]) -> list[Path]:
 
 
 def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[Row]:
-    splits = {path: _split_of(path) for path in paths}
+    splits = {path: split_of_name(path) for path in paths}
     from_name = {"train", "test"} <= set(splits.values()) and "" not in splits.values()
     if from_name:
         notes.append("split: taken from the names of the files, where a row names none")
@@ -44,13 +52,6 @@ def read(paths: Sequence[Path], options: Options, notes: list[str]) -> Iterator[
         )
     if lost["unscored"]:
         notes.append(f"{counted(lost['unscored'], 'row')} without performance: taken as missing outcomes")
-
-
-def _split_of(path: Path) -> str:
-    """The split that a file's name speaks of, or nothing."""
-    found = [standard_split(word) for word in re.split(r"[^a-z]+", stem(path).lower())]
-    named = {word for word in found if word in ("train", "validation", "test")}
-    return named.pop() if len(named) == 1 else ""
 
 
 def _row(where: Place, record: SourceRow, options: Options, split: str | None, lost: Counter[str]) -> Row | None:
@@ -82,22 +83,11 @@ def _row(where: Place, record: SourceRow, options: Options, split: str | None, l
         gold=gold(record.get("ground_truth")),
         prompt_tokens=tokens[0],
         completion_tokens=tokens[1],
-        cost_usd=_cost(record.get("cost"), tokens, where),
+        cost_usd=cost_of_tokens(record.get("cost"), where, "cost", tokens[2] or sum(each or 0 for each in tokens[:2])),
         latency_s=amount(record.get("response_time"), where, "response_time"),
         response=prose(response),
         split=split if missing(record.get("split")) else text(record["split"], where, "split"),
     )
-
-
-def _cost(value: object, tokens: Sequence[int | None], where: Place) -> float | None:
-    cost = amount(value, where, "cost")
-    n_tokens = tokens[2] or sum(each or 0 for each in tokens[:2])
-    if cost is not None and n_tokens and cost > n_tokens * _DEAREST_PER_TOKEN:
-        raise OutcomesError(
-            f"{where}: cost is {cost:g} for {n_tokens:,} tokens, more than any model costs: is it in USD? Convert the "
-            "column, or leave it out"
-        )
-    return cost
 
 
 LLMROUTER = Format(

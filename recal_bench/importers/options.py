@@ -13,7 +13,8 @@ from recal_bench.importers.rows import Row
 class Options:
     """What the user says of a source. A format takes `strategy` and those that its `Format.options` names.
 
-    Without `score_range` scores go from 0 to 1.
+    Without `score_range` scores go from 0 to 1. `map` holds pairs of names, one of them a column of an outcomes file
+    and the other one of the source; `scale` the number that the values of a column are multiplied by.
     """
 
     strategy: str = "direct"
@@ -24,6 +25,8 @@ class Options:
     unsafe_pickle: bool = False
     clip_scores: bool = False
     score_range: tuple[float, float] | None = None
+    map: tuple[tuple[str, str], ...] = ()
+    scale: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class Format:
     """One form in which other projects keep outcomes.
 
     `find` gives the files to read, of the sources that the user names; `read` their rows. Both may add notes.
+    `further`: its rows may fill the columns of `rows.FURTHER`.
     """
 
     summary: str
     options: tuple[str, ...]
     find: Callable[[Sequence[Path], list[str]], list[Path]]
     read: Callable[[Sequence[Path], Options, list[str]], Iterable[Row]]
+    further: bool = False

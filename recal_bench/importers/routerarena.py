@@ -137,6 +137,11 @@ def _rows(paths: Sequence[Path], clip: bool, lost: _Lost) -> Iterator[Row]:
             f"{paths[0]}: every call failed, all {counted(n_entries, 'entry')} say success: false: there is no outcome "
             "to import; run RouterArena's inference again (llm_inference/run.py)"
         )
+    if not lost["failed"] and all(path.stem.endswith(_ROBUSTNESS) for path in paths):
+        raise OutcomesError(
+            f"{paths[0]} holds a router's choices on reworded queries, and no accuracy: there is no outcome to import; "
+            "give the predictions themselves"
+        )
     raise OutcomesError(
         f"{paths[0]}: no entry has an accuracy{_failed(lost, n_entries)}: run RouterArena's inference and evaluation "
         "first (llm_inference/run.py, llm_evaluation/run.py)"

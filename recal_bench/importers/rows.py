@@ -18,7 +18,10 @@ BLOCK = 5_000
 
 
 class Row(NamedTuple):
-    """One outcome, its values checked and named as in `outcomes.schema`. None is unknown."""
+    """One outcome, its values checked and named as in `outcomes.schema`. None is unknown.
+
+    `strategy` is for sources that say it in each row; the fields below it are those of `FURTHER`.
+    """
 
     where: Place
     task: str
@@ -34,16 +37,32 @@ class Row(NamedTuple):
     response: str | None = None
     split: str | None = None
     sample: int = 0
+    strategy: str | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    billed_usd: float | None = None
+    propensity: float | None = None
+    finish_reason: str | None = None
+    served_model: str | None = None
+    usage: str | None = None
+    asked_at: str | None = None
 
 
-_COLUMNS = tuple(name for name in NAMES if name in Row._fields)
+FURTHER = Row._fields[Row._fields.index("strategy") + 1 :]
+"""Columns that are written only of a format that may know them."""
+_COLUMNS = tuple(name for name in NAMES if name in Row._fields and name not in FURTHER)
 
 
 @dataclass
 class RowBlocks:
-    """Makes blocks of rows. `dropped` counts the rows that repeat another one word for word."""
+    """Makes blocks of rows. `dropped` counts the rows that repeat another one word for word.
+
+    `strategy` is that of rows that name none; `further`: whether the columns of `FURTHER` are written.
+    """
 
     strategy: str
+    further: bool = False
     dropped: int = 0
     _split: bool | None = None
     _outcomes: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
@@ -70,15 +89,17 @@ class RowBlocks:
         return [f"{counted(self.dropped, 'row')} dropped that repeat another one"] if self.dropped else []
 
     def _block(self, rows: list[Row]) -> dict[str, list[Any]]:
-        block = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
-        return {**block, "strategy": [self.strategy] * len(rows)}
+        names = (*_COLUMNS, *FURTHER) if self.further else _COLUMNS
+        block = {name: [getattr(row, name) for row in rows] for name in names}
+        return {**block, "strategy": [row.strategy or self.strategy for row in rows]}
 
     def _new(self, row: Row) -> bool:
-        if "|" in row.model:
-            raise OutcomesError(
-                f'{row.where}: the model {show(row.model)} holds "|", which separates model and strategy in the '
-                "name of an arm: rename it in the source"
-            )
+        for what, name in (("model", row.model), ("strategy", row.strategy or "")):
+            if "|" in name:
+                raise OutcomesError(
+                    f'{row.where}: the {what} {show(name)} holds "|", which separates model and strategy in the '
+                    "name of an arm: rename it in the source"
+                )
         if self._split is None:
             self._split = row.split is not None
         if self._split != (row.split is not None):
@@ -92,9 +113,9 @@ class RowBlocks:
                 f"{row.where}: the query {named} has another prompt than in {earlier}: import them apart, or give "
                 "each prompt an id of its own"
             )
-        rest = (row.score, row.gold, *row[7:12])
+        rest = (row.score, row.gold, *row[7:12], *(getattr(row, name) for name in FURTHER))
         n_before = len(self._outcomes)
-        earlier = self._seen(self._outcomes, (*query, row.model, row.sample), rest, row.where)
+        earlier = self._seen(self._outcomes, (*query, row.model, row.strategy, row.sample), rest, row.where)
         if earlier:
             raise OutcomesError(
                 f"{row.where}: the outcome {named} {show(row.model)} is given again, and differs from {earlier}: keep "

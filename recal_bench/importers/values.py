@@ -19,6 +19,8 @@ RESCALE = "rescale it first (a percentage is divided by 100)"
 SCALE_HINT = "; or name the ends of its scale with --score-range LO,HI"
 """Of formats that take this option."""
 Scale = tuple[float, float] | None
+_DEAREST_PER_TOKEN = 0.01
+"""USD; ten times the highest price that any model ever had. A cost beyond it is in another unit."""
 
 
 class Place(NamedTuple):
@@ -92,6 +94,20 @@ def amount(value: Any, where: Place, what: str) -> float | None:
     if found is not None and not 0 <= found <= DEAREST_USD:
         raise OutcomesError(f"{where}: {what} is {found:g}, which is impossible: leave it empty where it is unknown")
     return found
+
+
+def cost_of_tokens(value: Any, where: Place, what: str, n_tokens: int, hint: str = "") -> float | None:
+    """The cost of a call in USD, or None where it is unknown. `n_tokens` are all of it; 0 where they are not known.
+
+    Raises OutcomesError where no model costs as much. `hint` says what else may be done.
+    """
+    cost = amount(value, where, what)
+    if cost is not None and n_tokens and cost > n_tokens * _DEAREST_PER_TOKEN:
+        raise OutcomesError(
+            f"{where}: {what} is {cost:g} for {n_tokens:,} tokens, more than any model costs: is it in USD? Convert "
+            f"the column, or leave it out{hint}"
+        )
+    return cost
 
 
 def count(value: Any, where: Place, what: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from pydantic import ValidationError
 
 from recal_bench.errors import EndpointError, near_miss
 from recal_bench.folders import shipped
-from recal_bench.pools.pool import RESERVED, Endpoint, Model, Pool, Price, StrategyEntry
+from recal_bench.pools.pool import Endpoint, Model, Pool, StrategyEntry
+from recal_bench.pools.prices import Price
+from recal_bench.pools.sampling import problem_with
 from recal_bench.pools.strategies import STRATEGIES
 
 _MOST_NODES = 100_000
@@ -103,20 +106,35 @@ def _check_references(pool: Pool, path: Path) -> None:
         if model.endpoint not in pool.endpoints:
             hint = near_miss(model.endpoint, pool.endpoints)
             raise EndpointError(f"the pool file {path}: models.{name}.endpoint names none of the endpoints{hint}")
-        taken = sorted(set(RESERVED) & set(model.sampling))
-        if taken:
+        _check_sampling(path, f"models.{name}", model.sampling)
+        for strategy in model.strategies:
+            if strategy not in pool.strategies:
+                hint = near_miss(strategy, pool.strategies)
+                raise EndpointError(f"the pool file {path}: models.{name}.strategies names one that is not there{hint}")
+    for name, entry in pool.own_strategies.items():
+        _check_sampling(path, f"strategies.{name}", entry.sampling)
+        if entry.like is not None and entry.like not in STRATEGIES:
             raise EndpointError(
-                f"the pool file {path}: models.{name}.sampling sets {', '.join(taken)}, which is ours to set: remove it"
+                f"the pool file {path}: strategies.{name}.like names none of {', '.join(STRATEGIES)}"
+                f"{near_miss(entry.like, STRATEGIES)}"
             )
-        for field in ("max_tokens", "max_completion_tokens"):
-            limit = model.sampling.get(field, 1)
-            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-                raise EndpointError(f"the pool file {path}: models.{name}.sampling.{field} must be a number above 0")
+        for field in ("instruction", "max_tokens"):
+            if entry.like is None and getattr(entry, field) is None:
+                raise EndpointError(
+                    f"the pool file {path}: strategies.{name}.{field} is missing: write it, or say with `like` which "
+                    "strategy of the package has it"
+                )
     for name in pool.own_strategies:
         if name in STRATEGIES:
             raise EndpointError(
                 f"the pool file {path}: strategy {name} comes with the package: give yours another name"
             )
+
+
+def _check_sampling(path: Path, where: str, sampling: Mapping[str, Any]) -> None:
+    problem = problem_with(sampling)
+    if problem:
+        raise EndpointError(f"the pool file {path}: {where}.sampling{problem}")
 
 
 _FIELDS = [

@@ -10,111 +10,26 @@ import hashlib
 import json
 import os
 import re
-from contextlib import suppress
-from datetime import date, datetime
+from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import Field
 
 from recal_bench.errors import EndpointError, near_miss
+from recal_bench.pools.fields import Address, Checked, Count, Name, Parameters, Pattern, Rate, Variable
+from recal_bench.pools.prices import Price
+from recal_bench.pools.sampling import LIMITS, sent
 from recal_bench.pools.strategies import STRATEGIES, Strategy
 
-_PER_MILLION = 1e-6
-RESERVED = ("model", "messages", "stream", "n")
-"""Fields of a request that are not a pool file's to set."""
 
-
-def _no_credentials(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable or not re.fullmatch(r"[!-~]+", url):
-        raise ValueError("must be an address such as https://host/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must hold no user, password, query or fragment: a key belongs in the environment")
-    return url.rstrip("/")
-
-
-def _variable(name: Any) -> Any:
-    if isinstance(name, str) and not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
-        raise ValueError(
-            "must be the name of an environment variable (capitals, digits, _), never the key itself; if the key "
-            "is in the file, remove it"
-        )
-    return name
-
-
-def _plain_name(name: str) -> str:
-    if "|" in name or not name.strip() or not name.isprintable():
-        raise ValueError('a name must be printable text without "|"')
-    return name
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
-
-
-def _day(value: Any) -> Any:
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = date.fromisoformat(value)
-    if not isinstance(value, date) or isinstance(value, datetime):
-        raise ValueError("must be a day such as 2026-11-01")
-    return value
-
-
-def _json(values: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(values, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ValueError("must hold text, numbers, lists and mappings only: it is sent as JSON") from None
-    return values
-
-
-def _pattern(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groups
-    except (re.error, OverflowError, RecursionError):
-        raise ValueError("is not a regular expression") from None
-    if groups != 1:
-        raise ValueError("must have one group, (...)")
-    return pattern
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
-Count = Annotated[PositiveInt, BeforeValidator(_number)]
-Rate = Annotated[PositiveFloat, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Usd = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Parameters = Annotated[dict[str, Any], AfterValidator(_json)]
-
-
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Endpoint(_Checked):
+class Endpoint(Checked):
     """Where models are asked: an OpenAI-compatible address, and how hard it may be driven.
 
     `api_key_env` is the *name* of the environment variable with the key; null where the endpoint needs none.
     """
 
-    base_url: Annotated[str, AfterValidator(_no_credentials)]
-    api_key_env: Annotated[str | None, BeforeValidator(_variable)]
+    base_url: Address
+    api_key_env: Variable
     concurrency: Count = 16
     requests_per_minute: Rate | None = None
     tokens_per_minute: Rate | None = None
@@ -138,86 +53,15 @@ class Endpoint(_Checked):
         return key
 
 
-_DEAREST_WRITE = 2.0
-"""Writing to a cache costs up to twice the input, of the providers that charge for it (Anthropic, for an hour)."""
-_LATER = ("cache_write", "tiers")
-
-
-class Rates(_Checked):
-    """USD per 1M tokens.
-
-    Reasoning tokens are priced as output and cached input as input where no other price is given, as providers do. What
-    writing to a cache costs differs: without a price for it, it is taken at the dearest.
-    """
-
-    input: Usd
-    output: Usd
-    reasoning: Usd | None = None
-    cached: Usd | None = None
-    cache_write: Usd | None = None
-
-    @model_serializer(mode="wrap")
-    def _stated(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what was added later and is not stated: a price book that does not use it keeps its hash."""
-        stated = serialize(self).items()
-        return {name: value for name, value in stated if name not in _LATER or value not in (None, [], ())}
-
-    def usd(self, prompt: int, completion: int, reasoning: int = 0, cached: int = 0, written: int = 0) -> float:
-        """What a reply costs. `completion` includes `reasoning` tokens, and `prompt` `cached` and `written` ones."""
-        cached_price = self.input if self.cached is None else self.cached
-        reasoning_price = self.output if self.reasoning is None else self.reasoning
-        return _PER_MILLION * (
-            (prompt - cached - written) * self.input
-            + cached * cached_price
-            + written * self.write_price
-            + (completion - reasoning) * self.output
-            + reasoning * reasoning_price
-        )
-
-    @property
-    def write_price(self) -> float:
-        return _DEAREST_WRITE * self.input if self.cache_write is None else self.cache_write
-
-    def most_usd(self, prompt: int, completion: int) -> float:
-        """The most that this many tokens can cost."""
-        dearest = max(self.input, self.cached or 0.0, self.cache_write or 0.0)
-        return _PER_MILLION * (prompt * dearest + completion * max(self.output, self.reasoning or 0.0))
-
-
-class Tier(Rates):
-    """The rates of a request with more than `above` prompt tokens: for all of its tokens."""
-
-    above: Count
-
-
-class Price(Rates):
-    """The rates of a model, as read on `date`. Each of `tiers` replaces them for longer prompts."""
-
-    date: Annotated[date, BeforeValidator(_day)]
-    tiers: tuple[Tier, ...] = ()
-
-    def at(self, prompt: float) -> Rates:
-        """The rates for a request of this many prompt tokens."""
-        return max((each for each in self.tiers if prompt > each.above), key=lambda each: each.above, default=self)
-
-    def usd(self, prompt: int, completion: int, reasoning: int = 0, cached: int = 0, written: int = 0) -> float:
-        rates = self.at(prompt)
-        return Rates.usd(rates, prompt, completion, reasoning, cached, written)
-
-    def most_usd(self, prompt: int, completion: int) -> float:
-        """The most that this many tokens, or fewer, can cost."""
-        within = [self, *(each for each in self.tiers if prompt > each.above)]
-        return max(Rates.most_usd(each, prompt, completion) for each in within)
-
-
-class Model(_Checked):
+class Model(Checked):
     """A model of the pool. `served_model` is what the endpoint calls it; `served_as` what it may call it in replies.
 
     A null in `served_as` allows replies that name no model.
 
-    `sampling` goes into every request unchanged; a token limit there replaces the strategy's. `tokenizer` counts
-    tokens where the endpoint's own count is to be checked: `words`, `tiktoken:ENCODING`, `hf:NAME-OR-FOLDER`, or none
-    (then a token is taken for about four characters). `lm_eval_args` are only for lm-eval's own backends.
+    `sampling` goes into every request unchanged; a token limit there replaces the strategy's. `strategies` are those
+    that the model is asked by, of the ones that are chosen; all of them where it names none. `tokenizer` counts tokens
+    where the endpoint's own count is to be checked: `words`, `tiktoken:ENCODING`, `hf:NAME-OR-FOLDER`, or none (then a
+    token is taken for about four characters). `lm_eval_args` are only for lm-eval's own backends.
     """
 
     endpoint: Name
@@ -225,28 +69,52 @@ class Model(_Checked):
     served_as: tuple[Name | None, ...] = ()
     price: Price
     context_length: Count
-    sampling: Parameters = {"temperature": 0.0}
+    sampling: Parameters = Field(default={"temperature": 0.0})
+    strategies: tuple[Name, ...] = ()
     tokenizer: Annotated[str, Field(pattern=r"^(words|(tiktoken|hf):.+)$")] | None = None
-    lm_eval_args: dict[str, Any] = {}
+    lm_eval_args: dict[str, Any] = Field(default={})
 
     def limit(self, strategy: Strategy) -> tuple[str, int]:
-        """The field that bounds a reply, and the most tokens it may have."""
-        for field in ("max_completion_tokens", "max_tokens"):
-            if field in self.sampling:
-                return field, int(self.sampling[field])
-        return "max_tokens", strategy.max_tokens
+        """The field that bounds a reply, and the most tokens it may have.
+
+        The strategy's own sampling is asked first, then the model's, then the strategy's `max_tokens`. The field is the
+        model's where it names one, since an endpoint takes only one of them.
+        """
+        both = (strategy.sampling, self.sampling)
+        said = [int(each[field]) for each in both for field in LIMITS if field in each]
+        field = next((field for each in reversed(both) for field in LIMITS if field in each), "max_tokens")
+        return field, said[0] if said else strategy.max_tokens
+
+    def parameters(self, strategy: Strategy) -> dict[str, Any]:
+        """What a request holds beside model and messages: the strategy's sampling over the model's, and the limit."""
+        field, most = self.limit(strategy)
+        own = {name: value for name, value in sent(strategy.sampling).items() if name not in LIMITS}
+        return {**sent(self.sampling), **own, field: most}
 
 
-class StrategyEntry(_Checked):
-    """A strategy of a pool file: the fields of `strategies.Strategy`."""
+class StrategyEntry(Checked):
+    """A strategy of a pool file: the fields of `strategies.Strategy`. What it leaves out is that of the one named
+    `like`, which comes with the package."""
 
     description: str
-    instruction: str
-    max_tokens: Count
-    answer_pattern: Annotated[str, AfterValidator(_pattern)] | None = None
+    like: Name | None = None
+    instruction: str | None = None
+    max_tokens: Count | None = None
+    answer_pattern: Pattern | None = None
+    sampling: Parameters = Field(default={})
+
+    def strategy(self, bases: Mapping[str, Strategy]) -> Strategy:
+        base = bases[self.like] if self.like else Strategy(self.description, "", 1)
+        return Strategy(
+            self.description,
+            base.instruction if self.instruction is None else self.instruction,
+            self.max_tokens or base.max_tokens,
+            self.answer_pattern or base.answer_pattern,
+            self.sampling,
+        )
 
 
-class Pool(_Checked):
+class Pool(Checked):
     """A checked pool file. `strategies` are those of the package with the file's own added.
 
     `questions` is where `collect` takes its questions from when it is not told. `simulated` says that no real model
@@ -258,11 +126,11 @@ class Pool(_Checked):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     questions: str = "hub"
     simulated: bool = False
-    own_strategies: Annotated[dict[Name, StrategyEntry], Field(alias="strategies")] = {}
+    own_strategies: dict[Name, StrategyEntry] = Field(default={}, alias="strategies")
 
     @property
     def strategies(self) -> dict[str, Strategy]:
-        return STRATEGIES | {name: Strategy(**entry.model_dump()) for name, entry in self.own_strategies.items()}
+        return STRATEGIES | {name: each.strategy(STRATEGIES) for name, each in self.own_strategies.items()}
 
     @property
     def price_book(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from recal_bench.scoring import extract_answer
 
@@ -14,12 +16,14 @@ class Strategy:
 
     `instruction` goes before the query, `max_tokens` bounds the reply, and `answer_pattern` is a regular expression
     whose first group (of the last match) is the answer. Without one, it is what `scoring.extract_answer` finds.
+    `sampling` goes into every request: an effort of reasoning, a budget of thoughts, a temperature.
     """
 
     description: str
     instruction: str
     max_tokens: int
     answer_pattern: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def message(self, prompt: str) -> str:
         """What the model is sent for a query: one user message, since some models know no system role."""

@@ -43,32 +43,36 @@ def embedded_outcomes(
     validation: int = VALIDATION,
     test: int = TEST,
     *,
+    world_arms: str = "standard",
     progress: Callable[[float], None] | None = None,
 ) -> Outcomes:
     """The outcomes of the embedded pool, from the cache or built (and then cached). Sizes are queries per task.
+
+    `world_arms` are `standard`, or `efforts`: see `SimulatedPool`.
 
     `progress` is told the share done, 0 to 1, while it builds. Raises SettingsError on sizes that the world does
     not hold.
     """
     sizes = (train, validation, test)
     _check(world_seed, sizes)
+    models.arms_of(world_arms)
     folder = cache_folder() / "embedded"
-    path = folder / f"{_name(world_seed, sizes)}-{_simulation_hash()}.npz"
-    kept = _load(path)
+    path = folder / f"{_name(world_seed, sizes, world_arms)}-{_simulation_hash()}.npz"
+    kept = _load(path, world_arms)
     if kept is not None:
         return kept
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Two processes at once: the second waits, and then finds the file of the first.
         with FileLock(path.with_suffix(".lock")):
-            kept = _load(path)
+            kept = _load(path, world_arms)
             if kept is None:
-                kept = _build(world_seed, sizes, progress)
+                kept = _build(world_seed, sizes, world_arms, progress)
                 _store(kept, path)
             return kept
     except OSError:
         # A cache that cannot be written costs time, not the result.
-        return _build(world_seed, sizes, progress) if kept is None else kept
+        return _build(world_seed, sizes, world_arms, progress) if kept is None else kept
 
 
 def embedded_questions(
@@ -88,11 +92,17 @@ def questions_by_prompt(
 
 
 def embedded_responses(
-    world_seed: int = 0, train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
+    world_seed: int = 0,
+    train: int = TRAIN,
+    validation: int = VALIDATION,
+    test: int = TEST,
+    *,
+    world_arms: str = "standard",
 ) -> ObjectQA:
     """What every arm answers to every query, in the order of `embedded_outcomes`. Built at each call."""
     questions = embedded_questions(world_seed, train, validation, test)
-    pool, arms = SimulatedPool(world_seed), range(len(models.ARMS))
+    pool = SimulatedPool(world_seed, world_arms)
+    arms = range(len(pool.arms))
     rows: list[list[str]] = []
     for start in range(0, len(questions), _BLOCK):
         block = questions[start : start + _BLOCK]
@@ -102,16 +112,22 @@ def embedded_responses(
 
 
 def embedded_frame(
-    world_seed: int = 0, train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
+    world_seed: int = 0,
+    train: int = TRAIN,
+    validation: int = VALIDATION,
+    test: int = TEST,
+    *,
+    world_arms: str = "standard",
 ) -> pd.DataFrame:
     """The same outcomes in long form, with gold answers (JSON), tokens and responses: what an outcomes file holds.
 
-    One row a query and arm. Built at each call, in seconds.
+    One row a query and arm. Built at each call, in seconds. `reasoning_tokens` are there where arms reason.
     """
     import pandas as pd
 
     questions = embedded_questions(world_seed, train, validation, test)
-    pool, n_arms = SimulatedPool(world_seed), len(models.ARMS)
+    pool = SimulatedPool(world_seed, world_arms)
+    n_arms = len(pool.arms)
     parts = []
     for start in range(0, len(questions), _BLOCK):
         block = questions[start : start + _BLOCK]
@@ -125,12 +141,14 @@ def embedded_frame(
             "split": [each.split for each in block],
         }
         columns = {name: np.repeat(np.array(values, dtype=object), n_arms) for name, values in by_query.items()}
-        columns["model"] = np.array([arm.model for arm in models.ARMS] * len(block), dtype=object)
-        columns["strategy"] = np.array([arm.strategy for arm in models.ARMS] * len(block), dtype=object)
+        columns["model"] = np.array([arm.model for arm in pool.arms] * len(block), dtype=object)
+        columns["strategy"] = np.array([arm.strategy for arm in pool.arms] * len(block), dtype=object)
         columns["score"] = score_all(block, replies).ravel()
         columns["prompt_tokens"] = replies.prompt_tokens_QA.ravel()
         columns["completion_tokens"] = replies.completion_tokens_QA.ravel()
-        columns["cost_usd"] = (tokens_QA * models.price()).ravel()
+        if world_arms != "standard":
+            columns["reasoning_tokens"] = replies.reasoning_tokens_QA.ravel()
+        columns["cost_usd"] = (tokens_QA * models.price(pool.arms)).ravel()
         columns["response"] = np.array(
             [replies.text(each, row, arm) for row, each in enumerate(block) for arm in range(n_arms)], dtype=object
         )
@@ -146,10 +164,11 @@ def _check(world_seed: int, sizes: tuple[int, int, int]) -> None:
         raise SettingsError(f"the embedded pool was asked for {sizes} queries a task: give at least 1 for each split")
 
 
-def _name(world_seed: int, sizes: tuple[int, int, int]) -> str:
+def _name(world_seed: int, sizes: tuple[int, int, int], world_arms: str) -> str:
+    arms = f"-{world_arms}" if world_arms != "standard" else ""
     seed = f"-seed{world_seed}" if world_seed else ""
     size = "" if sizes == (TRAIN, VALIDATION, TEST) else "-" + "x".join(map(str, sizes))
-    return f"embedded{seed}{size}"
+    return f"embedded{arms}{seed}{size}"
 
 
 @lru_cache(maxsize=1)
@@ -165,22 +184,26 @@ def _simulation_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(world_seed: int, sizes: tuple[int, int, int], progress: Callable[[float], None] | None) -> Outcomes:
+def _build(
+    world_seed: int, sizes: tuple[int, int, int], world_arms: str, progress: Callable[[float], None] | None
+) -> Outcomes:
     tell = progress or (lambda share: None)
     tell(0.0)
     questions = all_questions(world_seed, *sizes)
     tell(_SHARE_OF_WRITING)
-    pool = SimulatedPool(world_seed)
+    pool = SimulatedPool(world_seed, world_arms)
     blocks: dict[str, list[FloatQA]] = {name: [] for name in _NUMBERS}
     for start in range(0, len(questions), _BLOCK):
         block = questions[start : start + _BLOCK]
         replies, features = pool.answer_all(block), models.features_of(block)
         tokens_QA = replies.prompt_tokens_QA + replies.completion_tokens_QA
-        mean_tokens_QA = models.prompt_tokens(features) + models.expected_tokens(pool.parameters, features)
+        mean_tokens_QA = models.prompt_tokens(features, pool.arms) + models.expected_tokens(
+            pool.parameters, features, pool.arms
+        )
         blocks["score_QA"].append(score_all(block, replies))
-        blocks["cost_QA"].append(tokens_QA * models.price())
-        blocks["expected_score_QA"].append(models.expected_score(pool.parameters, features))
-        blocks["expected_cost_QA"].append(mean_tokens_QA * models.price())
+        blocks["cost_QA"].append(tokens_QA * models.price(pool.arms))
+        blocks["expected_score_QA"].append(models.expected_score(pool.parameters, features, pool.arms))
+        blocks["expected_cost_QA"].append(mean_tokens_QA * models.price(pool.arms))
         tell(_SHARE_OF_WRITING + (1 - _SHARE_OF_WRITING) * min(1.0, (start + _BLOCK) / len(questions)))
     numbers: dict[str, Any] = {name: np.concatenate(parts) for name, parts in blocks.items()}
     outcomes = Outcomes(
@@ -188,8 +211,8 @@ def _build(world_seed: int, sizes: tuple[int, int, int], progress: Callable[[flo
         query_id_Q=np.array([each.query_id for each in questions], dtype=object),
         prompt_Q=np.array([each.prompt for each in questions], dtype=object),
         split_Q=np.array([each.split for each in questions], dtype=object),
-        arms=models.ARMS,
-        name=_name(world_seed, sizes),
+        arms=pool.arms,
+        name=_name(world_seed, sizes, world_arms),
         data_hash="",
         simulated=True,
         **numbers,
@@ -205,7 +228,7 @@ def _store(outcomes: Outcomes, path: Path) -> None:
         np.savez(file, **arrays)
 
 
-def _load(path: Path) -> Outcomes | None:
+def _load(path: Path, world_arms: str) -> Outcomes | None:
     """The outcomes of a cache file; None where there is none, or where it is damaged (it is then built again)."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -214,7 +237,7 @@ def _load(path: Path) -> Outcomes | None:
             name, data_hash = str(file["name"]), str(file["data_hash"])
     except Exception:  # Arbitrary bytes make the zip and npy readers raise almost anything.
         return None
-    return Outcomes(**texts, **numbers, arms=models.ARMS, name=name, data_hash=data_hash, simulated=True)
+    return Outcomes(**texts, **numbers, arms=models.arms_of(world_arms), name=name, data_hash=data_hash, simulated=True)
 
 
 def _packed(text_Q: StrQ) -> NDArray[np.uint8]:

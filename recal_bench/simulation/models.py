@@ -1,4 +1,4 @@
-"""The six simulated models and the four strategies: what they know, how they fail, what they write and cost.
+"""The six simulated models and how they may be asked: what they know, how they fail, what they write and cost.
 
 Two sorts of numbers. The *fitted* ones (`parameters.json`, written by benchmarks/calibrate_pool.py) come from the
 published single-model table of Router-R1. The *assumed* ones are in this file: which model is strong in which domain,
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import FloatA, FloatQA, IntQ
+from recal_bench.errors import SettingsError, near_miss
 from recal_bench.outcomes import Arm
-from recal_bench.pools.strategies import STRATEGIES
+from recal_bench.pools.strategies import STRATEGIES, Strategy
 from recal_bench.simulation.lexicon import DOMAINS, TIERS
 from recal_bench.simulation.questions import TASKS, Question
 
@@ -72,7 +73,32 @@ _OPENNESS_ELSEWHERE = 0.5
 """How far a task's way of asking invites long responses. Two single-hop tasks span the scale, the rest is assumed."""
 
 ARMS = tuple(sorted((Arm(model, strategy) for model in MODELS for strategy in STRATEGIES), key=str))
-_MODEL_OF_A = np.array([list(MODELS).index(arm.model) for arm in ARMS])
+
+# Assumed: one model that reasons unseen, as long as it is told to, and then answers as `direct` does.
+EFFORT_MODEL = "dunmarrow-27b"
+EFFORTS = {
+    f"effort_{effort}": Strategy(
+        f"the answer at once, after reasoning with {effort} effort",
+        STRATEGIES["direct"].instruction,
+        most,
+        sampling={"reasoning_effort": effort},
+    )
+    for effort, most in (("low", 1024), ("high", 2048))
+}
+_REPAIR[EFFORT_MODEL] |= {"effort_low": 0.35, "effort_high": 0.85}
+_SINGLE_HOP[EFFORT_MODEL] |= {"effort_low": 0.96, "effort_high": 0.98}
+_FORMAT[EFFORT_MODEL] |= {"effort_low": 0.98, "effort_high": 0.98}
+_LENGTH |= {"effort_low": (1.0, 40.0, 25.0), "effort_high": (1.0, 180.0, 110.0)}
+EVERY_ARM = (*ARMS, *(Arm(EFFORT_MODEL, effort) for effort in EFFORTS))
+ARMS_OF = {"standard": ARMS, "efforts": EVERY_ARM}
+"""The arms of a world, by what `--world-arms` calls them. An arm draws the same in both."""
+
+
+def arms_of(world_arms: str) -> tuple[Arm, ...]:
+    """Raises SettingsError where a world has no arms of that name."""
+    if world_arms not in ARMS_OF:
+        raise SettingsError(f"--world-arms {world_arms}{near_miss(world_arms, ARMS_OF)}: it is {' or '.join(ARMS_OF)}")
+    return ARMS_OF[world_arms]
 
 
 @dataclass(frozen=True)
@@ -154,56 +180,61 @@ def knowledge(parameters: ModelParameters, features: Features) -> NDArray[np.flo
     return np.asarray(know_DTM[features.domain_QH, features.tier_QH])
 
 
-def reliability(parameters: ModelParameters, features: Features) -> FloatQA:
+def reliability(parameters: ModelParameters, features: Features, arms: Sequence[Arm] = ARMS) -> FloatQA:
     """P(no hop slips), given that all facts are known."""
     hop_M = 1 / (1 + np.exp(-parameters.hop_M))
-    repair_A, single_A = _by_arm(_REPAIR), _by_arm(_SINGLE_HOP)
-    multi_A = 1 - (1 - hop_M[_MODEL_OF_A]) * (1 - repair_A)
+    repair_A, single_A = _by_arm(_REPAIR, arms), _by_arm(_SINGLE_HOP, arms)
+    multi_A = 1 - (1 - hop_M[model_of_arm(arms)]) * (1 - repair_A)
     hops_Q1 = features.hops_Q[:, None]
     return np.where(hops_Q1 == 1, single_A, multi_A**hops_Q1)
 
 
-def format_discipline() -> FloatA:
+def format_discipline(arms: Sequence[Arm] = ARMS) -> FloatA:
     """P(a response holds an answer that can be found), by arm."""
-    return _by_arm(_FORMAT)
+    return _by_arm(_FORMAT, arms)
 
 
-def expected_score(parameters: ModelParameters, features: Features) -> FloatQA:
+def expected_score(parameters: ModelParameters, features: Features, arms: Sequence[Arm] = ARMS) -> FloatQA:
     """P(exact match) of every arm given the text: over knowledge, slips, guesses, wording and format."""
-    known_QA = knowledge(parameters, features).prod(axis=1)[:, _MODEL_OF_A]
-    right_QA = known_QA * reliability(parameters, features)
+    known_QA = knowledge(parameters, features).prod(axis=1)[:, model_of_arm(arms)]
+    right_QA = known_QA * reliability(parameters, features, arms)
     right_QA = np.where(features.comparison_Q[:, None], (1 + right_QA) / 2, right_QA)
     as_gold_Q = np.where(features.canonical_only_Q, 1 - parameters.reworded, 1.0)
-    return np.asarray(right_QA * format_discipline() * as_gold_Q[:, None])
+    return np.asarray(right_QA * format_discipline(arms) * as_gold_Q[:, None])
 
 
-def expected_tokens(parameters: ModelParameters, features: Features) -> FloatQA:
-    """Mean completion tokens of every arm given the text."""
+def expected_tokens(parameters: ModelParameters, features: Features, arms: Sequence[Arm] = ARMS) -> FloatQA:
+    """Mean completion tokens of every arm given the text; of an effort those of its reasoning are among them."""
     open_Q = np.array([_OPENNESS.get(task, _OPENNESS_ELSEWHERE) for task in features.task_Q])
     direct_QM = (
         parameters.tokens_M
         + parameters.tokens_open_M * open_Q[:, None]
         + parameters.tokens_hop_M * (features.hops_Q[:, None] - 1)
     )
-    share_A, fixed_A, per_hop_A = np.array([_LENGTH[arm.strategy] for arm in ARMS]).T
-    return np.asarray(share_A * direct_QM[:, _MODEL_OF_A] + fixed_A + per_hop_A * features.hops_Q[:, None])
+    share_A, fixed_A, per_hop_A = np.array([_LENGTH[arm.strategy] for arm in arms]).T
+    return np.asarray(share_A * direct_QM[:, model_of_arm(arms)] + fixed_A + per_hop_A * features.hops_Q[:, None])
 
 
-def prompt_tokens(features: Features) -> NDArray[np.int64]:
+def spoken_as(arm: Arm) -> Arm:
+    """The arm whose words a reply has: of an effort, which shows nothing of its reasoning, that of `direct`."""
+    return Arm(arm.model, "direct") if arm.strategy in EFFORTS else arm
+
+
+def prompt_tokens(features: Features, arms: Sequence[Arm] = ARMS) -> NDArray[np.int64]:
     """Words of instruction and question, `[Q, A]`."""
-    instruction_A = np.array([len(STRATEGIES[arm.strategy].instruction.split()) for arm in ARMS])
+    instruction_A = np.array([len(STRATEGIES[spoken_as(arm).strategy].instruction.split()) for arm in arms])
     return np.asarray(features.words_Q[:, None] + instruction_A)
 
 
-def price() -> FloatA:
+def price(arms: Sequence[Arm] = ARMS) -> FloatA:
     """USD per token, by arm."""
-    return np.array([MODELS[arm.model][0] for arm in ARMS]) / 1e6
+    return np.array([MODELS[arm.model][0] for arm in arms]) / 1e6
 
 
-def model_of_arm() -> NDArray[np.int64]:
+def model_of_arm(arms: Sequence[Arm] = ARMS) -> NDArray[np.int64]:
     """Index into MODELS, by arm."""
-    return _MODEL_OF_A
+    return np.array([list(MODELS).index(arm.model) for arm in arms])
 
 
-def _by_arm(table: dict[str, dict[str, float]]) -> FloatA:
-    return np.array([table[arm.model][arm.strategy] for arm in ARMS])
+def _by_arm(table: dict[str, dict[str, float]], arms: Sequence[Arm]) -> FloatA:
+    return np.array([table[arm.model][arm.strategy] for arm in arms])

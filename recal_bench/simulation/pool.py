@@ -29,53 +29,65 @@ _SLIP, _GUESS, _FORMAT, _WORDING, _PICK, _LENGTH, _ROUNDING, _START = range(8)
 
 
 class SimulatedReply(NamedTuple):
-    """What one arm answers to one query. A token is a whitespace word of the text."""
+    """What one arm answers to one query. A token is a whitespace word of the text, or of reasoning that is not shown.
+
+    `completion_tokens` includes `reasoning_tokens`.
+    """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class Replies:
     """All replies to Q queries, without their text: what each says last, how long it is, where its text starts.
 
-    `said_QA` indexes `right + wrong` of the query, or is MALFORMED.
+    `said_QA` indexes `right + wrong` of the query, or is MALFORMED. `completion_tokens_QA` includes the reasoning.
     """
 
+    arms: tuple[Arm, ...]
     said_QA: NDArray[np.int64]
     prompt_tokens_QA: NDArray[np.int64]
     completion_tokens_QA: NDArray[np.int64]
+    reasoning_tokens_QA: NDArray[np.int64]
     start_QA: FloatQA
 
     def text(self, question: Question, row: int, arm: int) -> str:
         """The text of one of them; `question` is the query of that row."""
         said = self.said_QA[row, arm]
-        model, strategy = models.ARMS[arm]
+        model, strategy = models.spoken_as(self.arms[arm])
         closing = None if said == MALFORMED else closing_line(model, (question.right + question.wrong)[said])
-        return response(strategy, closing, int(self.completion_tokens_QA[row, arm]), float(self.start_QA[row, arm]))
+        words = int(self.completion_tokens_QA[row, arm] - self.reasoning_tokens_QA[row, arm])
+        return response(strategy, closing, words, float(self.start_QA[row, arm]))
 
 
 class SimulatedPool:
-    """The six simulated models under four strategies, in the world of a seed."""
+    """The six simulated models under four strategies, in the world of a seed.
 
-    def __init__(self, world_seed: int = 0) -> None:
+    `world_arms`: `standard`, or `efforts` for two more arms, of a model that reasons as long as it is told to.
+    """
+
+    def __init__(self, world_seed: int = 0, world_arms: str = "standard") -> None:
         self.world_seed = world_seed
+        self.arms = models.arms_of(world_arms)
         self.parameters = models.fitted_parameters()
-        self._arm_key_A = np.array([key_of("arm", arm) for arm in models.ARMS], dtype=np.uint64)
+        self._arm_key_A = np.array([key_of("arm", arm) for arm in self.arms], dtype=np.uint64)
         self._model_key_M = np.array([key_of("model", model) for model in models.MODELS], dtype=np.uint64)
         self._seed_key = np.array([key_of("pool", world_seed)], dtype=np.uint64)
 
     def answer(self, query: Question, arm: Arm) -> SimulatedReply:
         """One arm's reply to one query. Raises SettingsError on an arm that the pool does not have."""
-        if arm not in models.ARMS:
-            raise SettingsError(f"the embedded pool has no arm {arm}: it has {', '.join(map(str, models.ARMS))}")
-        index = models.ARMS.index(arm)
+        if arm not in self.arms:
+            raise SettingsError(f"the embedded pool has no arm {arm}: it has {', '.join(map(str, self.arms))}")
+        index = self.arms.index(arm)
         replies = self.answer_all([query])
         return SimulatedReply(
             replies.text(query, 0, index),
             int(replies.prompt_tokens_QA[0, index]),
             int(replies.completion_tokens_QA[0, index]),
+            int(replies.reasoning_tokens_QA[0, index]),
         )
 
     def answer_all(self, queries: Sequence[Question]) -> Replies:
@@ -83,8 +95,8 @@ class SimulatedPool:
         features = models.features_of(queries)
         query_key_Q1 = np.array([[query.key] for query in queries], dtype=np.uint64)
         key_QA = joined(joined(self._seed_key, query_key_Q1), self._arm_key_A)
-        holds_QA = uniform(key_QA, _SLIP) < models.reliability(self.parameters, features)
-        solved_QA = self._knows(queries, features)[:, models.model_of_arm()] & holds_QA
+        holds_QA = uniform(key_QA, _SLIP) < models.reliability(self.parameters, features, self.arms)
+        solved_QA = self._knows(queries, features)[:, models.model_of_arm(self.arms)] & holds_QA
         comparison_Q1 = features.comparison_Q[:, None]
         right_QA = solved_QA | (comparison_Q1 & (uniform(key_QA, _GUESS) < 0.5))
         reworded_QA = ~comparison_Q1 & (uniform(key_QA, _WORDING) < self.parameters.reworded)
@@ -94,15 +106,21 @@ class SimulatedPool:
         said_right_QA = np.where(reworded_QA, 1 + np.floor(pick_QA * (n_right_Q1 - 1)), 0)
         said_wrong_QA = n_right_Q1 + np.floor(pick_QA * n_wrong_Q1)
         said_QA = np.where(right_QA, said_right_QA, said_wrong_QA)
-        said_QA[uniform(key_QA, _FORMAT) >= models.format_discipline()] = MALFORMED
+        said_QA[uniform(key_QA, _FORMAT) >= models.format_discipline(self.arms)] = MALFORMED
         factor_QA = 1 + LENGTH_SPREAD * (2 * uniform(key_QA, _LENGTH) - 1)
-        words_QA = models.expected_tokens(self.parameters, features) * factor_QA
         # Rounded up or down at random, so that the mean is exact.
-        tokens_QA = np.floor(words_QA + uniform(key_QA, _ROUNDING))
+        rounding_QA = uniform(key_QA, _ROUNDING)
+        spoken = [models.spoken_as(arm) for arm in self.arms]
+        tokens_QA, shown_QA = (
+            np.floor(models.expected_tokens(self.parameters, features, arms) * factor_QA + rounding_QA)
+            for arms in (self.arms, spoken)
+        )
         return Replies(
+            self.arms,
             said_QA.astype(np.int64),
-            models.prompt_tokens(features),
+            models.prompt_tokens(features, self.arms),
             tokens_QA.astype(np.int64),
+            (tokens_QA - shown_QA).astype(np.int64),
             uniform(key_QA, _START),
         )
 
@@ -126,7 +144,7 @@ def score_all(queries: Sequence[Question], replies: Replies) -> FloatQA:
     as a whole it has more words than any gold answer.
     """
     score_QA = np.zeros(replies.said_QA.shape)
-    arms = range(len(models.ARMS))
+    arms = range(len(replies.arms))
     for row, query in enumerate(queries):
         said_A = replies.said_QA[row].tolist()
         options = query.right + query.wrong
@@ -134,7 +152,7 @@ def score_all(queries: Sequence[Question], replies: Replies) -> FloatQA:
         for arm in arms:
             if said_A[arm] == MALFORMED:
                 continue
-            line = closing_line(models.ARMS[arm].model, options[said_A[arm]])
+            line = closing_line(replies.arms[arm].model, options[said_A[arm]])
             if line not in seen:
                 seen[line] = exact_match(extract_answer(line), query.gold)
             score_QA[row, arm] = seen[line]

@@ -39,7 +39,10 @@ _SHUTDOWN_S = 2.0
 
 
 class PoolServer:
-    """Answers requests. `faults` as in `parse_faults`; `key` is what clients must send; `log` a file to add to."""
+    """Answers requests. `faults` as in `parse_faults`, `world_arms` as in `SimulatedPool`.
+
+    `key` is what clients must send, `log` a file to add to.
+    """
 
     def __init__(
         self,
@@ -48,11 +51,12 @@ class PoolServer:
         key: str | None = None,
         log: Path | None = None,
         latency_s: float = 0.0,
+        world_arms: str = "standard",
     ) -> None:
         if not 0 <= latency_s < math.inf:
             raise SettingsError(f"the latency is {latency_s:g} s: give a number of at least 0")
         self._faults = parse_faults(faults)
-        self._replies = replies_of(world_seed)
+        self._replies = replies_of(world_seed, world_arms)
         self._key = None if key is None else key.encode()
         self._latency_s = latency_s
         # A line at a time, so that the file holds what was sent, also after a kill.
@@ -208,10 +212,15 @@ def serve(server: PoolServer, host: str, port: int, ready: Callable[[str], None]
 
 @contextmanager
 def running_server(
-    world_seed: int = 0, faults: str = "", key: str | None = None, log: Path | None = None, latency_s: float = 0.0
+    world_seed: int = 0,
+    faults: str = "",
+    key: str | None = None,
+    log: Path | None = None,
+    latency_s: float = 0.0,
+    world_arms: str = "standard",
 ) -> Iterator[str]:
     """A server in a thread, on a free loopback port; gives its base URL. For tests and notebooks."""
-    server = PoolServer(world_seed, faults, key, log, latency_s)
+    server = PoolServer(world_seed, faults, key, log, latency_s, world_arms)
     started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     def run() -> None:

@@ -12,12 +12,14 @@ from recal_bench.outcomes import Arm
 from recal_bench.pools.strategies import STRATEGIES
 from recal_bench.simulation.advice import advise, asked_about
 from recal_bench.simulation.embedded import embedded_questions
-from recal_bench.simulation.models import ARMS, MODELS
+from recal_bench.simulation.models import EFFORT_MODEL, EFFORTS, EVERY_ARM, MODELS
 from recal_bench.simulation.pool import SimulatedPool
 from recal_bench.simulation.server_faults import distorted, garbled
 
 _STRATEGY_OF = {strategy.instruction: name for name, strategy in STRATEGIES.items()}
-_ARM_INDEX = {arm: index for index, arm in enumerate(ARMS)}
+_ARM_INDEX = {arm: index for index, arm in enumerate(EVERY_ARM)}
+"""Those of the world without efforts come first."""
+_EFFORT_OF = {strategy.sampling["reasoning_effort"]: name for name, strategy in EFFORTS.items()}
 _UNSUPPORTED = ("tools", "functions", "response_format", "logprobs", "stop")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _WORDS_PER_CHUNK = 8
@@ -47,31 +49,35 @@ class Order(NamedTuple):
 
     @property
     def model(self) -> str:
-        return ARMS[self.arm].model
+        return EVERY_ARM[self.arm].model
 
 
 class Said(NamedTuple):
-    """A reply, cut at the order's limit. Tokens are words."""
+    """A reply, cut at the order's limit. Tokens are words, or reasoning, which comes first and is not shown."""
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
     @property
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         prompt, completion = self.prompt_tokens, self.completion_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        if not self.reasoning_tokens:
+            return usage
+        return {**usage, "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens}}
 
 
 class ServedReplies:
     """All replies of a world. Drawn once; a text is written when it is asked for."""
 
-    def __init__(self, world_seed: int) -> None:
-        self._world_seed = world_seed
+    def __init__(self, world_seed: int, world_arms: str = "standard") -> None:
+        self._world_seed, self._world_arms = world_seed, world_arms
         self._questions = embedded_questions(world_seed)
         self._row_of = {question.prompt: row for row, question in enumerate(self._questions)}
-        self._drawn = SimulatedPool(world_seed).answer_all(self._questions)
+        self._drawn = SimulatedPool(world_seed, world_arms).answer_all(self._questions)
 
     def order(self, body: bytes) -> Order:
         """What a request asks for. Raises Refused where it is not a request that the simulated models answer."""
@@ -102,26 +108,30 @@ class ServedReplies:
                 "and the question, or asks for advice on one",
                 f"unknown_{what}",
             )
+        if self._world_arms != "standard" and asked.get("reasoning_effort") is not None:
+            strategy = _effort(model, strategy, asked["reasoning_effort"])
         limits = [asked[name] for name in _LIMITS if asked.get(name) is not None]
         include_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         stream = bool(asked.get("stream"))
         return Order(row, _ARM_INDEX[Arm(model, strategy)], min(limits, default=None), stream, include_usage, advice)
 
     def reply(self, order: Order) -> Said:
-        row, arm, limit = order.row, order.arm, order.limit
+        row, arm, limit, thoughts = order.row, order.arm, order.limit, 0
         if order.advice is not None:
-            text, prompt_tokens, tokens = advise(self._world_seed, order.model, order.advice)
+            text, prompt_tokens, tokens, _ = advise(self._world_seed, order.model, order.advice)
         else:
             text = self._drawn.text(self._questions[row], row, arm)
             tokens = int(self._drawn.completion_tokens_QA[row, arm])
             prompt_tokens = int(self._drawn.prompt_tokens_QA[row, arm])
+            thoughts = int(self._drawn.reasoning_tokens_QA[row, arm])
         if limit is not None and limit < tokens:
-            return Said("".join(_words(text)[:limit]), "length", prompt_tokens, limit)
-        return Said(text, "stop", prompt_tokens, tokens)
+            shown = "".join(_words(text)[: max(0, limit - thoughts)])
+            return Said(shown, "length", prompt_tokens, limit, min(thoughts, limit))
+        return Said(text, "stop", prompt_tokens, tokens, thoughts)
 
 
 replies_of = lru_cache(maxsize=2)(ServedReplies)
-"""The replies of a world seed, kept for the next server of it."""
+"""The replies of a world, kept for the next server of it."""
 
 
 def written(order: Order, said: Said, digest: str, fault: str | None) -> list[bytes]:
@@ -180,6 +190,20 @@ def _check_rest(asked: dict[str, Any]) -> None:
         raise _bad("`stream` must be true or false")
     if options is not None and not (stream and isinstance(options, dict)):
         raise _bad("`stream_options` must be an object, and needs `stream`: true")
+
+
+def _effort(model: str, strategy: str, effort: Any) -> str:
+    """The strategy that an effort makes of `direct`. Raises Refused in OpenAI's words where the model takes none."""
+    if model != EFFORT_MODEL:
+        raise _bad(
+            "Unsupported parameter: 'reasoning_effort' is not supported with this model.", "unsupported_parameter"
+        )
+    if effort not in _EFFORT_OF:
+        known = " and ".join(f"'{name}'" for name in _EFFORT_OF)
+        raise _bad(f"Unsupported value: 'reasoning_effort' takes {known} with this model.", "unsupported_value")
+    if strategy != "direct":
+        raise _bad("'reasoning_effort' is simulated with the instruction of `direct` alone", "unsupported")
+    return _EFFORT_OF[effort]
 
 
 def _content(messages: Any) -> str:

@@ -73,7 +73,7 @@ def transferring_ridge(
             best_R = utility(level_X + input_RE @ predict(penalty)).argmax(axis=1)
             gain_P[number] += weight_Q[rows] @ (utility_RA[np.arange(len(best_R)), best_R] - usual_R)
     best = int(gain_P.argmax())
-    return _solver(gram_EE, moment_EX)(PENALTIES[best]) * (gain_P[best] > 0)
+    return np.asarray(_solver(gram_EE, moment_EX)(PENALTIES[best]) * (gain_P[best] > 0))
 
 
 def _solver(gram_EE: NDArray[np.float64], moment_EX: NDArray[np.float64]) -> Callable[[float], NDArray[np.float64]]:

@@ -107,6 +107,7 @@ class Desk:
             }
             for name in models.split()
         }
+        self.strategies: dict[str, dict[str, Any]] = {}
         self.ask([f"What is the capital of country number {each}?" for each in range(questions)])
 
     def ask(self, questions: list[str]) -> None:
@@ -114,7 +115,8 @@ class Desk:
         (self.folder / "nq.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries), encoding="utf-8")
 
     def words(self, *options: str) -> list[str]:
-        pool = {"pool": "p", "endpoints": {"e": self.entry}, "models": self.models}
+        pool: dict[str, Any] = {"pool": "p", "endpoints": {"e": self.entry}, "models": self.models}
+        pool |= {"strategies": self.strategies} if self.strategies else {}
         (self.folder / "pool.yaml").write_text(yaml.safe_dump(pool, sort_keys=False), encoding="utf-8")
         words = ["collect", "--pool", str(self.folder / "pool.yaml"), "--questions", str(self.folder), "--tasks", "nq"]
         return [*words, "--strategies", "direct", "--out", str(self.out), *options]

@@ -366,7 +366,7 @@ def test_a_request_that_is_refused_leaves_the_others(tmp_path: Path) -> None:
 
 def test_a_model_that_refuses_everything_ends_the_collection(tmp_path: Path) -> None:
     def change(pool: dict[str, Any]) -> None:
-        pool["models"]["ovanta-7b"]["sampling"] = {"n_best": 3, "tools": [{}]}
+        pool["models"]["ovanta-7b"]["sampling"] = {"tools": [{}], "unchecked": {"n_best": 3}}
 
     with desk(tmp_path, change=change) as at:
         message = one_line(at.collect("--limit", "40", "--tasks", "nq"))

@@ -53,6 +53,21 @@ SOURCES: dict[str, tuple[str, dict]] = {
             "generated_result": RESULT,
         },
     ),
+    "long": (
+        "s.jsonl",
+        {"prompt": "q", "task": "t", "query_id": "1", "split": "train", "gold": "g", "model": "m", "strategy": "s"}
+        | {"score": 1.0, "cost_usd": 1e-3, "prompt_tokens": 3, "response": "r", "sample": 0, "usage": "reported"}
+        | {"latency_s": 0.5, "propensity": 1.0},
+    ),
+    "embedllm": (
+        "s.jsonl",
+        {"prompt_id": "1", "prompt": "q", "category": "t", "model_id": 3, "model_name": "m", "label": 1},
+    ),
+    "sprout": (
+        "s.jsonl",
+        {"key": "1", "dataset": "t", "prompt": "q", "golden_answer": "g"}
+        | {"m": {"score": 1.0, "num_input_tokens": 3, "num_output_tokens": 4, "response": "r"}},
+    ),
     "wide": (
         "s.jsonl",
         {"prompt": "q", "task": "t", "query_id": "1", "split": "train", "gold": "g", "m": 1.0, "cost:m": 1e-3}

@@ -260,4 +260,6 @@ def test_another_scale_of_scores(imported, refused, tmp_path):
     assert "scores from 1 to 5 are written as 0 to 1" in frame.attrs["output"]
     assert "outside 1..4" in refused("wide", tmp_path / "t.csv", "--score-range", "1,4")
     assert "highest possible score" in refused("wide", tmp_path / "t.csv", "--score-range", "5,1")
-    assert "--score-range is for routerbench, llmrouter, wide" in refused("lm-eval", tmp_path, "--score-range", "1,5")
+    assert "--score-range is for routerbench, llmrouter, llmrouterbench, wide, long" in refused(
+        "lm-eval", tmp_path, "--score-range", "1,5"
+    )

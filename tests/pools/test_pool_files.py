@@ -151,7 +151,7 @@ def test_a_file_of_another_kind_is_not_taken_for_the_shipped_one(name, tmp_path,
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
-    with pytest.raises(RecalBenchError, match=r"no pool file .*nothing\.yaml.*embedded, router-r1"):
+    with pytest.raises(RecalBenchError, match=r"no pool file .*nothing\.yaml.*embedded, embedded-efforts, router-r1"):
         read_pool(tmp_path / "nothing.yaml")
     with pytest.raises(RecalBenchError, match="Is a directory"):
         read_pool(tmp_path)
@@ -415,16 +415,95 @@ def test_a_token_limit_in_the_sampling_replaces_the_strategys(read, field):
     ids=lambda value: type(value).__name__ + str(value)[:3],
 )
 def test_a_sampling_that_no_request_can_carry_is_refused_when_the_file_is_read(refused, value):
-    assert "models.small.sampling" in refused(changed("models.small.sampling", {"temperature": 0.0, "extra": value}))
+    assert "models.small.sampling" in refused(
+        changed("models.small.sampling", {"temperature": 0.0, "logit_bias": value})
+    )
 
 
 def test_a_nested_sampling_reaches_the_request(read):
-    sampling = {"temperature": 0.6, "logit_bias": {50256: -100}, "stop": ["\n\n"], "extra": {"a": [1, None]}}
+    sampling = {"temperature": 0.6, "logit_bias": {50256: -100}, "stop": ["\n\n"], "thinking": {"a": [1, None]}}
     pool = read(changed("models.small.sampling", sampling))
     request = Arms(pool, ["small"], ["terse"], "openai").request("small", "terse", "Who?")
     assert request.extra == {"max_tokens": 16, **sampling}
     assert request.most_completion == 16
     json.dumps(request.extra, allow_nan=False)
+
+
+@pytest.mark.parametrize("where", ["models.small", "strategies.terse"])
+def test_an_unknown_sampling_key_is_refused_with_the_one_that_was_meant(refused, where):
+    said = refused(changed(f"{where}.sampling", {"reasoning_efort": "low"}))
+    assert f"{where}.sampling.reasoning_efort is not a parameter that is known (did you mean reasoning_effort?)" in said
+    assert "put it under unchecked" in said
+
+
+def test_what_an_endpoint_alone_knows_is_sent_beside_the_rest(read):
+    pool = read(changed("strategies.terse.sampling", {"temperature": 1.0, "unchecked": {"n_best": 3}}))
+    request = Arms(pool, ["small"], ["terse"], "openai").request("small", "terse", "Who?")
+    assert request.extra == {"max_tokens": 16, "temperature": 1.0, "n_best": 3}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        ({"unchecked": 3}, "unchecked must hold fields"),
+        ({"unchecked": {"stream": True}}, "sets stream, which is ours to set"),
+        ({"unchecked": {"max_tokens": 3}}, "unchecked holds max_tokens, which is known"),
+        ({"max_tokens": 0}, "max_tokens must be a number above 0"),
+    ],
+)
+def test_a_strategys_sampling_is_checked_like_a_models(refused, sampling, said):
+    assert said in refused(changed("strategies.terse.sampling", sampling))
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_strategy", "limit"),
+    [
+        ({}, {}, ("max_tokens", 16)),
+        ({}, {"max_tokens": 99}, ("max_tokens", 99)),
+        ({}, {"max_completion_tokens": 99}, ("max_completion_tokens", 99)),
+        ({"max_completion_tokens": 50}, {}, ("max_completion_tokens", 50)),
+        ({"max_completion_tokens": 50}, {"max_tokens": 99}, ("max_completion_tokens", 99)),
+        ({"max_tokens": 50}, {"max_completion_tokens": 99}, ("max_tokens", 99)),
+    ],
+)
+def test_a_strategys_limit_replaces_the_models_in_the_models_field(read, of_model, of_strategy, limit):
+    pool = changed("models.small.sampling", of_model)
+    pool["strategies"]["terse"]["sampling"] = of_strategy
+    pool = read(pool)
+    assert pool.models["small"].limit(pool.strategies["terse"]) == limit
+    request = Arms(pool, ["small"], ["terse"], "openai").request("small", "terse", "Who?")
+    assert request.extra == dict([limit])
+    assert request.most_completion == limit[1]
+
+
+def test_a_strategy_takes_from_another_what_it_does_not_say(read):
+    pool = changed("strategies.short", {"description": "cot in 64 tokens", "like": "cot", "max_tokens": 64})
+    pool["strategies"]["low"] = {"description": "low", "like": "cot", "sampling": {"reasoning_effort": "low"}}
+    found, cot = read(pool).strategies, STRATEGIES["cot"]
+    assert (found["short"].instruction, found["short"].max_tokens) == (cot.instruction, 64)
+    assert (found["low"].max_tokens, dict(found["low"].sampling)) == (cot.max_tokens, {"reasoning_effort": "low"})
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        ("strategies.terse.like", "cott", "strategies.terse.like names none of direct, cot, cod, self_ask"),
+        ("strategies.terse.instruction", REMOVED, "strategies.terse.instruction is missing: write it"),
+        ("strategies.terse.max_tokens", REMOVED, "strategies.terse.max_tokens is missing"),
+        ("models.small.strategies", ["ters"], "models.small.strategies names one that is not there (did you mean"),
+    ],
+)
+def test_a_strategy_that_is_not_there_is_named(refused, where, value, said):
+    assert said in refused(changed(where, value))
+
+
+def test_a_model_is_asked_by_the_strategies_that_it_names(read):
+    pool = read(changed("models.small.strategies", ["terse", "cot"]))
+    assert list(Arms(pool, ["small", "large"], ["direct", "cot"], "openai")) == [
+        ("small", "cot"),
+        ("large", "direct"),
+        ("large", "cot"),
+    ]
 
 
 def test_the_default_sampling_is_greedy(read):
