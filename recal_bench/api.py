@@ -13,9 +13,9 @@ import numpy as np
 from recal_bench import plugins, routers
 from recal_bench.defaults import BASELINE
 from recal_bench.errors import RecalBenchError, SettingsError, near_miss
-from recal_bench.experiments import deployed, records, tuning
+from recal_bench.experiments import records, tuning
 from recal_bench.experiments.bench import Bench, load_bench, load_outcomes
-from recal_bench.experiments.deployed import Advice
+from recal_bench.experiments.deployed import Advice, DeployedRouter
 from recal_bench.experiments.plans import RunPlan, plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
@@ -41,6 +41,7 @@ __all__ = [
     "list_runs",
     "load_bench",
     "load_outcomes",
+    "load_router",
     "read_runs",
     "route",
     "run",
@@ -184,13 +185,21 @@ def read_runs(folder: str | Path = RUNS) -> list[Run]:
     return found.runs
 
 
-def route(run: Run | str | Path, prompts: Sequence[str]) -> list[Advice]:
-    """The arm that the trained router of a run chooses for each prompt, with the score and cost (USD) to expect.
+def load_router(run: Run | str | Path) -> DeployedRouter:
+    """The trained router of a run, loaded once: `load_router(run).route(prompts)` reads nothing from the disk.
 
     Raises RunError where nothing can be loaded, PluginError where the run's router is a class that is not there.
     """
     plugins.discover()
-    return deployed.advise(run if isinstance(run, Run) else records.read_run(Path(run)), prompts)
+    return DeployedRouter(run if isinstance(run, Run) else records.read_run(Path(run)))
+
+
+def route(run: Run | str | Path, prompts: Sequence[str]) -> list[Advice]:
+    """The arm that the trained router of a run chooses for each prompt, with the score and cost (USD) to expect.
+
+    It is loaded at each call: `load_router` keeps it. Raises what `load_router` and `DeployedRouter.route` raise.
+    """
+    return load_router(run).route(prompts)
 
 
 def list_runs(runs: Sequence[Run] | str | Path = RUNS) -> pd.DataFrame:

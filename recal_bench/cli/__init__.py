@@ -1,6 +1,19 @@
 """The commands: parse, call, print. Whatever is heavy is imported inside the commands."""
 
-from recal_bench.cli import collecting, importing, lookup, records, reports, running, serving, viewing
+from recal_bench.cli import collecting, gateway, importing, lookup, records, reports, routing, running, serving, viewing
 from recal_bench.cli.base import cli, main
 
-__all__ = ["cli", "collecting", "importing", "lookup", "main", "records", "reports", "running", "serving", "viewing"]
+__all__ = [
+    "cli",
+    "collecting",
+    "gateway",
+    "importing",
+    "lookup",
+    "main",
+    "records",
+    "reports",
+    "routing",
+    "running",
+    "serving",
+    "viewing",
+]

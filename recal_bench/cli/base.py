@@ -120,6 +120,16 @@ def split_commas(ctx: click.Context, parameter: click.Parameter, value: str) -> 
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+def key_of(variable: str) -> str:
+    """The key that clients must send, from the environment. Raises SettingsError where it is not set."""
+    import os
+
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise SettingsError(f"--key-env: the environment variable {variable} is not set: put the key into it")
+    return key
+
+
 include_path = click.option(
     "--include-path",
     "include_paths",

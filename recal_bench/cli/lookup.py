@@ -1,4 +1,4 @@
-"""`routers`, `tasks`, `strategies`, `validate` and `route`."""
+"""`routers`, `tasks`, `strategies` and `validate`."""
 
 from __future__ import annotations
 
@@ -88,21 +88,3 @@ def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None
     router = "ridge" if report.outcomes.logged else "recal"
     line = command_line("recal-bench", "run", "--router", router, "--outcomes", file, *words)
     click.echo(f"{file} is usable: {line}")
-
-
-@command('recal-bench route --run runs/recal-... "who wrote the opera that opened the theatre?"')
-@click.option("--run", "run_folder", type=click.Path(path_type=Path), required=True, help="The folder of one run.")
-@click.argument("questions", nargs=-1, required=True)
-@include_path
-def route(run_folder: Path, questions: tuple[str, ...], include_paths: tuple[Path, ...]) -> None:
-    """Ask a trained router which arm should answer; prints arm, expected score and cost."""
-    from recal_bench import routers
-    from recal_bench.experiments.deployed import advise
-    from recal_bench.experiments.records import read_run
-
-    routers.discover(include_paths)
-    for question, advice in zip(questions, advise(read_run(run_folder), questions), strict=True):
-        score = "unknown" if advice.score is None else f"{advice.score:.3f}"
-        cost = "unknown" if advice.cost is None else f"{advice.cost * 1000:.4f} USD per 1,000"
-        source = "predicted for this query" if advice.predicted else "this arm's mean on train"
-        click.echo(f"{question}\n  {advice.arm}  expected score {score}, cost {cost} ({source})")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
-from recal_bench.cli.base import command
-from recal_bench.errors import SettingsError
+from recal_bench.cli.base import command, key_of
 from recal_bench.folders import shipped
 
 _HOST, _PORT = "127.0.0.1", 8100
@@ -44,7 +42,7 @@ def serve_pool(
     """Serve the embedded pool (simulated models) as an OpenAI-compatible endpoint, until Ctrl-C."""
     from recal_bench.simulation.server import PoolServer, serve
 
-    key = None if key_env is None else _key(key_env)
+    key = None if key_env is None else key_of(key_env)
     server = PoolServer(world_seed, faults, key, log, latency_ms / 1000)
     if not _is_loopback(host):
         whom = "anyone who reaches it" if key is None else "anyone who has the key"
@@ -63,13 +61,6 @@ def serve_pool(
             click.echo(f"where {_OWN_POOL} is {shipped_pool} with base_url: {base_url}, api_key_env: {key_name}")
 
     serve(server, host, port, ready)
-
-
-def _key(variable: str) -> str:
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise SettingsError(f"--key-env: the environment variable {variable} is not set: put the key into it")
-    return key
 
 
 def _is_loopback(host: str) -> bool:

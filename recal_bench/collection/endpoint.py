@@ -1,4 +1,4 @@
-"""One endpoint: a request goes out over HTTP, and again where that can help; its reply is judged."""
+"""One endpoint: a request goes out, within its limits, and again where that can help; its reply is judged."""
 
 from __future__ import annotations
 
@@ -9,40 +9,22 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from itertools import count
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from typing import Any
 
-from recal_bench import __version__
 from recal_bench.collection.answer import Answer
-from recal_bench.collection.failures import SYSTEMATIC, Failed, StoppedError, WithoutUsageError, refused
+from recal_bench.collection.connection import Connection
+from recal_bench.collection.failures import SYSTEMATIC, Failed, StoppedError, WithoutUsageError
 from recal_bench.collection.proxies import proxy_of
-from recal_bench.collection.replies import (
-    ending_of,
-    error_of,
-    first_message,
-    has_known_content,
-    read_reply,
-    spoken_of,
-    text_of,
-)
+from recal_bench.collection.replies import ending_of, spoken_of, text_of
 from recal_bench.collection.requests import Request
 from recal_bench.collection.tokens import read_bill, read_tokens
 from recal_bench.collection.usage import WITHOUT_USAGE, verdict
 from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Endpoint, Model, Pool
-from recal_bench.wording import show
 
-if TYPE_CHECKING:
-    import aiohttp
-
-MOST_BYTES = 32 * 2**20
-"""A reply that is larger, unpacked, is not read further."""
 _MOST_SYSTEMATIC = 3
 """So many replies of a SYSTEMATIC kind to one request are enough. Each is billed, so no more are tried."""
 _FIRST_WAIT_S, _LONGEST_BACKOFF_S = 0.25, 30.0
-_MOST_HOPS = 3
-_SHORTEST_SECRET = 8
-"""A shorter key is a word such as EMPTY or test, which local servers take: it is no secret."""
 
 
 class Line:
@@ -60,29 +42,19 @@ class Line:
         stopping: asyncio.Event,
         on_failure: Callable[[Request, Failed], None],
     ) -> None:
-        import aiohttp
         from aiolimiter import AsyncLimiter
 
-        self.name, self.endpoint = name, pool.endpoints[name]
+        self._connection = Connection(name, pool)
+        self.name, self.endpoint = name, self._connection.endpoint
         self._models, self._estimates, self._on_failure = pool.models, estimates, on_failure
         self._stopping = stopping
-        self._where = f"{name} ({self.endpoint.base_url})"
-        self._url = f"{self.endpoint.base_url}/chat/completions"
-        self._key, self._proxy = self.endpoint.key(), proxy_of(self._url)
-        headers = {"Content-Type": "application/json", "User-Agent": f"recal-bench/{__version__}"}
-        self._session = aiohttp.ClientSession(
-            headers=headers | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
-            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s),
-            connector=aiohttp.TCPConnector(limit=0, ssl=_trusted()),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
         per_minute, tokens = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
         self._requests = AsyncLimiter(per_minute, 60) if per_minute else None
         self._tokens = AsyncLimiter(tokens, 60) if tokens else None
         self._resume_at = 0.0
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._connection.close()
 
     async def ask(self, request: Request, attempts: Callable[[Failed], int]) -> Answer:
         """The answer to a request. Raises Failed after as many attempts as `attempts` allows, or where none helps."""
@@ -110,7 +82,7 @@ class Line:
         except StoppedError:
             raise
         except Failed as failure:
-            failure.reason = self._without_key(failure.reason)
+            failure.reason = self._connection.without_key(failure.reason)
             self._resume_at = max(self._resume_at, time.monotonic() + failure.wait_s)
             self._on_failure(request, failure)
             raise
@@ -136,82 +108,22 @@ class Line:
             raise StoppedError
 
     async def _send(self, request: Request) -> Answer:
-        import aiohttp
-
-        model = self._models[request.model]
+        model, connection = self._models[request.model], self._connection
         asked = {"model": model.served_model, "messages": [{"role": "user", "content": request.message}]}
+        body = json.dumps(asked | request.extra).encode()
         asked_at, start = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
-        try:
-            status, content, retry_after = await self._post(json.dumps(asked | request.extra).encode())
-        except asyncio.TimeoutError:
-            reason = f"{self.name}: no answer within {self.endpoint.timeout_s:g} s (timeout_s)"
-            raise Failed("timeout", reason, transient=True, billed=True) from None
-        except aiohttp.ClientError as error:
-            raise self._connection(error) from None
+        with connection.plainly():
+            async with connection.opened(body) as response:
+                content = await connection.content(response)
         latency_s = time.monotonic() - start
-        if not 200 <= status < 300:
-            raise refused(self._where, _error_in(content), status, hints=self._hints(model), retry_after=retry_after)
-        return self._answer(request, model, self._read(content, model), asked_at, latency_s)
-
-    async def _post(self, body: bytes) -> tuple[int, bytes, str | None]:
-        """Status, content and Retry-After. A redirect is followed on the same host only: prompts go nowhere else."""
-        url = self._url
-        for _ in range(_MOST_HOPS):
-            async with self._session.post(url, data=body, proxy=self._proxy, allow_redirects=False) as response:
-                if not 300 <= response.status < 400:
-                    return response.status, await self._content(response), response.headers.get("Retry-After")
-                target = urljoin(url, response.headers.get("Location", ""))
-            if response.status not in (307, 308) or urlsplit(target)[:2] != urlsplit(url)[:2]:
-                break
-            url = target
-        raise Failed(
-            f"{response.status}",
-            f"{self._where} redirects to {show(target, 200)} ({response.status}), which is not followed: if that is "
-            "the address you mean, put it into base_url",
-            reach="endpoint",
-        )
-
-    async def _content(self, response: aiohttp.ClientResponse) -> bytes:
-        content = bytearray()
-        async for part in response.content.iter_any():
-            content += part
-            if len(content) > MOST_BYTES:
-                response.close()
-                raise Failed("too large", f"{self.name}: a reply is larger than {MOST_BYTES // 2**20} MiB", billed=True)
-        return bytes(content)
-
-    def _read(self, content: bytes, model: Model) -> dict[str, Any]:
-        try:
-            reply = read_reply(content)
-        except ValueError as error:
-            begins = show(content[:80].decode("utf-8", "replace").strip(), 60)
-            raise Failed("malformed", f"{self.name}: {error}: {begins}", transient=True, billed=True) from None
-        message, said = first_message(reply), error_of(reply)
-        if said is not None:
-            failure = refused(self._where, said, 200, hints=self._hints(model))
-            # What is an error as a whole was not answered, and nothing is charged for it.
-            failure.billed = message is not None
-            raise failure
-        if message is None:
-            reason = f"{self.name}: the reply holds no choice with a message"
-            raise Failed("malformed", reason, transient=True, billed=True)
-        if not has_known_content(reply):
-            shown = show(json.dumps(message.get("content")), 80)
-            raise Failed("unknown content", f"{self.name}: the reply's content is not text: {shown}", billed=True)
-        return reply
+        if not 200 <= response.status < 300:
+            raise connection.refused(response.status, content, model, response.headers.get("Retry-After"))
+        return self._answer(request, model, connection.read(content, model), asked_at, latency_s)
 
     def _answer(self, request: Request, model: Model, reply: dict[str, Any], asked_at: str, latency_s: float) -> Answer:
-        served = reply.get("model")
-        if served not in (model.served_model, *model.served_as):
-            raise Failed("wrong model", self._misnamed(request, model, served), transient=True, billed=True)
-        tokens = read_tokens(reply.get("usage"))
-        flag = verdict(tokens, request.message, spoken_of(reply), model)
-        answer = Answer(
-            request.key, request.model, request.strategy, json.dumps(reply, ensure_ascii=False), *tokens[:4], flag,
-            len(request.message), len(text_of(reply)), ending_of(reply), latency_s, asked_at, tokens.written,
-            read_bill(reply.get("usage")),
-        )  # fmt: skip
-        if flag in WITHOUT_USAGE and not self._estimates:
+        self._connection.check_name(reply.get("model"), request.model, model)
+        answer = answer_of(request, model, reply, asked_at, latency_s)
+        if answer.usage in WITHOUT_USAGE and not self._estimates:
             raise WithoutUsageError(
                 answer,
                 f"{self.name} reports no tokens for {request.model}, so its cost is unknown: with "
@@ -219,64 +131,16 @@ class Line:
             )
         return answer
 
-    def _misnamed(self, request: Request, model: Model, served: Any) -> str:
-        if served is None:
-            return (
-                f"{self.name} does not say which model answered when {model.served_model} was asked: if it is the one "
-                f"you mean, allow such replies with null in served_as of {request.model} in the pool file"
-            )
-        return (
-            f"{self.name} answered as {show(json.dumps(served), 80)} when {model.served_model} was asked: if that is "
-            f"the model you mean, at the price you state, add it to served_as of {request.model} in the pool file"
-        )
 
-    def _hints(self, model: Model) -> dict[int, str]:
-        variable = self.endpoint.api_key_env
-        return {
-            401: f"; check {f'the variable {variable}' if variable else 'whether it needs a key (api_key_env)'}",
-            404: f"; check base_url, and whether it serves {model.served_model}",
-        }
-
-    def _connection(self, error: aiohttp.ClientError) -> Failed:
-        import aiohttp
-
-        cause = getattr(error, "os_error", None) or error
-        said = show(" ".join(str(cause).split()) or type(error).__name__, 200)
-        if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
-            reason = f"{self.name} cannot be reached through the proxy that the environment names ({said}): check it"
-            return Failed("connection", reason, transient=True)
-        if not isinstance(error, aiohttp.ClientConnectorError):
-            return Failed("cut", f"{self.name}: the connection broke ({said})", transient=True, billed=True)
-        # Before there is a connection, nothing has been sent.
-        here = urlsplit(self.endpoint.base_url).hostname in ("localhost", "127.0.0.1", "::1")
-        what = "that its server is running" if here else "the network"
-        reason = f"{self.name} cannot be reached at {self.endpoint.base_url} ({said}): check base_url, and {what}"
-        return Failed("connection", reason, transient=True)
-
-    def _without_key(self, text: str) -> str:
-        """For reasons alone: a reply is kept as it came."""
-        return text.replace(self._key, "***") if self._key and len(self._key) >= _SHORTEST_SECRET else text
-
-
-def _error_in(content: bytes) -> Any:
-    """The error object of a failed request's body, or its beginning where it holds none."""
-    try:
-        return error_of(read_reply(content)) or {"message": content[:300].decode("utf-8", "replace")}
-    except ValueError:
-        return {"message": content[:300].decode("utf-8", "replace")}
-
-
-def _trusted() -> Any:
-    """TLS by the system's certificates, and by certifi's where that is installed: small images have none."""
-    import ssl
-    from contextlib import suppress
-
-    context = ssl.create_default_context()
-    with suppress(ImportError):
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context
+def answer_of(request: Request, model: Model, reply: dict[str, Any], asked_at: str, latency_s: float) -> Answer:
+    """A reply to a request, with the tokens that the endpoint reports and what they are worth."""
+    tokens = read_tokens(reply.get("usage"))
+    flag = verdict(tokens, request.message, spoken_of(reply), model)
+    return Answer(
+        request.key, request.model, request.strategy, json.dumps(reply, ensure_ascii=False), *tokens[:4], flag,
+        len(request.message), len(text_of(reply)), ending_of(reply), latency_s, asked_at, tokens.written,
+        read_bill(reply.get("usage")),
+    )  # fmt: skip
 
 
 def check_endpoints(pool: Pool, models: tuple[str, ...]) -> dict[str, Endpoint]:

@@ -1,4 +1,4 @@
-"""A trained router, loaded from its run and asked about new queries."""
+"""A trained router, loaded from its run once and asked about new queries."""
 
 from __future__ import annotations
 
@@ -16,56 +16,88 @@ from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsE
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.plugins import raised_by_plugin
-from recal_bench.routers import Calls, Predicts, Queries, Router, decide
+from recal_bench.routers import Calls, Predicts, Queries, Router
+from recal_bench.routers.ranking import Ranking, rank
+
+
+class Expected(NamedTuple):
+    """An arm with its score and cost (USD; None where unknown)."""
+
+    arm: Arm
+    score: float | None
+    cost: float | None
 
 
 class Advice(NamedTuple):
-    """The arm for one query. Score and cost (USD) are expected for this query where `predicted`, else train means."""
+    """The arm for one query. Score and cost (USD) are expected for this query where `predicted`, else train means.
+
+    `ranking` are all arms, the chosen one first, in the order in which the router would take them.
+    """
 
     arm: Arm
     score: float | None
     cost: float | None
     predicted: bool
+    ranking: tuple[Expected, ...]
 
 
-def advise(run: Run, prompts: Sequence[str]) -> list[Advice]:
-    """Load the router of a run (arrays, JSON, safetensors; never a pickle) and route the prompts.
+class DeployedRouter:
+    """The router of a run in memory (arrays, JSON, safetensors; never a pickle). Not for several threads at once.
 
-    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded, has other settings here,
-    or cannot route with what it has loaded, PluginError where its class is not there.
+    `arms` are what it chooses among, `predicts` says whether it expects a score and a cost for each query.
+
+    Raises RunError for a reference (not a router) and for a run whose router cannot be loaded or has other settings
+    here, PluginError where its class is not there.
     """
-    record = run.record
-    configuration, data = record.configuration, record.configuration.data
-    if record.reference:
-        raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
-    router = _unfitted(run)
-    with _readable(run):
-        router.load(run.folder / "router")
-    # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
-    n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
-    queries = Queries(tuple(f"query-{row}" for row in range(len(prompts))), tuple(prompts))
-    mean_score_A, mean_cost_A = (
-        np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
-        for mean_A in (record.mean_score_A, record.mean_cost_A)
-    )
-    calls = Calls(
-        arms=tuple(Arm.parse(name) for name in data.arms[:n_arms]),
-        objective=Objective(data.alpha, data.cost_ref, data.unknown_costs),
-        available_QA=np.ones((len(prompts), n_arms), dtype=bool),
-        mean_cost_A=mean_cost_A,
-    )
-    with _readable(run):
-        arm_Q = decide(router, queries, calls).arm_Q
-        predicted = isinstance(router, Predicts)
-        score_QA, cost_QA = (
-            router.predict(queries)
-            if isinstance(router, Predicts)
-            else (np.tile(mean_A, (len(prompts), 1)) for mean_A in (mean_score_A, mean_cost_A))
+
+    def __init__(self, run: Run) -> None:
+        record = run.record
+        configuration, data = record.configuration, record.configuration.data
+        if record.reference:
+            raise RunError(f"{run.folder} is the reference {configuration.router}, which no router can be")
+        self.run, self._router = run, _unfitted(run)
+        with _readable(run):
+            self._router.load(run.folder / "router")
+        # Who cannot adapt to the held-out arms, which come last, knows nothing of them.
+        n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
+        self.arms = tuple(Arm.parse(name) for name in data.arms[:n_arms])
+        self.predicts = isinstance(self._router, Predicts)
+        self._objective = Objective(data.alpha, data.cost_ref, data.unknown_costs)
+        self._mean_score_A, self._mean_cost_A = (
+            np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
+            for mean_A in (record.mean_score_A, record.mean_cost_A)
         )
-    return [
-        Advice(calls.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]), predicted)
-        for row, arm in enumerate(arm_Q)
-    ]
+
+    def rank(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> Ranking:
+        """The arms of each prompt, best first, as indices into `arms`. `query_ids` are `query-0`, ... by default.
+
+        Raises SettingsError on an empty prompt, PluginError where the router needs more than a prompt to decide
+        (answers of arms, advice of models), RunError where it cannot route with what it has loaded.
+        """
+        empty = next((row for row, prompt in enumerate(prompts) if not prompt.strip()), None)
+        if empty is not None:
+            raise SettingsError(f"question {empty + 1:,} of {len(prompts):,} is empty: there is nothing to route by")
+        ids = tuple(f"query-{row}" for row in range(len(prompts))) if query_ids is None else tuple(query_ids)
+        available_QA = np.ones((len(prompts), len(self.arms)), dtype=bool)
+        calls = Calls(self.arms, self._objective, available_QA, self._mean_cost_A)
+        with _readable(self.run):
+            return rank(self._router, Queries(ids, tuple(prompts)), calls)
+
+    def route(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> list[Advice]:
+        """The arm for each prompt. Raises what `rank` raises."""
+        if not prompts:
+            return []
+        arm_QA, predictions = self.rank(prompts, query_ids)
+        shape = (len(prompts), len(self.arms))
+        score_QA, cost_QA = predictions or (np.broadcast_to(m, shape) for m in (self._mean_score_A, self._mean_cost_A))
+        advice = []
+        for row, arm_A in enumerate(arm_QA):
+            ranking = tuple(
+                Expected(self.arms[arm], finite_or_none(score_QA[row, arm]), finite_or_none(cost_QA[row, arm]))
+                for arm in arm_A
+            )
+            advice.append(Advice(*ranking[0], self.predicts, ranking))
+        return advice
 
 
 @contextmanager

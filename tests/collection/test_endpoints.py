@@ -485,7 +485,7 @@ def test_a_reply_that_is_none_is_a_failed_attempt(tmp_path: Path, body: bytes) -
 
 
 def test_a_reply_that_unpacks_without_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recal_bench.collection.endpoint.MOST_BYTES", 2**20)
+    monkeypatch.setattr("recal_bench.collection.connection.MOST_BYTES", 2**20)
     packed = gzip.compress(b" " * 2**22, 1)
 
     def respond(asked: Asked) -> Any:

@@ -1,0 +1,1 @@
+"""A trained router in front of models: an OpenAI-compatible endpoint that routes, falls back, prices and logs."""
