@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +9,8 @@ import numpy as np
 
 from recal_bench.arrays import FloatQ, FloatQA, FloatSQ, StrQ
 from recal_bench.defaults import UPPER_BOUND
-from recal_bench.errors import RecalBenchError
-from recal_bench.experiments.bench import load_outcomes
 from recal_bench.experiments.records import Data, Run
-from recal_bench.outcomes import Outcomes
-from recal_bench.provenance import DATA_VARIABLE
+from recal_bench.experiments.sources import find_outcomes
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
 from recal_bench.reporting.figures.logged import LOGGED
 from recal_bench.reporting.figures.names import labels
@@ -122,9 +116,10 @@ def _value(entry: Entry, data: Data) -> FloatSQ:
 
 def _asked(group: Group, kept: np.ndarray) -> tuple[_Asked | None, str | None]:
     """What the outcomes hold of the kept queries; or why they are not shown."""
-    outcomes, why = _outcomes_of(group.data, [run for entry in group.entries for run in entry.runs])
+    commands = [run.record.command for entry in group.entries for run in entry.runs]
+    outcomes, why = find_outcomes(group.data, commands)
     if outcomes is None:
-        return None, why
+        return None, f"Prompts are not shown: {why}."
     keys = zip(outcomes.task_Q, outcomes.query_id_Q, strict=True)
     row_of = {(str(task), str(query_id)): row for row, (task, query_id) in enumerate(keys)}
     wanted = zip(group.task_Q[kept], group.query_id_Q[kept], strict=True)
@@ -136,56 +131,6 @@ def _asked(group: Group, kept: np.ndarray) -> tuple[_Asked | None, str | None]:
     columns = [arm_of[arm] for arm in arms]
     place = np.ix_(rows, columns)
     return _Asked(list(outcomes.prompt_Q[rows]), outcomes.score_QA[place], outcomes.cost_QA[place]), None
-
-
-def _outcomes_of(data: Data, runs: Sequence[Run]) -> tuple[Outcomes | None, str]:
-    """The outcomes that runs were made on, if they can still be read and are the same; else why not."""
-    why = "Prompts are not shown: no run's command names the outcomes file."
-    tried: list[dict[str, Any]] = []
-    for command in dict.fromkeys(run.record.command for run in runs):
-        try:
-            options = _world(data) if data.simulated else _reading(shlex.split(command))
-            if options is None or options in tried:
-                continue
-            tried.append(options)
-            outcomes = load_outcomes(**options)
-        except (RecalBenchError, OSError, ValueError):
-            why = "Prompts are not shown: the outcomes that the runs' commands name cannot be read from here."
-            continue
-        if outcomes.data_hash == data.hash:
-            return outcomes, ""
-        why = "Prompts are not shown: the outcomes that the runs' commands name are others by now."
-    return None, why
-
-
-def _world(data: Data) -> dict[str, Any] | None:
-    """The options of `load_outcomes` that give a world of the embedded pool, which its name tells."""
-    named = re.fullmatch(r"embedded(?:-seed(-?\d+))?", data.name)
-    return None if named is None else {"world_seed": int(named[1] or 0)}
-
-
-def _reading(words: Sequence[str]) -> dict[str, Any] | None:
-    """The options of `load_outcomes` by which the words of a command read a file; None where they name none.
-
-    Raises ValueError on a range of scores that is none.
-    """
-    path = _option(words, "--outcomes")
-    if path is None:
-        return None
-    if path.startswith(f"${DATA_VARIABLE}/"):
-        path = os.path.expandvars(path)
-    low, _, high = (_option(words, "--score-range") or "0,1").partition(",")
-    return {"path": path, "score_range": (float(low), float(high)), "zero_cost": _option(words, "--zero-cost")}
-
-
-def _option(words: Sequence[str], name: str) -> str | None:
-    """An option's value in the words of a command."""
-    for word, after in zip(words, [*words[1:], None], strict=True):
-        if word == name:
-            return after
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return None
 
 
 def _cut(prompt: str) -> str:
