@@ -8,7 +8,7 @@ from typing import Any
 from recal_bench.arrays import finite_or_none
 from recal_bench.evaluation.drift import Shares, Shift
 from recal_bench.evaluation.statistics import Interval
-from recal_bench.experiments.drift import Drift
+from recal_bench.experiments.drift import LEAST_FOLLOWED, Drift
 from recal_bench.reporting.text.columns import p_value
 from recal_bench.reporting.text.layout import filled, terminal_table
 from recal_bench.wording import counted, harmless, listed
@@ -171,7 +171,7 @@ def _notes(drift: Drift) -> list[str]:
             f"{drift.seen:,} of {counted(drift.prompts, 'prompt')} of the log are word for word in train: not compared",
         )
     followed, named = drift.followed
-    if named > followed:
+    if named > followed >= LEAST_FOLLOWED * named:
         notes.append(
             f"in {named - followed:,} of {named:,} rows another arm answered than the router chooses: their score and "
             "cost are left out"
