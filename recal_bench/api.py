@@ -16,7 +16,7 @@ from recal_bench.errors import RecalBenchError, SettingsError, near_miss
 from recal_bench.experiments import records, tuning
 from recal_bench.experiments.bench import Bench, load_bench, load_outcomes
 from recal_bench.experiments.deployed import Advice, DeployedRouter
-from recal_bench.experiments.drift import Drift, measure_drift
+from recal_bench.experiments.drift import Drift, compare_with, prepare_before
 from recal_bench.experiments.plans import RunPlan, plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
@@ -221,7 +221,8 @@ def drift(
     """
     plugins.discover()
     chosen = run if isinstance(run, Run) else records.read_run(Path(run))
-    return measure_drift(chosen, read_traffic(Path(log), score_range), None if outcomes is None else Path(outcomes))
+    traffic = read_traffic(Path(log), score_range)
+    return compare_with(prepare_before(chosen, None if outcomes is None else Path(outcomes)), traffic)
 
 
 def list_runs(runs: Sequence[Run] | str | Path = RUNS) -> pd.DataFrame:

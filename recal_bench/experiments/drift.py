@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recal_bench.arrays import BoolQ, Float32QE, FloatQ, IntQ, StrQ
 from recal_bench.encoders import Encoder, fit_encoder, load_encoder
@@ -35,10 +34,10 @@ from recal_bench.experiments.records import Run
 from recal_bench.experiments.sources import splits_of
 from recal_bench.experiments.traffic import Traffic
 from recal_bench.outcomes import Outcomes
-from recal_bench.outcomes.splits import normalized_prompt
+from recal_bench.outcomes.splits import Splits, normalized_prompt
 from recal_bench.toolbox.clusters import clustered
 from recal_bench.toolbox.hierarchy import CLUSTERS, FOREIGN, PROMPTS_A_CLUSTER, STRANGE
-from recal_bench.toolbox.novelty import distances, fit_novelty
+from recal_bench.toolbox.novelty import Novelty, distances, fit_novelty
 from recal_bench.wording import counted
 
 ENCODER = "tfidf"
@@ -68,11 +67,11 @@ class Drift:
     """What differs between today's log and the queries before. Each prompt counts once.
 
     `seen` prompts of the log are word for word in train; these are not compared. `before` and `today` are the numbers
-    of prompts that are. `foreign`: the shares of queries that lie further from all tasks of train than all but a tenth
-    of train does. `score` and `cost` (USD; None where too few are known): those of the router's own choice less what
-    was expected of it, which are predictions where `predicted`, else the arm's means on train. `arms`: the shares of
-    the router's choices, on test and on today's prompts; None where it cannot choose by a prompt alone. `followed`: in
-    how many of the rows that name an arm it is the router's choice. `checks`: by name (`queries`, `foreign`, `score`,
+    of prompts that are. `foreign`: the shares of queries that lie further from all tasks of train than nine in ten of
+    the queries before. `score` and `cost` (USD; None where too few are known): those of the router's own choice, less
+    what was expected of it: predictions where `predicted`, else the arm's means on train. `arms`: the shares of the
+    router's choices, on test and on today's prompts; None where it cannot choose by a prompt alone. `followed`: in how
+    many of the rows that name an arm it is the router's choice. `checks`: by name (`queries`, `foreign`, `score`,
     `cost`, `arms`).
     """
 
@@ -100,82 +99,95 @@ class Drift:
         return tuple(name for name, check in self.checks.items() if check.changed)
 
 
-def measure_drift(run: Run, traffic: Traffic, outcomes: Path | None = None) -> Drift:
-    """Compare a log with what a run was made on. `outcomes` is that file, where the run's command does not find it.
+class _Choices(NamedTuple):
+    """The router's arm for each query (index into its arms), with the score and cost to expect of it."""
 
-    Raises RunError where it is not to be found or the router cannot be loaded, OutcomesError where the log holds fewer
-    than 20 new prompts, or the run fewer in validation and test.
+    arm_Q: IntQ
+    score_Q: FloatQ
+    cost_Q: FloatQ
+
+
+@dataclass(frozen=True)
+class Before:
+    """What logs of a run are compared with: its held-out queries, which of them are foreign, its choices on test."""
+
+    run: Run
+    router: DeployedRouter
+    splits: Splits
+    encoder: Encoder
+    held_QE: Float32QE
+    novelty: Novelty
+    foreign_Q: BoolQ
+    chosen: _Choices | None
+    notes: tuple[str, ...]
+
+
+def prepare_before(run: Run, outcomes: Path | None = None) -> Before:
+    """What `compare_with` needs of a run, once for all logs.
+
+    `outcomes` is the file that the run was made on, where its command does not find it. Raises RunError where it is not
+    to be found or the router cannot be loaded, OutcomesError where validation and test hold fewer than 20 prompts.
     """
-    router, splits = DeployedRouter(run), splits_of(run, outcomes)
-    notes = list[str]()
-    rows_of = _by_prompt(traffic.prompt_N)
-    known = {normalized_prompt(prompt) for prompt in splits.train.prompt_Q}
-    new = [rows for prompt, rows in rows_of.items() if prompt not in known]
-    prompts = tuple(traffic.prompt_N[rows[0]] for rows in new)
+    router, splits, notes = DeployedRouter(run), splits_of(run, outcomes), list[str]()
     held = tuple(dict.fromkeys((*splits.validation.prompt_Q, *splits.test.prompt_Q)))
-    _require(
-        len(prompts), f"{traffic.name} holds {counted(len(prompts), 'prompt')} that are not word for word in train"
-    )
     _require(len(held), f"{run.folder} has {counted(len(held), 'prompt')} in validation and test")
-
     encoder = _encoder(run.folder / "router", splits.train, notes)
-    train_QE, held_QE, today_QE = (encoder.encode(each) for each in (splits.train.prompt_Q.tolist(), held, prompts))
-    apart = tell_apart(_sampled(held_QE, "validation and test", notes), _sampled(today_QE, traffic.name, notes))
-    held_Q, today_Q = _beyond_floor(train_QE, splits.train.task_Q, held_QE, today_QE)
-    foreign = compare_shares(held_Q, today_Q)
-    p = {"queries": apart.p, "foreign": p_of_choices(held_Q.astype(np.int64), today_Q.astype(np.int64))}
-
-    score = cost = arms = None
-    followed = (0, 0)
+    held_QE = encoder.encode(held)
+    novelty, foreign_Q = _novelty(encoder.encode(splits.train.prompt_Q.tolist()), splits.train.task_Q, held_QE)
+    chosen = None
     try:
-        before, today = _choices_on(router, splits.test.prompt_Q.tolist()), _choices_on(router, prompts)
+        chosen = _choices_on(router, splits.test.prompt_Q.tolist())
     except PluginError:
         notes.append(
             "the router needs more than a prompt to choose: its choices, their score and cost are not compared"
         )
-    else:
-        p["arms"] = p_of_choices(before.arm_Q, today.arm_Q)
-        names = [str(arm) for arm in router.arms]
-        arms = {name: compare_shares(before.arm_Q == arm, today.arm_Q == arm) for arm, name in enumerate(names)}
+    return Before(run, router, splits, encoder, held_QE, novelty, foreign_Q, chosen, tuple(notes))
+
+
+def compare_with(before: Before, traffic: Traffic) -> Drift:
+    """Compare a log with what a run was made on. Raises OutcomesError where the log holds fewer than 20 new prompts."""
+    notes, rows_of = list(before.notes), _by_prompt(traffic.prompt_N)
+    known = {normalized_prompt(prompt) for prompt in before.splits.train.prompt_Q}
+    new = [rows for prompt, rows in rows_of.items() if prompt not in known]
+    prompts = tuple(traffic.prompt_N[rows[0]] for rows in new)
+    _require(len(new), f"{traffic.name} holds {counted(len(new), 'prompt')} that are not word for word in train")
+    today_QE = before.encoder.encode(prompts)
+    held_QE = _sampled(before.held_QE, "validation and test", notes)
+    apart = tell_apart(held_QE, _sampled(today_QE, traffic.name, notes))
+    foreign_Q = distances(before.novelty, today_QE) > before.novelty.strange
+    p = {
+        "queries": apart.p,
+        "foreign": p_of_choices(before.foreign_Q.astype(np.int64), foreign_Q.astype(np.int64)),
+    }
+    arms, shifts, followed = None, dict[str, Shift | None](), (0, 0)
+    if before.chosen is not None:
+        today = _choices_on(before.router, prompts)
+        names = [str(arm) for arm in before.router.arms]
+        p["arms"] = p_of_choices(before.chosen.arm_Q, today.arm_Q)
+        arms = {name: compare_shares(before.chosen.arm_Q == arm, today.arm_Q == arm) for arm, name in enumerate(names)}
         both = zip(new, today.arm_Q, strict=True)
         followed_QN = [[row for row in rows if traffic.arm_N[row] == names[arm]] for rows, arm in both]
         followed = (sum(map(len, followed_QN)), sum(int((traffic.arm_N[rows] != "").sum()) for rows in new))
-        own_log = followed[0] >= LEAST_FOLLOWED * followed[1]
-        if not own_log:
-            notes.append(
-                f"{followed[0]:,} of {followed[1]:,} rows hold the arm that this router chooses: the log is of another "
-                "one, and score and cost are not compared: give --run the run that chose"
-            )
-        chosen = (np.arange(len(splits.test)), before.arm_Q)
-        columns = {"score": (splits.test.score_QA, traffic.score_N), "cost": (splits.test.cost_QA, traffic.cost_N)}
-        shifts: dict[str, Shift | None] = {}
-        for what, (value_QA, value_N) in columns.items() if own_log and followed[1] else ():
-            gap_before_Q = value_QA[chosen] - getattr(before, f"{what}_Q")
-            gap_today_Q = _mean_known(value_N, followed_QN) - getattr(today, f"{what}_Q")
-            shifts[what] = _compared(gap_before_Q, gap_today_Q, what, notes)
-            if (found := shifts[what]) is not None:
-                p[what] = found.difference.p
-        score, cost = shifts.get("score"), shifts.get("cost")
+        shifts = _shifts(before, before.chosen, traffic, today, followed_QN, followed, notes)
+        p |= {what: shift.difference.p for what, shift in shifts.items() if shift is not None}
+    adjusted = holm([*p.values()])
     return Drift(
-        run=run,
+        run=before.run,
         log=traffic.name,
-        encoder=encoder.name,
+        encoder=before.encoder.name,
         rows=len(traffic.prompt_N),
         prompts=len(rows_of),
         seen=len(rows_of) - len(new),
-        before=len(held),
+        before=len(before.held_QE),
         today=len(prompts),
         queries=apart,
-        foreign=foreign,
-        predicted=router.predicts,
-        score=score,
-        cost=cost,
+        foreign=compare_shares(before.foreign_Q, foreign_Q),
+        predicted=before.router.predicts,
+        score=shifts.get("score"),
+        cost=shifts.get("cost"),
         arms=arms,
         followed=followed,
-        checks={
-            name: Checked(*both)
-            for name, both in zip(p, zip(p.values(), holm([*p.values()]), strict=True), strict=True)
-        },
+        checks={name: Checked(p[name], each) for name, each in zip(p, adjusted, strict=True)},
         notes=tuple(notes),
     )
 
@@ -210,27 +222,53 @@ def _sampled(embedding_QE: Float32QE, what: str, notes: list[str]) -> Float32QE:
     return embedding_QE[np.sort(rows)]
 
 
-def _beyond_floor(train_QE: Float32QE, task_Q: StrQ, *others: NDArray[np.floating]) -> tuple[BoolQ, ...]:
-    """Which queries lie beyond the novelty floor of train's tasks, or of clusters where train has one task."""
+def _novelty(train_QE: Float32QE, task_Q: StrQ, held_QE: Float32QE) -> tuple[Novelty, BoolQ]:
+    """How far a query is from the tasks of train, where a query begins to be foreign, and which held-out ones are.
+
+    Half of the held-out queries, drawn at random, set the floor; the answer is about the other half. Train's own
+    queries cannot set it: where they are few the encoder places new ones further off. Where train has one task,
+    clusters take the place of tasks.
+    """
     tasks, number_Q = np.unique(task_Q.astype(str), return_inverse=True)
     if len(tasks) == 1:
         number_Q = clustered(train_QE, CLUSTERS[1], PROMPTS_A_CLUSTER, seed=0).labels_
     novelty = fit_novelty(train_QE, number_Q, STRANGE, FOREIGN)
-    return tuple(distances(novelty, each_QE) > novelty.strange for each_QE in others)
-
-
-class _Choices(NamedTuple):
-    """The router's arm for each query (index into its arms), with the score and cost to expect of it."""
-
-    arm_Q: IntQ
-    score_Q: FloatQ
-    cost_Q: FloatQ
+    held_Q = distances(novelty, held_QE)
+    setting, judged = np.array_split(np.random.default_rng(0).permutation(len(held_Q)), 2)
+    floor = float(np.quantile(held_Q[setting], 1 - STRANGE))
+    return novelty._replace(strange=floor), held_Q[judged] > floor
 
 
 def _choices_on(router: DeployedRouter, prompts: Sequence[str]) -> _Choices:
     arm_QA, score_QA, cost_QA = router.expect(prompts)
     chosen = (np.arange(len(prompts)), arm_QA[:, 0])
     return _Choices(arm_QA[:, 0], score_QA[chosen], cost_QA[chosen])
+
+
+def _shifts(
+    before: Before,
+    chosen: _Choices,
+    traffic: Traffic,
+    today: _Choices,
+    followed_QN: Sequence[Sequence[int]],
+    followed: tuple[int, int],
+    notes: list[str],
+) -> dict[str, Shift | None]:
+    """Score and cost less what was expected of them, on test and today; nothing for a log without arms."""
+    same, named = followed
+    if not named:
+        return {}
+    if same < LEAST_FOLLOWED * named:
+        notes.append(
+            f"{same:,} of {named:,} rows hold the arm that this router chooses: the log is of another one, and score "
+            "and cost are not compared: give --run the run that chose"
+        )
+        return {}
+    test, cells = before.splits.test, (np.arange(len(before.splits.test)), chosen.arm_Q)
+    score_Q, cost_Q = (_mean_known(value_N, followed_QN) for value_N in (traffic.score_N, traffic.cost_N))
+    score = (test.score_QA[cells] - chosen.score_Q, score_Q - today.score_Q)
+    cost = (test.cost_QA[cells] - chosen.cost_Q, cost_Q - today.cost_Q)
+    return {"score": _compared(*score, "score", notes), "cost": _compared(*cost, "cost", notes)}
 
 
 def _mean_known(value_N: FloatQ, rows_QN: Sequence[Sequence[int]]) -> FloatQ:
