@@ -86,21 +86,40 @@ def test_models_of_one_arm_need_no_mapping(tmp_path):
 def test_litellm_asks_the_deployment_that_the_router_chose(trained, monkeypatch):
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it fetches a table of prices when imported
     litellm = pytest.importorskip("litellm")
-
-    def deployment(model):
-        return {
-            "model_name": "pool",
-            "litellm_params": {"model": model, "api_key": "none", "mock_response": f"from {model}"},
-        }
-
     router = litellm.Router(model_list=[*map(deployment, MODELS)], plugins=[RunPlugin(trained, MODELS)])
 
-    async def answers(prompt):
-        messages = [{"role": "user", "content": prompt}]
-        replies = [await router.acompletion(model="pool", messages=messages) for _ in range(5)]
-        return {reply.choices[0].message.content for reply in replies}
-
     async def both():
-        return await answers(GEO), await answers(LAW)
+        return [{await answer(router, prompt) for _ in range(5)} for prompt in (GEO, LAW)]
 
-    assert asyncio.run(both()) == ({"from openai/atlas"}, {"from openai/codex"})
+    assert asyncio.run(both()) == [{"pool: openai/atlas"}, {"pool: openai/codex"}]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_litellm_falls_back_to_a_group_of_several_models_as_the_page_says(trained, monkeypatch):
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    litellm = pytest.importorskip("litellm")
+    failing = deployment("openai/atlas")
+    failing["litellm_params"]["mock_response"] = "litellm.RateLimitError"
+    rest = [deployment(model, "rest") for model in MODELS]
+    router = litellm.Router(
+        model_list=[failing, deployment("openai/codex"), *rest],
+        plugins=[RunPlugin(trained, MODELS)],
+        fallbacks=[{"pool": ["rest"]}],
+        num_retries=0,
+        cooldown_time=60,
+    )
+
+    async def several():
+        return {await answer(router, GEO) for _ in range(3)}
+
+    assert asyncio.run(several()) == {"rest: openai/atlas"}
+
+
+def deployment(model, group="pool"):
+    params = {"model": model, "api_key": "none", "mock_response": f"{group}: {model}"}
+    return {"model_name": group, "litellm_params": params}
+
+
+async def answer(router, prompt):
+    reply = await router.acompletion(model="pool", messages=[{"role": "user", "content": prompt}])
+    return reply.choices[0].message.content
