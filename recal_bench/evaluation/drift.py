@@ -36,7 +36,7 @@ class Apart(NamedTuple):
 class Share(NamedTuple):
     """So many of so many, with the 95% interval of the share (Wilson)."""
 
-    count: int
+    hits: int
     total: int
     value: float
     low: float
@@ -77,7 +77,7 @@ def tell_apart(
     fold_Q = rng.permutation(len(input_QE)) % FOLDS
     shuffled = [rng.permutation(label_Q) for _ in range(permutations)]
     label_QP = np.stack([label_Q, *shuffled], axis=1)
-    won_P, pairs_P, by_fold = 0.0, 0.0, []
+    won_P, pairs_P, by_fold = np.zeros(1 + permutations), np.zeros(1 + permutations), []
     for fold in range(FOLDS):
         held_Q = fold_Q == fold
         score_QP = _ridge_scores(input_QE[~held_Q], label_QP[~held_Q], input_QE[held_Q])
@@ -137,9 +137,9 @@ def share(hit_Q: BoolQ) -> Share:
     """The share of queries that are hit, with Wilson's interval, which stays open at none and at all."""
     from scipy.stats import binomtest
 
-    count, total = int(hit_Q.sum()), len(hit_Q)
-    interval = binomtest(count, total).proportion_ci(LEVEL, method="wilson")
-    return Share(count, total, count / total, float(interval.low), float(interval.high))
+    hits, total = int(hit_Q.sum()), len(hit_Q)
+    interval = binomtest(hits, total).proportion_ci(LEVEL, method="wilson")
+    return Share(hits, total, hits / total, float(interval.low), float(interval.high))
 
 
 def compare_shares(before_Q: BoolQ, today_Q: BoolQ) -> Shares:

@@ -16,6 +16,7 @@ from recal_bench.importers.files import records
 from recal_bench.importers.values import Place
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
 from recal_bench.outcomes.schema import WITHOUT
+from recal_bench.wording import show
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _arm(place: Place, row: dict[str, Any]) -> str:
         if values.missing(arm):
             return ""
         if not isinstance(arm, str) or "|" not in arm:
-            raise OutcomesError(f"{place}: arm is {values.show(arm)}: write it as model|strategy, or leave it empty")
+            raise OutcomesError(f"{place}: arm is {show(arm)}: write it as model|strategy, or leave it empty")
         return arm
     if values.missing(row["model"]):
         return ""
