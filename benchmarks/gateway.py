@@ -318,9 +318,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = fitted(folder, options.router)
-        print(
-            f"Router {options.router}, fitted on outcomes of {', '.join(MODELS)} x {', '.join(STRATEGIES)} (simulated)\n"
-        )
+        arms = f"{', '.join(MODELS)} x {', '.join(STRATEGIES)}"
+        print(f"Router {options.router}, fitted on outcomes of {arms} (simulated)\n")
         show_storm(folder, run, options.requests, options.concurrency)
         show_overhead(folder, run, options.singles)
 

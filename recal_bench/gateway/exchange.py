@@ -71,9 +71,9 @@ class Exchange:
         stream = self.answered.said
         assert isinstance(stream, Stream)
         try:
-            async for chunk in stream.chunks():
-                if (passed := self._passed(chunk)) is not None:
-                    yield _event(passed)
+            async for chunks in stream.chunks():
+                if passed := [each for each in map(self._passed, chunks) if each is not None]:
+                    yield b"".join(map(_event, passed))
             reply = stream.reply()
             await self._keep(reply)
             yield b"data: [DONE]\n\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 from recal_bench.collection.endpoint import check_endpoints
 from recal_bench.collection.failures import Failed
+from recal_bench.collection.usage import counter
 from recal_bench.errors import RecalBenchError, SettingsError
 from recal_bench.gateway.budget import Budget
 from recal_bench.gateway.chat import Chat, Order
@@ -54,7 +55,7 @@ class Gateway:
         self.live = self._load()
         self._shadow = load_live(settings.shadow, None, self._executor) if settings.shadow else None
         self.log = DecisionLog(settings.log) if settings.log else None
-        self.budget = Budget(self.pool, settings.max_usd, self.log.usd if self.log else 0.0)
+        self.budget = Budget(self.pool, settings.max_usd, self.log.usd if self.log is not None else 0.0)
         self.metrics, self.problem, self.under_way = Metrics(), "", 0
         self._random, self._reloading = SystemRandom(), asyncio.Lock()
 
@@ -64,7 +65,7 @@ class Gateway:
     async def close(self) -> None:
         await self.upstream.close()
         self._executor.shutdown(wait=False)
-        if self.log:
+        if self.log is not None:
             self.log.close()
 
     async def begin(self, chat: Chat, task: str | None) -> Exchange:
@@ -136,7 +137,10 @@ class Gateway:
 
     def _load(self) -> LiveRouter:
         live = load_live(self.settings.run, self.pool, self._executor)
-        check_endpoints(self.pool, tuple({arm.model for arm in live.router.arms}))
+        models = tuple({arm.model for arm in live.router.arms})
+        check_endpoints(self.pool, models)
+        for model in models:
+            counter(self.pool.models[model].tokenizer)
         return live
 
     async def _in_shadow(self, prompt: str, query_id: str) -> Arm | None:

@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 from recal_bench.errors import RecalBenchError, SettingsError
-from recal_bench.gateway.gateway import Gateway, Settings
-from recal_bench.gateway.guard import is_loopback
 
 try:
     import uvicorn
 
     from recal_bench.gateway.app import make_app
+    from recal_bench.gateway.gateway import Gateway, Settings
+    from recal_bench.gateway.guard import is_loopback
 except ModuleNotFoundError as error:
     raise SettingsError(
         f"{error.name} is not installed: it comes with recal-bench[serve], which is pip install '.[serve]' in a "

@@ -114,7 +114,8 @@ class Upstream:
                 self._on_failure(asked, failure)
                 most = self.breakers.attempts(name, failure, ATTEMPTS)
                 if not failure.transient or attempt >= most or failure.wait_s > _LONGEST_WAIT_S:
-                    if not failure.moderated:
+                    # What is wrong with one request is its client's, and no reason to let the model rest.
+                    if failure.transient or failure.reach != "request":
                         self.breakers.gave_up(name, failure)
                     raise
                 backoff_s = _FIRST_WAIT_S * 2 ** (attempt - 1)
