@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recal_bench.api import (
         compare,
         create,
+        drift,
         find_signal,
         list_routers,
         list_runs,
@@ -57,6 +58,7 @@ __all__ = [
     "compare",
     "component",
     "create",
+    "drift",
     "encoder",
     "estimator",
     "find_signal",

@@ -16,10 +16,12 @@ from recal_bench.errors import RecalBenchError, SettingsError, near_miss
 from recal_bench.experiments import records, tuning
 from recal_bench.experiments.bench import Bench, load_bench, load_outcomes
 from recal_bench.experiments.deployed import Advice, DeployedRouter
+from recal_bench.experiments.drift import Drift, compare_with, prepare_before
 from recal_bench.experiments.plans import RunPlan, plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.signal import find_signal
+from recal_bench.experiments.traffic import read_traffic
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes.files import FileReport, check_file
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compare",
     "create",
+    "drift",
     "find_signal",
     "list_routers",
     "list_runs",
@@ -200,6 +203,26 @@ def route(run: Run | str | Path, prompts: Sequence[str]) -> list[Advice]:
     It is loaded at each call: `load_router` keeps it. Raises what `load_router` and `DeployedRouter.route` raise.
     """
     return load_router(run).route(prompts)
+
+
+def drift(
+    log: str | Path,
+    run: Run | str | Path,
+    *,
+    outcomes: str | Path | None = None,
+    score_range: tuple[float, float] = WHOLE_RANGE,
+) -> Drift:
+    """Whether a log of today's queries looks like what a run was fitted to and judged on.
+
+    `log` is a table with the column `prompt`, and perhaps `model` and `strategy` (or `arm`), `score` and `cost_usd`;
+    `score_range` are the ends of its scale. `outcomes` is the file that the run was made on, where the run's command
+    does not lead there. Raises OutcomesError where the log cannot be used or holds fewer than 20 new prompts, RunError
+    where the run's outcomes are not to be found or its router cannot be loaded.
+    """
+    plugins.discover()
+    chosen = run if isinstance(run, Run) else records.read_run(Path(run))
+    traffic = read_traffic(Path(log), score_range)
+    return compare_with(prepare_before(chosen, None if outcomes is None else Path(outcomes)), traffic)
 
 
 def list_runs(runs: Sequence[Run] | str | Path = RUNS) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from recal_bench.cli import (
     collecting,
+    drift,
     exporting,
     gateway,
     importing,
@@ -19,6 +20,7 @@ from recal_bench.cli.base import cli, main
 __all__ = [
     "cli",
     "collecting",
+    "drift",
     "exporting",
     "gateway",
     "importing",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench import routers
-from recal_bench.arrays import BoolQA, IntQ, finite_or_none
+from recal_bench.arrays import BoolQA, FloatQA, IntQ, IntQA, finite_or_none
 from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
@@ -94,13 +94,19 @@ class DeployedRouter:
         available_QA = everything_QA if available_QA is None else available_QA[:, :n_arms]
         return Calls(self.arms, self._objective, available_QA, self._mean_cost_A)
 
+    def expect(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> tuple[IntQA, FloatQA, FloatQA]:
+        """What `rank` gives, and the score and cost of every arm of `arms`: predictions, else means on train."""
+        arm_QA, predictions = self.rank(prompts, query_ids)
+        if predictions is not None:
+            return arm_QA, *predictions
+        shape = (len(prompts), len(self.arms))
+        return arm_QA, np.broadcast_to(self._mean_score_A, shape), np.broadcast_to(self._mean_cost_A, shape)
+
     def route(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> list[Advice]:
         """The arm for each prompt. Raises what `rank` raises."""
         if not prompts:
             return []
-        arm_QA, predictions = self.rank(prompts, query_ids)
-        shape = (len(prompts), len(self.arms))
-        score_QA, cost_QA = predictions or (np.broadcast_to(m, shape) for m in (self._mean_score_A, self._mean_cost_A))
+        arm_QA, score_QA, cost_QA = self.expect(prompts, query_ids)
         advice = []
         for row, arm_A in enumerate(arm_QA):
             ranking = tuple(

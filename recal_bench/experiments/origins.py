@@ -6,12 +6,16 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import OutcomesError, RecalBenchError, RunError
 from recal_bench.experiments.bench import load_outcomes
 from recal_bench.experiments.records import Data, Run
+from recal_bench.experiments.variants import part_of_train
 from recal_bench.outcomes import Outcomes
+from recal_bench.outcomes.splits import Splits, prepare
+from recal_bench.outcomes.unknown_costs import UnknownCosts
 from recal_bench.provenance import DATA_VARIABLE
 
 
@@ -33,6 +37,29 @@ def outcomes_of(data: Data, runs: Sequence[Run]) -> tuple[Outcomes | None, str]:
             return outcomes, ""
         why = "the outcomes that the runs' commands name are others by now"
     return None, why
+
+
+def splits_of(run: Run, path: Path | None = None) -> Splits:
+    """The splits that a run was made on, from the outcomes file at `path` or where its command says.
+
+    Unknown costs that the run estimated stay unknown. Raises RunError where the file is not to be found or another.
+    """
+    data = run.record.configuration.data
+    if path is None:
+        outcomes, why = outcomes_of(data, [run])
+        if outcomes is None:
+            raise RunError(f"{run.folder}: {why}: name the outcomes file with --outcomes")
+    else:
+        options = _reading(shlex.split(run.record.command)) or {}
+        outcomes = load_outcomes(**options | {"path": path})
+        if outcomes.data_hash != data.hash:
+            raise OutcomesError(f"{path} does not hold the outcomes that {run.folder} was made on: give that file")
+    costs = UnknownCosts("drop") if data.cost_rule.startswith("drop") else None
+    splits = prepare(outcomes, data.tasks, data.missing, costs)
+    train = part_of_train(splits.train, data.train_fraction)
+    if len(train) != data.n_queries["train"]:
+        raise RunError(f"{run.folder} was made with other rules for splits than there are here: run it again")
+    return Splits(train, splits.validation, splits.evaluation, splits.notes)
 
 
 def _world(data: Data) -> dict[str, Any] | None:

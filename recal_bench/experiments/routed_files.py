@@ -44,15 +44,21 @@ def read_questions(path: Path, stdin: IO[str]) -> Iterator[Question]:
     """
     rows = _lines(stdin) if path == STDIN else ((str(place), row) for place, row in records(path))
     for number, (where, row) in enumerate(rows, start=1):
-        prompt, query_id = row.get("prompt"), row.get("query_id")
-        if "prompt" not in row:
-            meant = [name for name in row if name in COMMON_NAMES["prompt"]]
-            hint = f"rename {meant[0]}" if meant else "name the questions so"
-            raise OutcomesError(f"{where} has no prompt (it has {some_of([*map(show, row)], 12)}): {hint}")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise OutcomesError(f"{where}: prompt is empty or not text: give each row a question")
+        query_id = row.get("query_id")
         named = isinstance(query_id, (str, int)) and str(query_id).strip()
-        yield Question(str(query_id) if named else str(number), prompt, where)
+        yield Question(str(query_id) if named else str(number), prompt_of(where, row), where)
+
+
+def prompt_of(where: str, row: dict[str, Any]) -> str:
+    """A row's prompt. Raises OutcomesError where it has none."""
+    if "prompt" not in row:
+        meant = [name for name in row if name in COMMON_NAMES["prompt"]]
+        hint = f"rename {meant[0]}" if meant else "name the questions so"
+        raise OutcomesError(f"{where} has no prompt (it has {some_of([*map(show, row)], 12)}): {hint}")
+    prompt = row["prompt"]
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise OutcomesError(f"{where}: prompt is empty or not text: give each row a question")
+    return prompt
 
 
 def _lines(stdin: IO[str]) -> Iterator[tuple[str, dict[str, Any]]]:

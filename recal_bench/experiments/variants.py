@@ -22,11 +22,7 @@ def with_train_fraction(bench: Bench, fraction: float) -> Bench:
     """
     if not 0 < fraction <= 1:
         raise SettingsError(f"a train fraction of {fraction:g}: give a share above 0, at most 1")
-    train = bench.splits.train
-    order_Q = _drawn(train, "fraction")
-    of_task = [order_Q[train.task_Q[order_Q] == task] for task in train.tasks]
-    kept = [rows[: max(1, round(fraction * len(rows)))] for rows in of_task]
-    part = train.take(np.sort(np.concatenate(kept)))
+    part = part_of_train(bench.splits.train, fraction)
     n_queries = {**bench.data.n_queries, "train": len(part)}
     return replace(
         bench,
@@ -36,6 +32,14 @@ def with_train_fraction(bench: Bench, fraction: float) -> Bench:
         mean_score_A=mean_over_observed(part.score_QA, part.propensity_Q),
         mean_cost_A=mean_over_observed(part.cost_QA, part.propensity_Q),
     )
+
+
+def part_of_train(train: Outcomes, fraction: float) -> Outcomes:
+    """That share of each task's queries, at least one."""
+    order_Q = _drawn(train, "fraction")
+    of_task = [order_Q[train.task_Q[order_Q] == task] for task in train.tasks]
+    kept = [rows[: max(1, round(fraction * len(rows)))] for rows in of_task]
+    return train.take(np.sort(np.concatenate(kept)))
 
 
 def with_held_out(bench: Bench, names: Sequence[str], labelled: int) -> Bench:

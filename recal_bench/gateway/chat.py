@@ -90,7 +90,7 @@ def read_chat(content: bytes) -> Chat:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise _bad(f"{field} must be a whole number above 0")
     position = max((index for index, each in enumerate(messages) if each.get("role") == "user"), default=None)
-    prompt = "" if position is None else _text(messages[position].get("content"))
+    prompt = "" if position is None else content_text(messages[position].get("content"))
     if position is None or not prompt.strip():
         raise _bad("there is no text to route by: the last user message is empty or absent")
     return Chat(body, prompt, position, position == len(messages) - 1, named.strip())
@@ -127,7 +127,7 @@ def order(chat: Chat, arm: Arm, pool: Pool) -> Order:
         # The price of a stream is known only where its usage is asked for.
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     most = next((int(body[field]) for field in LIMITS if field in body), model.context_length)
-    text = "\n".join(filter(None, (_text(each.get("content")) for each in messages)))
+    text = "\n".join(filter(None, (content_text(each.get("content")) for each in messages)))
     if "tools" in given:
         text += json.dumps(given["tools"])
     return Order(arm, Request(b"", arm.model, arm.strategy, text, {}, most), json.dumps(body).encode())
@@ -141,8 +141,8 @@ def _asked(instruction: str, content: Any) -> Any:
     return [{"type": "text", "text": f"{instruction}\n\n"}, *content]
 
 
-def _text(content: Any) -> str:
-    """The text of a message, which can be a list of parts."""
+def content_text(content: Any) -> str:
+    """The text of a message's content, which can be a list of parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []

@@ -1,0 +1,1 @@
+"""Trained routers inside other projects' gateways."""
