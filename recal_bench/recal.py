@@ -155,13 +155,13 @@ class RecalRouter(Optimisation):
         encoder = fit_encoder(first.encoder, train.queries.prompt)
         for each in seeds:
             each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
-        embedding_QE = first._embed(train.queries)
-        fitted = fit_prior(first.prior, train, embedding_QE, cost_units(train))
+        embedding_QE, of_validation_QE = first._embed(train.queries), first._embed(validation.queries)
+        fitted = fit_prior(first.prior, train, embedding_QE, cost_units(train), of_validation_QE)
         for each in seeds:
             each._prior = fitted and fitted.prior
         size = embedding_QE.shape[1] + first.sweeps
         examples = first._examples(train, embedding_QE, device, fitted and fitted.left_out)
-        judged = first._examples(validation, first._embed(validation.queries), device)
+        judged = first._examples(validation, of_validation_QE, device)
         best_single = best_single_utility(train, validation)
 
         def make(numbers: Sequence[int]) -> Learner:

@@ -33,7 +33,7 @@ PROMPTS_A_CLUSTER = 20
 LEAST_TASKS = 3
 """With fewer tasks nothing can be learnt from leaving one out."""
 STRANGE, FOREIGN = 0.1, 0.02
-"""Shares of held-out train texts that begin to count as foreign to all tasks, and that wholly do."""
+"""Shares of new texts of the tasks of train that begin to count as foreign to all tasks, and that wholly do."""
 _TINY = 1e-12
 
 
@@ -73,12 +73,14 @@ def fit_hierarchy(
     arms: Sequence[Arm],
     tasks: bool = True,
     alpha: float = 0.0,
+    fresh_QE: NDArray[np.floating] | None = None,
 ) -> tuple[Hierarchy, FloatQA]:
     """The hierarchy, and its values for the train queries, each left out at every level, `[Q, X]`.
 
     `value_QX` holds the scores of the arms, and then perhaps their costs, of which a unit is worth `alpha` of score;
     NaN where unknown. `typical_X` is what each is worth over all tasks. Where train has one task, clusters of its texts
     take the place of tasks if that lowers the left-out error. Without `tasks` there is no such level.
+    `fresh_QE` are texts of the same tasks that the encoder was not fitted to: how far off such texts usually lie.
     """
     names, number_Q = np.unique(task_Q.astype(str), return_inverse=True)
     grouping = [number_Q] if tasks and len(names) > 1 else [np.zeros_like(number_Q)]
@@ -98,7 +100,7 @@ def fit_hierarchy(
             return np.asarray(score_QA - alpha * sum(costs))
 
         elsewhere_EX = transferring_ridge(with_constant(embedding_QE), best.filled_QX, number_Q, utility)
-        novelty = fit_novelty(embedding_QE, number_Q, STRANGE, FOREIGN)
+        novelty = fit_novelty(embedding_QE, number_Q, STRANGE, FOREIGN, fresh_QE)
     fitted = Hierarchy(typical_X, task_ET, best.effect_TX, best.slope_EX, elsewhere_EX, novelty)
     return fitted, typical_X + best.left_out_QX
 

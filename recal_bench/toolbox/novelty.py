@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from recal_bench.arrays import FloatQ, IntQ
 
 FOLDS = 5
+LEAST_FRESH = 20
+"""Texts that the encoder has not seen; with fewer, train's own are held out instead."""
 RIDGE = 0.1
 """Of the mean variance: keeps directions in which train hardly varies from deciding."""
 
@@ -28,12 +30,30 @@ class Novelty(NamedTuple):
     foreign: float
 
 
-def fit_novelty(embedding_QE: NDArray[np.floating], number_Q: IntQ, strange: float, foreign: float) -> Novelty:
-    """Fitted to texts of T >= 2 tasks, `number_Q` in 0..T-1. Two shares of train, held out, that lie further off.
+def fit_novelty(
+    embedding_QE: NDArray[np.floating],
+    number_Q: IntQ,
+    strange: float,
+    foreign: float,
+    fresh_QE: NDArray[np.floating] | None = None,
+) -> Novelty:
+    """Fitted to texts of T >= 2 tasks, `number_Q` in 0..T-1. Two shares of texts of these tasks that lie further off.
+
+    `fresh_QE` are texts of the same tasks that neither this nor the encoder was fitted to. An encoder that knows few
+    texts has learnt them by heart, and every other one lies far from them.
 
     The relative Mahalanobis distance of Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD
     Detection" (arXiv 2106.09022): a normal for each task with one covariance for all, against one normal for all.
     """
+    novelty = _forms(embedding_QE, number_Q)
+    enough = fresh_QE is not None and len(fresh_QE) >= LEAST_FRESH
+    distance_Q = distances(novelty, fresh_QE) if enough else _held_out(embedding_QE, number_Q)
+    begins, ends = np.quantile(distance_Q, [1 - strange, 1 - foreign])
+    return novelty._replace(strange=float(begins), foreign=float(ends))
+
+
+def _held_out(embedding_QE: NDArray[np.floating], number_Q: IntQ) -> FloatQ:
+    """The distances of train's own texts, each left out of what it is compared with."""
     distance_Q = np.empty(len(embedding_QE))
     # Every fold has its share of each task, whatever the order of the rows.
     order_Q = np.argsort(number_Q, kind="stable")
@@ -43,8 +63,7 @@ def fit_novelty(embedding_QE: NDArray[np.floating], number_Q: IntQ, strange: flo
         held_Q = fold_Q == fold
         if held_Q.any():
             distance_Q[held_Q] = distances(_forms(embedding_QE[~held_Q], number_Q[~held_Q]), embedding_QE[held_Q])
-    begins, ends = np.quantile(distance_Q, [1 - strange, 1 - foreign])
-    return _forms(embedding_QE, number_Q)._replace(strange=float(begins), foreign=float(ends))
+    return distance_Q
 
 
 def distances(novelty: Novelty, embedding_QE: NDArray[np.floating]) -> FloatQ:

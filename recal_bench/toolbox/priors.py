@@ -37,8 +37,11 @@ class Fitted(NamedTuple):
     left_out: Expected
 
 
-def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: FloatQA) -> Fitted | None:
-    """The prior of some settings; None for `none`. Costs are in units of `cost_ref`, NaN where there is no outcome."""
+def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: FloatQA, fresh_QE: Tensor) -> Fitted | None:
+    """The prior of some settings; None for `none`. Costs are in units of `cost_ref`, NaN where there is no outcome.
+
+    `fresh_QE` are texts of the tasks of train that the encoder was not fitted to.
+    """
     outcomes = train.outcomes
     if settings.kind == "none":
         return None
@@ -60,6 +63,7 @@ def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: Floa
         outcomes.arms,
         settings.tasks,
         train.objective.alpha,
+        fresh_QE.numpy(),
     )
     return Fitted(hierarchy, _of_train(torch.tensor(left_out_QX, dtype=torch.float32)))
 

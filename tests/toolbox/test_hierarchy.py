@@ -201,6 +201,20 @@ def test_texts_of_no_known_task_are_told_from_the_rest() -> None:
     assert foreign_share(novelty, new_QE).mean() > 0.4
 
 
+def test_an_encoder_that_knows_its_texts_by_heart_makes_no_strangers_of_new_ones() -> None:
+    """Train's own texts lie where no other text does: only new ones tell how far off is usual."""
+    rng = np.random.default_rng(6)
+    number_Q = np.arange(150) % 3
+    by_heart_QE = np.hstack([np.eye(3)[number_Q], np.eye(150)])
+    fresh_QE = np.hstack([np.eye(3)[number_Q], 0.5 * rng.standard_normal((150, 150))])
+    shares = [
+        foreign_share(fit_novelty(by_heart_QE, number_Q, 0.1, 0.02, fresh), fresh_QE[75:]).mean()
+        for fresh in (None, fresh_QE[:75])
+    ]
+    assert shares[0] > 0.9
+    assert shares[1] < 0.2
+
+
 def test_a_posterior_over_tasks_tells_them_apart_whatever_their_sizes() -> None:
     data = world(np.random.default_rng(5), n=1000)
     number_Q = np.unique(data["task_Q"], return_inverse=True)[1]
