@@ -19,6 +19,7 @@ from recal_bench.cli.base import (
     split_commas,
 )
 from recal_bench.cli.benches import load_benches, refused, router_option
+from recal_bench.cli.constraints import ConstraintOptions, constraint_options
 from recal_bench.cli.external import ExternalOptions, external_options
 from recal_bench.cli.progress import RunBar, progress_bars
 from recal_bench.errors import SettingsError
@@ -64,6 +65,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @router_option(required=False)
 @external_options
+@constraint_options
 @data_options
 @device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
@@ -111,6 +113,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 def run(
     words: tuple[str, ...],
     external: ExternalOptions,
+    constraints: ConstraintOptions,
     data: DataOptions,
     device: str,
     seeds: int,
@@ -144,6 +147,7 @@ def run(
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
+    constraints.require(names, settings, data.worlds)
     options = [part for folder in include_paths for part in ("--include-path", folder)]
     with progress_bars() as progress:
         benches = load_benches(progress, data, settings, by_all)
@@ -156,6 +160,7 @@ def run(
             part = bench if fraction == 1 else with_train_fraction(bench, fraction)
             if held_out:
                 part = with_held_out(part, held_out, labelled)
+            constraints.require_bench(part)
             plans = plan(
                 part,
                 names,
@@ -166,6 +171,7 @@ def run(
                 device=device,
                 words=options,
                 optional=by_all,
+                constraint=constraints.constraint,
             )
             bar = RunBar(progress, plans)
             done += run_plans(
@@ -174,6 +180,7 @@ def run(
                 on_refused=lambda each, error: refused(each.name, error),
             )
             bar.end()
+    constraints.require_met(done)
     if tensorboard is not None:
         _write_event_files(done, tensorboard)
     click.echo(overview(done))

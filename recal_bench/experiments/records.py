@@ -57,12 +57,36 @@ class Data(BaseModel):
         return json.dumps(self.model_dump(mode="json", exclude=_NAMING), sort_keys=True)
 
 
+class Constraint(BaseModel):
+    """What a router has to keep to on average, by the price of cost at which it is asked.
+
+    `target` is at most so many USD per 1,000 queries for a `budget`, at least such an accuracy for `min-accuracy`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["budget", "min-accuracy"]
+    target: float
+
+    @property
+    def option(self) -> str:
+        return f"--{self.kind}"
+
+    @property
+    def written(self) -> str:
+        return f"{self.option} {self.target:g}"
+
+
+BUDGET: Literal["budget"] = "budget"
+
+
 class Configuration(BaseModel):
     """What determines a result. Its hash names the run's folder.
 
     `source` is a hash of our code and the router's, `versions` are those of the packages that the router's code imports
     (and of Python). `columns` are the other columns of the outcomes that the router learns from, with the hash of their
     train values. `decisions` is the hash of decisions that were made elsewhere; empty for a router that is run here.
+    With a `constraint` the router is asked at the price of cost that meets it on validation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +101,7 @@ class Configuration(BaseModel):
     versions: dict[str, str] = {}
     columns: dict[str, str] = {}
     decisions: str = ""
+    constraint: Constraint | None = None
 
     @property
     def key(self) -> str:
@@ -84,8 +109,15 @@ class Configuration(BaseModel):
 
     @property
     def settings_hash(self) -> str:
-        """Tells rows of one router apart: its settings, and the columns that it learns from."""
-        return _hash({"settings": self.settings, "columns": self.columns})
+        """Tells rows of one router apart: its settings, the columns that it learns from, its constraint."""
+        constraint = {} if self.constraint is None else {"constraint": self.constraint.model_dump()}
+        return _hash({"settings": self.settings, "columns": self.columns} | constraint)
+
+    @property
+    def shown_settings(self) -> dict[str, Any]:
+        """The settings, and beside them the constraint under the name of its option."""
+        constraint = {} if self.constraint is None else {self.constraint.option: self.constraint.target}
+        return self.settings | constraint
 
 
 class OperatingPoint(BaseModel):
@@ -127,7 +159,8 @@ class RunRecord(BaseModel):
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
-    decisions that were made elsewhere.
+    decisions that were made elsewhere. `on_validation` is where a router with a constraint meets it, and the price of
+    cost at which it is then asked.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -151,6 +184,7 @@ class RunRecord(BaseModel):
     mean_cost_A: tuple[float | None, ...]
     frontier: tuple[Frontier, ...] | None = None
     audit: LeakAudit | None = None
+    on_validation: FrontierPoint | None = None
 
     @property
     def external(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def replay(bench: Bench, router: Router) -> pd.DataFrame:
-    """A router's decisions on every evaluated split."""
+def replay(bench: Bench, router: Router, price: float | None = None) -> pd.DataFrame:
+    """A router's decisions on every evaluated split, asked at another price of cost (an alpha) where one is given."""
     import pandas as pd
 
     frames = []
     for split, outcomes in bench.splits.evaluation.items():
         calls = bench.calls(outcomes, router)
+        if price is not None:
+            calls = replace(calls, objective=replace(bench.objective, alpha=price))
         decisions = decide(router, queries_of(outcomes), calls)
         frames.append(decision_frame(bench, split, outcomes, decisions, calls))
     return pd.concat(frames, ignore_index=True)

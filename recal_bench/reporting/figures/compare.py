@@ -145,7 +145,7 @@ def identity(group: Group, entry: Entry, baseline: str) -> Identity:
     configuration = entry.record.configuration
     return Identity(
         router=entry.router,
-        settings=configuration.settings,
+        settings=configuration.shown_settings,
         settings_hash=entry.settings_hash,
         tuned=next((record.configuration.tuned for record in records if record.configuration.tuned), None),
         reference=entry.record.reference,

@@ -232,7 +232,7 @@ def _row(group: Group, entry: Entry, asked: _Asked, known: _Known | None) -> Rob
     configuration = entry.record.configuration
     return RobustnessRow(
         router=entry.router,
-        settings=configuration.settings,
+        settings=configuration.shown_settings,
         settings_hash=entry.settings_hash,
         external=entry.record.external,
         outcomes=group.data.name,

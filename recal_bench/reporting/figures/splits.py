@@ -12,6 +12,7 @@ from recal_bench.arrays import finite_or_none
 from recal_bench.defaults import BASELINE, COST_FLOOR, SAVINGS_TARGET, UPPER_BOUND
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.reporting.figures.constraints import ConstraintFigures, constraint_figures
 from recal_bench.reporting.figures.differences import (
     ACCURACY,
     EXPECTED,
@@ -63,6 +64,7 @@ class Figures(FrontierFigures):
     routing_entropy: float
     new_arm: float | None = None
     seed_sd: float | None
+    constraint: ConstraintFigures | None = None
 
     @property
     def headline(self) -> tuple[float | None, tuple[float, float] | None]:
@@ -135,6 +137,7 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
                 new_arm=float(np.isin(arm_SQ, group.data.held_out).mean()) if entry.record.adapted else None,
                 seed_sd=finite_or_none(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
+                constraint=constraint_figures(entry.runs, paid, score, scale_of(group, ACCURACY)),
                 **dict(frontier_figures(entry.runs, split)),
             )
         )
