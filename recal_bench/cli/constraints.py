@@ -13,7 +13,8 @@ from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
     from recal_bench.experiments.bench import Bench
-    from recal_bench.experiments.records import Constraint, Run
+    from recal_bench.experiments.points import Constraint
+    from recal_bench.experiments.records import Run
 
 
 class ConstraintOptions:
@@ -30,7 +31,7 @@ class ConstraintOptions:
 
     @property
     def constraint(self) -> Constraint | None:
-        from recal_bench.experiments.records import Constraint
+        from recal_bench.experiments.points import Constraint
 
         if self._budget is not None:
             return Constraint(kind="budget", target=self._budget)

@@ -88,6 +88,12 @@ class Bench:
                     f"router {name} asks arms before it decides, and {self.data.name} is a log of single choices, "
                     "where most cannot answer: take one that decides by the query alone"
                 )
+        if self.data.labels_per_query and flags.compares_arms and not self.splits.train.several_Q.any():
+            raise OutcomesError(
+                f"router {name} learns by comparing arms on the same query, and --labels-per-query "
+                f"{self.data.labels_per_query} leaves one arm a query: give 2 or more, or take one that learns from "
+                "one outcome a query, e.g. ridge, mlp or linucb"
+            )
         if flags.reads_responses and not self.responses:
             raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
         absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]

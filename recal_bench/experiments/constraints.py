@@ -11,7 +11,7 @@ from recal_bench.arrays import FloatQ
 from recal_bench.errors import SettingsError
 from recal_bench.evaluation import prices
 from recal_bench.experiments.bench import Bench, queries_of
-from recal_bench.experiments.records import BUDGET, Constraint, FrontierPoint, OperatingPoint
+from recal_bench.experiments.points import BUDGET, Constraint, FrontierPoint, OperatingPoint
 from recal_bench.experiments.sweep import ALPHAS, can_sweep, decider, operating_point
 from recal_bench.outcomes import Objective, Outcomes
 from recal_bench.outcomes.objective import MOST_ALPHA

@@ -13,7 +13,7 @@ from recal_bench import provenance, routers
 from recal_bench.defaults import COST_FLOOR, STANDARD_ROUTERS
 from recal_bench.errors import PluginError, SettingsError
 from recal_bench.experiments.bench import Bench
-from recal_bench.experiments.records import Constraint
+from recal_bench.experiments.points import Constraint
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.routers import Router, is_known
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recal_bench.errors import RunError
+from recal_bench.experiments.points import Constraint, Frontier, FrontierPoint
 from recal_bench.toolbox.leaks import LeakAudit
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class Data(BaseModel):
     """The outcomes a run used. Runs whose `Data` differ in more than `name` and `notes` never share a table.
 
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
-    `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries. `logged`: they
-    hold one arm a query, with its propensity; what a router is worth is estimated. `cost_rule` is what was done where
-    some costs are unknown (see `outcomes.unknown_costs`).
+    `labels_per_query` is how many arms of each train query they see (0: all). `held_out` are arms that train does not
+    hold, of which routers that can adapt see `labelled` queries. `logged`: they hold one arm a query, with its
+    propensity; what a router is worth is estimated. `cost_rule` is what was done where some costs are unknown (see
+    `outcomes.unknown_costs`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +47,7 @@ class Data(BaseModel):
     arms: tuple[str, ...]
     n_queries: dict[str, int]
     train_fraction: float = 1.0
+    labels_per_query: int = 0
     held_out: tuple[str, ...] = ()
     labelled: int = 0
     logged: bool = False
@@ -55,29 +58,6 @@ class Data(BaseModel):
     def identity(self) -> str:
         """What the outcomes are, whatever their file is called."""
         return json.dumps(self.model_dump(mode="json", exclude=_NAMING), sort_keys=True)
-
-
-class Constraint(BaseModel):
-    """What a router has to keep to on average, by the price of cost at which it is asked.
-
-    `target` is at most so many USD per 1,000 queries for a `budget`, at least such an accuracy for `min-accuracy`.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Literal["budget", "min-accuracy"]
-    target: float
-
-    @property
-    def option(self) -> str:
-        return f"--{self.kind}"
-
-    @property
-    def written(self) -> str:
-        return f"{self.option} {self.target:g}"
-
-
-BUDGET: Literal["budget"] = "budget"
 
 
 class Configuration(BaseModel):
@@ -118,36 +98,6 @@ class Configuration(BaseModel):
         """The settings, and beside them the constraint under the name of its option."""
         constraint = {} if self.constraint is None else {self.constraint.option: self.constraint.target}
         return self.settings | constraint
-
-
-class OperatingPoint(BaseModel):
-    """One way to route a split: macro mean score, and macro mean cost with the router's own."""
-
-    model_config = ConfigDict(frozen=True)
-
-    accuracy: float
-    cost_usd_per_1k: float
-
-
-class FrontierPoint(OperatingPoint):
-    """What a router does where cost has this price."""
-
-    alpha: float
-
-
-class Frontier(BaseModel):
-    """What one router does on one split at every price of cost, and the single arms on the same queries.
-
-    `arms` are in the order of `Data.arms`; where an arm lacks outcomes, others take its place (see `sweep`).
-    `best_accuracy` is the arm that was most accurate on train, as the reference of that name decides.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    split: str
-    points: tuple[FrontierPoint, ...]
-    arms: tuple[OperatingPoint, ...]
-    best_accuracy: OperatingPoint
 
 
 class RunRecord(BaseModel):

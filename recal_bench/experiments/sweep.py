@@ -10,7 +10,7 @@ import numpy as np
 from recal_bench.evaluation import references
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench, queries_of
-from recal_bench.experiments.records import Frontier, FrontierPoint, OperatingPoint
+from recal_bench.experiments.points import Frontier, FrontierPoint, OperatingPoint
 from recal_bench.experiments.replay import cost_of_calls
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide, flags_of

@@ -106,11 +106,20 @@ class Outcomes:
         column_QA = {name: value[:, kept] for name, value in self.column_QA.items()}
         return replace(self, arms=tuple(self.arms[arm] for arm in kept), **by_arm, column_QA=column_QA)
 
+    def of_outcomes(self, keep_QA: BoolQA) -> Outcomes:
+        """All rows and arms, with nothing known of the other outcomes."""
+        known = {name: getattr(self, name) for name in _OF_OUTCOMES if getattr(self, name) is not None}
+        kept = {
+            name: np.where(keep_QA, value, None if value.dtype == object else np.nan) for name, value in known.items()
+        }
+        return replace(self, **kept, column_QA={n: np.where(keep_QA, v, np.nan) for n, v in self.column_QA.items()})
+
     def of_split(self, split: str) -> Outcomes:
         return self.take(self.split_Q == split)
 
 
 _BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA", "noise_QA", "unscored_QA")
+_OF_OUTCOMES = ("score_QA", "cost_QA", "response_QA", "noise_QA")
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
 

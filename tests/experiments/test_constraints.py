@@ -102,7 +102,7 @@ def test_routers_that_cannot_be_asked_or_cannot_meet_it_are_left_out(log, tmp_pa
     result = run(log, tmp_path, "--router", "ridge", "--min-accuracy", "0.94")
     assert result.exit_code == 2
     assert "ridge is left out: --min-accuracy 0.94 is not met" in result.stderr
-    assert "at any price of cost it has an accuracy of" in result.stderr
+    assert "at any price it has an accuracy of" in result.stderr
     assert not list(tmp_path.glob(".ridge*"))
 
 

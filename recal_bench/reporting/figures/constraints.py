@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from recal_bench.evaluation.statistics import Interval
-from recal_bench.experiments.records import BUDGET, Run
+from recal_bench.experiments.points import BUDGET
+from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.differences import ci_of
 
 Held = Literal["yes", "no", "not certain"]

@@ -45,6 +45,8 @@ def title(table: Table | LoggedTable, markdown: bool = False) -> str:
         parts.append("a log of single choices")
     if data.train_fraction != 1:
         parts.append(f"{data.train_fraction:g} of train ({data.n_queries['train']:,} queries)")
+    if data.labels_per_query:
+        parts.append(f"{counted(data.labels_per_query, 'label')} a train query")
     if data.held_out:
         new = ", ".join(harmless(arm, place) for arm in data.held_out)
         parts.append(f"new arms with {data.labelled} labelled queries: {new}")

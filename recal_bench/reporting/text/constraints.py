@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recal_bench.experiments.records import BUDGET
+from recal_bench.experiments.points import BUDGET
 from recal_bench.reporting.figures.compare import Table
 from recal_bench.reporting.figures.constraints import ConstraintFigures
 from recal_bench.reporting.figures.names import labels
