@@ -109,8 +109,8 @@ class RunRecord(BaseModel):
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
-    decisions that were made elsewhere. `on_validation` is where a router with a constraint meets it, and the price of
-    cost at which it is then asked.
+    decisions that were made elsewhere. `label_cost_usd` is what all outcomes of train cost; null where a cost is not
+    known. `on_validation` is where a router with a constraint meets it, with the price of cost at which it is asked.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -135,6 +135,7 @@ class RunRecord(BaseModel):
     frontier: tuple[Frontier, ...] | None = None
     audit: LeakAudit | None = None
     on_validation: FrontierPoint | None = None
+    label_cost_usd: float | None = None
 
     @property
     def external(self) -> bool:
