@@ -51,8 +51,13 @@ class Bench:
         return self._of(self.splits.validation)
 
     def _of(self, outcomes: Outcomes) -> Train:
-        visible = replace(outcomes, expected_score_QA=None, expected_cost_QA=None)
+        visible = replace(self.charged(outcomes), expected_score_QA=None, expected_cost_QA=None)
         return Train(queries_of(outcomes), visible, self.objective)
+
+    def charged(self, outcomes: Outcomes) -> Outcomes:
+        """Outcomes whose costs hold what is charged for latency: what routers learn from and utility is made of."""
+        cost_QA = self.objective.charged(outcomes.cost_QA, outcomes.latency_QA)
+        return outcomes if cost_QA is outcomes.cost_QA else replace(outcomes, cost_QA=cost_QA)
 
     @property
     def labelled(self) -> Train | None:
@@ -109,9 +114,11 @@ class Bench:
         if self.few is not None and router is not None and not hasattr(router, "adapt"):
             outcomes = self.of_train_arms(outcomes)
 
+        charged_QA = self.objective.charged(outcomes.cost_QA, outcomes.latency_QA)
+
         def reply(row: int, arm: int) -> Reply:
             text = None if outcomes.response_QA is None else outcomes.response_QA[row, arm]
-            return Reply(text, float(outcomes.cost_QA[row, arm]))
+            return Reply(text, float(charged_QA[row, arm]))
 
         mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
         available_QA = outcomes.observed_QA

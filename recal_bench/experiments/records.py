@@ -31,7 +31,7 @@ class Data(BaseModel):
     `labels_per_query` is how many arms of each train query they see (0: all). `held_out` are arms that train does not
     hold, of which routers that can adapt see `labelled` queries. `logged`: they hold one arm a query, with its
     propensity; what a router is worth is estimated. `cost_rule` is what was done where some costs are unknown (see
-    `outcomes.unknown_costs`).
+    `outcomes.unknown_costs`). `latency_price` is what a second of latency takes from the utility.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +52,7 @@ class Data(BaseModel):
     labelled: int = 0
     logged: bool = False
     cost_rule: str = "error"
+    latency_price: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property

@@ -176,7 +176,7 @@ def _fit_and_keep(
             if bench.labelled is not None:
                 for router in (each for each in seeds if hasattr(each, "adapt")):
                     router.adapt(bench.labelled.outcomes.arms, bench.labelled)
-            met = [plan.constraint and price_for(bench, each, plan.constraint) for each in seeds]
+            met = [price_for(bench, each, plan.constraint) if plan.constraint else None for each in seeds]
         fit_seconds = None if resumed else (time.perf_counter() - start) / len(seeds)
     for router, (configuration, target), work, point in zip(seeds, todo, works, met, strict=True):
         write_decisions(replay(bench, router, None if point is None else point.alpha), work)

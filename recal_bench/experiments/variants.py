@@ -1,4 +1,4 @@
-"""The same outcomes made harder to learn from: less of train, or arms that train does not hold or seldom shows."""
+"""The same outcomes with less of train, arms that train does not hold, fewer labels, or with latency charged."""
 
 from __future__ import annotations
 
@@ -39,6 +39,40 @@ def with_train_fraction(bench: Bench, fraction: float) -> Bench:
     )
 
 
+def with_latency_price(bench: Bench, price: float) -> Bench:
+    """A second of latency takes so much from the utility of every outcome, in what routers learn and are judged by.
+
+    Raises SettingsError on a price that is not a finite number above 0, where a latency is unknown, and where cost has
+    no price by which the charge could be told to routers.
+    """
+    option, name = f"--latency-price {price:g}", bench.data.name
+    if not (np.isfinite(price) and price > 0):
+        raise SettingsError(f"{option}: give a finite number above 0, the utility that a second takes")
+    if bench.data.logged:
+        raise SettingsError(
+            f"{option}: {name} is a log of single choices, whose estimates hold no latency: leave it out"
+        )
+    if not bench.objective.has_cost or not bench.objective.alpha:
+        raise SettingsError(f"{option} is charged as a cost: it needs the cost of every outcome and an --alpha above 0")
+    parts = bench.splits.parts.values()
+    if any(part.latency_QA is None for part in parts):
+        raise SettingsError(f"{option}: {name} has no latencies that can be read: give a column latency_s, in seconds")
+    unknown = sum(
+        int((part.observed_QA & np.isnan(part.latency_QA)).sum()) for part in parts if part.latency_QA is not None
+    )
+    if unknown:
+        raise SettingsError(
+            f"{option}: {counted(unknown, 'outcome')} of {name} have no known latency, which is not one of zero: leave "
+            "out these rows and choose --missing restrict"
+        )
+    return replace(
+        bench,
+        data=bench.data.model_copy(update={"latency_price": price}),
+        objective=replace(bench.objective, latency_price=price),
+        options=(*bench.options, "--latency-price", repr(price)),
+    )
+
+
 def with_labels_per_query(bench: Bench, labels: int) -> Bench:
     """Of each train query the outcomes of so many arms, drawn at random; the objective and what is evaluated stay.
 
@@ -56,7 +90,7 @@ def with_labels_per_query(bench: Bench, labels: int) -> Bench:
         )
     drawn_QA = _drawn_arms(train) < labels
     part = train.of_outcomes(drawn_QA)
-    without = [str(arm) for arm, seen in zip(train.arms, part.observed_QA.any(axis=0), strict=True) if not seen]
+    without = [str(arm) for index, arm in enumerate(train.arms) if not part.observed_QA[:, index].any()]
     if without:
         raise SettingsError(
             f"--labels-per-query {labels}: on {counted(len(train), 'train query')} no outcome of "

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import BoolQ, BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
+from recal_bench.outcomes.schema import LATENCY
 
 
 class Arm(NamedTuple):
@@ -73,6 +74,11 @@ class Outcomes:
         return ~np.isnan(self.score_QA)
 
     @property
+    def latency_QA(self) -> FloatQA | None:
+        """Seconds that each reply took (NaN where unknown); None where the outcomes hold no latency."""
+        return self.column_QA.get(LATENCY)
+
+    @property
     def logged(self) -> bool:
         """Whether this is a log of single choices: one outcome a query, of an arm chosen with a known probability.
 
@@ -108,18 +114,24 @@ class Outcomes:
 
     def of_outcomes(self, keep_QA: BoolQA) -> Outcomes:
         """All rows and arms, with nothing known of the other outcomes."""
-        known = {name: getattr(self, name) for name in _OF_OUTCOMES if getattr(self, name) is not None}
-        kept = {
-            name: np.where(keep_QA, value, None if value.dtype == object else np.nan) for name, value in known.items()
-        }
-        return replace(self, **kept, column_QA={n: np.where(keep_QA, v, np.nan) for n, v in self.column_QA.items()})
+
+        def kept(value_QA: FloatQA) -> FloatQA:
+            return np.where(keep_QA, value_QA, np.nan)
+
+        return replace(
+            self,
+            score_QA=kept(self.score_QA),
+            cost_QA=kept(self.cost_QA),
+            noise_QA=None if self.noise_QA is None else kept(self.noise_QA),
+            response_QA=None if self.response_QA is None else np.where(keep_QA, self.response_QA, None),
+            column_QA={name: kept(value_QA) for name, value_QA in self.column_QA.items()},
+        )
 
     def of_split(self, split: str) -> Outcomes:
         return self.take(self.split_Q == split)
 
 
 _BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA", "noise_QA", "unscored_QA")
-_OF_OUTCOMES = ("score_QA", "cost_QA", "response_QA", "noise_QA")
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
 

@@ -112,8 +112,9 @@ def stability_title(report: StabilityReport, markdown: bool = False) -> str:
 
 
 def _named(data: Data, markdown: bool) -> str:
+    priced = f", {data.latency_price:g} a second" if data.latency_price else ""
     simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
-    return f"{harmless(data.name, place_of(markdown))} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}"
+    return f"{harmless(data.name, place_of(markdown))} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}{priced}"
 
 
 def slugs(datas: Sequence[Data]) -> list[str]:

@@ -118,8 +118,8 @@ def _row(group: Group, entry: Entry, baseline: Entry, name: str, labels: float, 
     usd_per_score = _usd_per_score(group.data)
     worth = None
     if usd_per_score is not None:
-        value, of_baseline = (usd_per_score * each.utility_SQ[:, rows_Q] for each in (entry, baseline))
-        worth = _gain(entry, value, baseline, of_baseline, task_Q)
+        value_SQ, utility_SQ = (usd_per_score * each.utility_SQ[:, rows_Q] for each in (entry, baseline))
+        worth = _gain(entry, value_SQ, baseline, utility_SQ, task_Q)
     of_baseline = crossed_interval([of_baseline_SQ], task_Q).estimate
     ratio, ratio_ci = None, None
     if horizon is not None and of_baseline > 0:
