@@ -189,6 +189,7 @@ class DataOptions(NamedTuple):
     world_arms: str
     tasks: tuple[str, ...]
     alpha: float
+    latency_price: float | None
     missing: str
     unknown_cost: str | None
     prices: Path | None
@@ -240,6 +241,12 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 default=DEFAULT_ALPHA,
                 show_default=True,
                 help="The price of cost: utility = score - alpha * cost / mean cost of the most expensive arm.",
+            ),
+            click.option(
+                "--latency-price",
+                type=float,
+                metavar="P",
+                help="What a second of latency takes from the utility (column latency_s).  [default: nothing]",
             ),
             click.option(
                 "--missing",

@@ -24,6 +24,7 @@ def load_benches(
     """The outcomes, with what the routers read of them; a router that nobody named cannot ask for columns."""
     from recal_bench import routers
     from recal_bench.experiments.bench import load_worlds
+    from recal_bench.experiments.variants import with_latency_price
 
     what = "building the embedded pool" if data.outcomes is None else f"reading {data.outcomes.name}"
     bar = progress.add_task(what, total=1.0, detail="")
@@ -45,7 +46,9 @@ def load_benches(
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
-    return benches
+    if data.latency_price is None:
+        return benches
+    return [with_latency_price(bench, data.latency_price) for bench in benches]
 
 
 def router_option(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -54,7 +54,8 @@ class ExternalOptions(NamedTuple):
         for option, given in (("--decisions", self.decisions), ("--endpoint", self.endpoint)):
             if given and not one_bench:
                 raise SettingsError(
-                    f"{option} is for one set of outcomes: leave out --worlds, --train-fraction and --hold-out-arms"
+                    f"{option} is for one set of outcomes: leave out --worlds, --train-fraction, "
+                    "--labels-per-query and --hold-out-arms"
                 )
         if self.max_usd is not None and not self.endpoint:
             raise SettingsError("--max-usd is for what --endpoint asks: leave it out")

@@ -19,7 +19,9 @@ from recal_bench.cli.base import (
     split_commas,
 )
 from recal_bench.cli.benches import load_benches, refused, router_option
+from recal_bench.cli.constraints import ConstraintOptions, constraint_options
 from recal_bench.cli.external import ExternalOptions, external_options
+from recal_bench.cli.labels import labels_option
 from recal_bench.cli.progress import RunBar, progress_bars
 from recal_bench.errors import SettingsError
 
@@ -64,6 +66,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @router_option(required=False)
 @external_options
+@constraint_options
 @data_options
 @device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
@@ -84,6 +87,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     show_default=True,
     help="Shares of train to learn from; several give a curve: 0.05,0.1,0.3,1.",
 )
+@labels_option
 @click.option(
     "--hold-out-arms",
     "held_out",
@@ -111,12 +115,14 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 def run(
     words: tuple[str, ...],
     external: ExternalOptions,
+    constraints: ConstraintOptions,
     data: DataOptions,
     device: str,
     seeds: int,
     assignments: tuple[str, ...],
     tuned_path: Path | None,
     fractions: tuple[float, ...],
+    labels: tuple[int | None, ...],
     held_out: tuple[str, ...],
     labelled: int,
     runs: Path,
@@ -133,17 +139,19 @@ def run(
     from recal_bench.experiments.plans import plan
     from recal_bench.experiments.runs import run_plans
     from recal_bench.experiments.tuning import read_tuned
-    from recal_bench.experiments.variants import with_held_out, with_train_fraction
+    from recal_bench.experiments.variants import with_held_out, with_labels_per_query, with_train_fraction
     from recal_bench.reporting.text.report import overview
 
     if tensorboard is not None:
         _require_event_files(tensorboard)
     routers.discover(include_paths)
-    external.require(bool(words), one_bench=data.worlds == 1 and fractions == (1.0,) and not held_out)
+    whole = fractions == (1.0,) and labels == (None,) and not held_out
+    external.require(bool(words), one_bench=data.worlds == 1 and whole)
     names, by_all = routers.named(words) if words else ((), frozenset[str]())
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
+    constraints.require(names, settings, data.worlds)
     options = [part for folder in include_paths for part in ("--include-path", folder)]
     with progress_bars() as progress:
         benches = load_benches(progress, data, settings, by_all)
@@ -152,10 +160,12 @@ def run(
             if tuned_path and name not in tuned and name not in by_all:
                 click.echo(f"Note: {tuned_path} holds no settings for {name}: it runs at its defaults", err=True)
         done: list[Run] = external.run(benches[0], runs, fresh)
-        for bench, fraction in itertools.product(benches, fractions):
+        for bench, fraction, count in itertools.product(benches, fractions, labels):
             part = bench if fraction == 1 else with_train_fraction(bench, fraction)
+            part = part if count is None else with_labels_per_query(part, count)
             if held_out:
                 part = with_held_out(part, held_out, labelled)
+            constraints.require_bench(part)
             plans = plan(
                 part,
                 names,
@@ -166,6 +176,7 @@ def run(
                 device=device,
                 words=options,
                 optional=by_all,
+                constraint=constraints.constraint,
             )
             bar = RunBar(progress, plans)
             done += run_plans(
@@ -174,6 +185,7 @@ def run(
                 on_refused=lambda each, error: refused(each.name, error),
             )
             bar.end()
+    constraints.require_met(done)
     if tensorboard is not None:
         _write_event_files(done, tensorboard)
     click.echo(overview(done))

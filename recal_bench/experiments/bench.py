@@ -51,8 +51,13 @@ class Bench:
         return self._of(self.splits.validation)
 
     def _of(self, outcomes: Outcomes) -> Train:
-        visible = replace(outcomes, expected_score_QA=None, expected_cost_QA=None)
+        visible = replace(self.charged(outcomes), expected_score_QA=None, expected_cost_QA=None)
         return Train(queries_of(outcomes), visible, self.objective)
+
+    def charged(self, outcomes: Outcomes) -> Outcomes:
+        """Outcomes whose costs hold what is charged for latency: what routers learn from and utility is made of."""
+        cost_QA = self.objective.charged(outcomes.cost_QA, outcomes.latency_QA)
+        return outcomes if cost_QA is outcomes.cost_QA else replace(outcomes, cost_QA=cost_QA)
 
     @property
     def labelled(self) -> Train | None:
@@ -88,6 +93,12 @@ class Bench:
                     f"router {name} asks arms before it decides, and {self.data.name} is a log of single choices, "
                     "where most cannot answer: take one that decides by the query alone"
                 )
+        if self.data.labels_per_query and flags.compares_arms and not self.splits.train.several_Q.any():
+            raise OutcomesError(
+                f"router {name} learns by comparing arms on the same query, and --labels-per-query "
+                f"{self.data.labels_per_query} leaves one arm a query: give 2 or more, or take one that learns from "
+                "one outcome a query, e.g. ridge, mlp or linucb"
+            )
         if flags.reads_responses and not self.responses:
             raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
         absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]
@@ -103,9 +114,11 @@ class Bench:
         if self.few is not None and router is not None and not hasattr(router, "adapt"):
             outcomes = self.of_train_arms(outcomes)
 
+        charged_QA = self.objective.charged(outcomes.cost_QA, outcomes.latency_QA)
+
         def reply(row: int, arm: int) -> Reply:
             text = None if outcomes.response_QA is None else outcomes.response_QA[row, arm]
-            return Reply(text, float(outcomes.cost_QA[row, arm]))
+            return Reply(text, float(charged_QA[row, arm]))
 
         mean_cost_A = self.mean_cost_A[: len(outcomes.arms)]
         available_QA = outcomes.observed_QA

@@ -64,7 +64,9 @@ class DeployedRouter:
         n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
         self.arms = tuple(Arm.parse(name) for name in data.arms[:n_arms])
         self.predicts = isinstance(self._router, Predicts)
-        self._objective = Objective(data.alpha, data.cost_ref, data.unknown_costs)
+        # A router with a constraint is asked at the price that meets it.
+        alpha = data.alpha if record.on_validation is None else record.on_validation.alpha
+        self._objective = Objective(alpha, data.cost_ref, data.unknown_costs)
         self._mean_score_A, self._mean_cost_A = (
             np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
             for mean_A in (record.mean_score_A, record.mean_cost_A)

@@ -34,7 +34,7 @@ def audit(bench: Bench, choices: Sequence[IntQ]) -> LeakAudit | None:
     None where that cannot be told: on a log of single choices, with one arm, with held-out arms, with fewer than 20
     test queries.
     """
-    test = bench.splits.test
+    test = bench.charged(bench.splits.test)
     if bench.data.logged or bench.few is not None or len(test.arms) < 2 or len(test) < LEAST_QUERIES:
         return None
     utility_QA = bench.objective.utility(test.score_QA, test.cost_QA)

@@ -13,6 +13,7 @@ from recal_bench import provenance, routers
 from recal_bench.defaults import COST_FLOOR, STANDARD_ROUTERS
 from recal_bench.errors import PluginError, SettingsError
 from recal_bench.experiments.bench import Bench
+from recal_bench.experiments.points import Constraint
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.routers import Router, is_known
 
@@ -22,7 +23,7 @@ class RunPlan:
     """A router with its seeds, and the name it is recorded under. Each seed is fitted on a copy of `router`.
 
     `command` reproduces the row; `tuned` says how the settings were chosen. An `optional` router may refuse the
-    outcomes.
+    outcomes. With a `constraint` the router is asked at the price of cost that meets it on validation.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RunPlan:
     command: str = ""
     tuned: str | None = None
     optional: bool = False
+    constraint: Constraint | None = None
 
 
 def plan(
@@ -45,11 +47,13 @@ def plan(
     device: str = "auto",
     words: Sequence[str | Path] = (),
     optional: Collection[str] = (),
+    constraint: Constraint | None = None,
 ) -> list[RunPlan]:
     """The wanted routers, then the standard rows that are not among them. A deterministic router has one run.
 
     `settings` and `tuned` go to the routers that are named; an instance has its own. `tuned_path` is the file that
-    `tuned` was read from, `words` are options of the command line beside those of the bench and the device.
+    `tuned` was read from, `words` are options of the command line beside those of the bench and the device. A
+    `constraint` is for the wanted routers; the standard rows stay without.
     Raises RecalBenchError on a router that cannot run on such outcomes, but for the `optional` names.
     """
     settings, tuned = settings or {}, tuned or {}
@@ -59,18 +63,21 @@ def plan(
     shared = [*bench.options, *(["--device", device] if device != "auto" else []), *words]
     plans: dict[str, RunPlan] = {}
 
-    def add(name: str, router: Router, command: str, chosen: str | None = None) -> None:
+    def add(
+        name: str, router: Router, command: str, chosen: str | None = None, held_to: Constraint | None = None
+    ) -> None:
         routers.require_parts(name, router)
         if name not in optional:
             bench.require_fit_for(name, router)
         numbers = tuple(range(1 if router.deterministic else seeds))
-        made = RunPlan(name, router, numbers, device, command, chosen, name in optional)
-        plans[json.dumps([name, routers.settings_of(router), chosen], sort_keys=True, default=str)] = made
+        made = RunPlan(name, router, numbers, device, command, chosen, name in optional, held_to)
+        row = [name, routers.settings_of(router), chosen, held_to is not None]
+        plans[json.dumps(row, sort_keys=True, default=str)] = made
 
     for each in wanted:
         if not isinstance(each, str):
             name = _name_of_instance(each)
-            add(name, each, _command_of_instance(name, each, shared))
+            add(name, each, _command_of_instance(name, each, shared), held_to=constraint)
             continue
         given, found = settings.get(each, {}), tuned.get(each)
         router = routers.create(each, {**(found.settings if found else {}), **given})
@@ -78,8 +85,9 @@ def plan(
         own: list[str | Path] = ["--tuned", tuned_path] if found and tuned_path else []
         own += _set_words({**chosen, **given})
         trials = _trials(found, bench) if found and not given else None
-        add(each, router, _command(each, [*shared, *own]), trials)
-    named = {each.name for each in plans.values()}
+        own += [constraint.option, repr(constraint.target)] if constraint else []
+        add(each, router, _command(each, [*shared, *own]), trials, constraint)
+    named = {each.name for each in plans.values() if each.constraint is None}
     for name in STANDARD_ROUTERS:
         if name not in named and (name != COST_FLOOR or bench.objective.has_cost):
             add(name, routers.create(name), _command(name, shared))

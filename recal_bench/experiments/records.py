@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recal_bench.errors import RunError
+from recal_bench.experiments.points import Constraint, Frontier, FrontierPoint
 from recal_bench.toolbox.leaks import LeakAudit
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class Data(BaseModel):
     """The outcomes a run used. Runs whose `Data` differ in more than `name` and `notes` never share a table.
 
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
-    `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries. `logged`: they
-    hold one arm a query, with its propensity; what a router is worth is estimated. `cost_rule` is what was done where
-    some costs are unknown (see `outcomes.unknown_costs`).
+    `labels_per_query` is how many arms of each train query they see (0: all). `held_out` are arms that train does not
+    hold, of which routers that can adapt see `labelled` queries. `logged`: they hold one arm a query, with its
+    propensity; what a router is worth is estimated. `cost_rule` is what was done where some costs are unknown (see
+    `outcomes.unknown_costs`). `latency_price` is what a second of latency takes from the utility.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,10 +47,12 @@ class Data(BaseModel):
     arms: tuple[str, ...]
     n_queries: dict[str, int]
     train_fraction: float = 1.0
+    labels_per_query: int = 0
     held_out: tuple[str, ...] = ()
     labelled: int = 0
     logged: bool = False
     cost_rule: str = "error"
+    latency_price: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -63,6 +67,7 @@ class Configuration(BaseModel):
     `source` is a hash of our code and the router's, `versions` are those of the packages that the router's code imports
     (and of Python). `columns` are the other columns of the outcomes that the router learns from, with the hash of their
     train values. `decisions` is the hash of decisions that were made elsewhere; empty for a router that is run here.
+    With a `constraint` the router is asked at the price of cost that meets it on validation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +82,7 @@ class Configuration(BaseModel):
     versions: dict[str, str] = {}
     columns: dict[str, str] = {}
     decisions: str = ""
+    constraint: Constraint | None = None
 
     @property
     def key(self) -> str:
@@ -84,38 +90,15 @@ class Configuration(BaseModel):
 
     @property
     def settings_hash(self) -> str:
-        """Tells rows of one router apart: its settings, and the columns that it learns from."""
-        return _hash({"settings": self.settings, "columns": self.columns})
+        """Tells rows of one router apart: its settings, the columns that it learns from, its constraint."""
+        constraint = {} if self.constraint is None else {"constraint": self.constraint.model_dump()}
+        return _hash({"settings": self.settings, "columns": self.columns} | constraint)
 
-
-class OperatingPoint(BaseModel):
-    """One way to route a split: macro mean score, and macro mean cost with the router's own."""
-
-    model_config = ConfigDict(frozen=True)
-
-    accuracy: float
-    cost_usd_per_1k: float
-
-
-class FrontierPoint(OperatingPoint):
-    """What a router does where cost has this price."""
-
-    alpha: float
-
-
-class Frontier(BaseModel):
-    """What one router does on one split at every price of cost, and the single arms on the same queries.
-
-    `arms` are in the order of `Data.arms`; where an arm lacks outcomes, others take its place (see `sweep`).
-    `best_accuracy` is the arm that was most accurate on train, as the reference of that name decides.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    split: str
-    points: tuple[FrontierPoint, ...]
-    arms: tuple[OperatingPoint, ...]
-    best_accuracy: OperatingPoint
+    @property
+    def shown_settings(self) -> dict[str, Any]:
+        """The settings, and beside them the constraint under the name of its option."""
+        constraint = {} if self.constraint is None else {self.constraint.option: self.constraint.target}
+        return self.settings | constraint
 
 
 class RunRecord(BaseModel):
@@ -127,7 +110,8 @@ class RunRecord(BaseModel):
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
-    decisions that were made elsewhere.
+    decisions that were made elsewhere. `label_cost_usd` is what all outcomes of train cost; null where a cost is not
+    known. `on_validation` is where a router with a constraint meets it, with the price of cost at which it is asked.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -151,6 +135,8 @@ class RunRecord(BaseModel):
     mean_cost_A: tuple[float | None, ...]
     frontier: tuple[Frontier, ...] | None = None
     audit: LeakAudit | None = None
+    on_validation: FrontierPoint | None = None
+    label_cost_usd: float | None = None
 
     @property
     def external(self) -> bool:

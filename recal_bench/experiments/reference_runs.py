@@ -31,7 +31,7 @@ def run_references(bench: Bench, folder: Path, command: str | None = None, fresh
     """
     if command is None:
         command = provenance.command_line("recal-bench", "run", "--router", BASELINE, *bench.options)
-    train, objective = bench.splits.train, bench.objective
+    train, objective = bench.charged(bench.splits.train), bench.objective
     train_utility_QA = objective.utility(train.score_QA, train.cost_QA)
     accuracy_A = typical_values(train.score_QA, train, np.min)
     mean_cost_A = bench.mean_cost_A[: len(train.arms)]
@@ -50,7 +50,7 @@ def run_references(bench: Bench, folder: Path, command: str | None = None, fresh
     }
     if not bench.data.logged:
         choosers[UPPER_BOUND] = lambda part: Decisions(
-            references.oracle(objective.utility(part.score_QA, part.cost_QA), part.cost_QA)
+            references.oracle(objective.utility(part.score_QA, bench.charged(part).cost_QA), part.cost_QA)
         )
     if train.expected_score_QA is not None:
         choosers[KNOWN_TRUTH] = lambda part: Decisions(bayes_arms(objective, part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,19 +12,22 @@ from recal_bench.evaluation import references
 from recal_bench.evaluation.offpolicy import Log, row_values
 from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.outcomes import Objective, Outcomes
+from recal_bench.outcomes.schema import LATENCY
 from recal_bench.routers import Calls, Decisions, Router, decide
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def replay(bench: Bench, router: Router) -> pd.DataFrame:
-    """A router's decisions on every evaluated split."""
+def replay(bench: Bench, router: Router, price: float | None = None) -> pd.DataFrame:
+    """A router's decisions on every evaluated split, asked at another price of cost (an alpha) where one is given."""
     import pandas as pd
 
     frames = []
     for split, outcomes in bench.splits.evaluation.items():
         calls = bench.calls(outcomes, router)
+        if price is not None:
+            calls = replace(calls, objective=replace(bench.objective, alpha=price))
         decisions = decide(router, queries_of(outcomes), calls)
         frames.append(decision_frame(bench, split, outcomes, decisions, calls))
     return pd.concat(frames, ignore_index=True)
@@ -31,10 +35,14 @@ def replay(bench: Bench, router: Router) -> pd.DataFrame:
 
 def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:
     """USD of all arms that were called for each query, the chosen one among them; NaN where one is unknown."""
+    return _over_calls(outcomes.cost_QA, decisions, calls)
+
+
+def _over_calls(value_QA: FloatQA, decisions: Decisions, calls: Calls) -> FloatQ:
     paid_QA = calls.paid_QA(decisions)
     # Arms that are held out come last, and are not offered to routers that cannot adapt.
-    cost_Q: FloatQ = np.where(paid_QA, outcomes.cost_QA[:, : paid_QA.shape[1]], 0.0).sum(axis=1)
-    return cost_Q
+    total_Q: FloatQ = np.where(paid_QA, value_QA[:, : paid_QA.shape[1]], 0.0).sum(axis=1)
+    return total_Q
 
 
 def validation_utility(bench: Bench, router: Router) -> FloatQ:
@@ -48,7 +56,7 @@ def validation_utility(bench: Bench, router: Router) -> FloatQ:
     decisions = decide(router, queries_of(outcomes), calls)
     arm_Q = np.asarray(decisions.arm_Q)
     if outcomes.propensity_Q is None:
-        cost_Q = cost_of_calls(outcomes, decisions, calls) + calls.router_cost_Q
+        cost_Q = cost_of_calls(bench.charged(outcomes), decisions, calls) + calls.router_cost_Q
         return objective.utility(_of_arm(outcomes.score_QA, arm_Q), cost_Q)
     # Where several arms were asked, the outcome of the chosen one is known: as if it had been logged for certain.
     logged_Q = np.where(outcomes.several_Q, arm_Q, outcomes.logged_arm_Q)
@@ -73,8 +81,11 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     the logged arm. There score, cost and utility are known only where the two are the same, and where several arms were
     asked; of such a query what was logged is null.
 
-    An unknown cost, a utility that may not be reported and an unknown expectation are null. The expectation is unknown
-    where more than one arm was called: what the first answered is then no longer a matter of expectation.
+    `latency_s` is there where the outcomes hold latencies: of all calls, one after the other, without the router's own.
+
+    An unknown cost, an unknown latency, a utility that may not be reported and an unknown expectation are null. The
+    expectation is unknown where more than one arm was called: what the first answered is then no longer a matter of
+    expectation.
     """
     import pandas as pd
 
@@ -83,7 +94,8 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
     n_calls_Q = calls.paid_QA(decisions).sum(axis=1)
     arm_names = np.array([str(arm) for arm in outcomes.arms], dtype=object)
     nothing_Q = np.full(len(outcomes), np.nan)
-    utility_Q = bench.objective.utility(score_Q, cost_Q + router_cost_Q) if bench.objective.reportable else nothing_Q
+    charged_Q = cost_of_calls(bench.charged(outcomes), decisions, calls) + router_cost_Q
+    utility_Q = bench.objective.utility(score_Q, charged_Q) if bench.objective.reportable else nothing_Q
     truth_Q, best_Q = _true_utilities(bench, outcomes, arm_Q)
     own_Q = bench.objective.utility(np.zeros(len(outcomes)), router_cost_Q)
     frame = pd.DataFrame(
@@ -102,6 +114,8 @@ def decision_frame(bench: Bench, split: str, outcomes: Outcomes, decisions: Deci
             "regret": np.where(n_calls_Q == 1, best_Q - truth_Q, np.nan),
         }
     ).astype({"answer": object})
+    if outcomes.latency_QA is not None:
+        frame[LATENCY] = _over_calls(outcomes.latency_QA, decisions, calls)
     if not outcomes.logged:
         return frame
     logged_Q, expected_QA = outcomes.logged_arm_Q, bench.expected_utility[split]

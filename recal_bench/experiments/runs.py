@@ -17,6 +17,7 @@ from recal_bench.encoders import parts_of
 from recal_bench.encoders.shared import share_encoders
 from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.bench import Bench
+from recal_bench.experiments.constraints import ConstraintError, price_for, require_sweep
 from recal_bench.experiments.latency import Fitted, measure
 from recal_bench.experiments.plans import RunPlan, class_of
 from recal_bench.experiments.records import Configuration, Run, read_log, read_run
@@ -54,8 +55,8 @@ def run_plans(
 ) -> list[Run]:
     """The references and the runs of all plans. `on_plan` is called before each, the others as `run_router` does.
 
-    Where an optional router refuses the outcomes, `on_refused` is told, and the others go on. Latencies are measured
-    when everything is fitted.
+    Where an optional router refuses the outcomes, or a router cannot meet its constraint, `on_refused` is told, and the
+    others go on. Latencies are measured when everything is fitted.
     """
     done = run_references(bench, folder, fresh=fresh)
     fitted = []
@@ -65,7 +66,7 @@ def run_plans(
             bench.require_fit_for(each.name, each.router)
             fitted.append(_run(bench, each, folder, fresh, on_step, on_seed))
         except RecalBenchError as error:
-            if not each.optional:
+            if not each.optional and not isinstance(error, ConstraintError):
                 raise
             on_refused(each, error)
     return [*done, *measure(bench, fitted, folder)]
@@ -99,6 +100,8 @@ def _run(
 ) -> Fitted:
     """The runs of a plan, whose latency may be unknown, and the first router that was fitted for them."""
     router = plan.router
+    if plan.constraint is not None:
+        require_sweep(router, plan.constraint)
     flags = routers.flags_of(router)
     device = provenance.resolve_device(plan.device) if flags.accelerated else "cpu"
     origins = (type(router), *_plugins_in(router))
@@ -113,6 +116,7 @@ def _run(
             source=provenance.source_hash(*origins),
             versions=provenance.versions_used(*origins),
             columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns},
+            constraint=plan.constraint,
         )
         for seed in plan.seeds
     ]
@@ -172,9 +176,10 @@ def _fit_and_keep(
             if bench.labelled is not None:
                 for router in (each for each in seeds if hasattr(each, "adapt")):
                     router.adapt(bench.labelled.outcomes.arms, bench.labelled)
+            met = [price_for(bench, each, plan.constraint) if plan.constraint else None for each in seeds]
         fit_seconds = None if resumed else (time.perf_counter() - start) / len(seeds)
-    for router, (configuration, target), work in zip(seeds, todo, works, strict=True):
-        write_decisions(replay(bench, router), work)
+    for router, (configuration, target), work, point in zip(seeds, todo, works, met, strict=True):
+        write_decisions(replay(bench, router, None if point is None else point.alpha), work)
         with naming(work / "router"):
             (work / "router").mkdir(exist_ok=True)
             router.save(work / "router")
@@ -195,6 +200,7 @@ def _fit_and_keep(
             kept_step=last.get("kept_step"),
             encoder=configuration.settings.get("encoder"),
             frontier=sweep(bench, router),
+            on_validation=point,
         )
         finish(target, record)
         on_seed()

@@ -10,7 +10,7 @@ import numpy as np
 from recal_bench.evaluation import references
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench, queries_of
-from recal_bench.experiments.records import Frontier, FrontierPoint, OperatingPoint
+from recal_bench.experiments.points import Frontier, FrontierPoint, OperatingPoint
 from recal_bench.experiments.replay import cost_of_calls
 from recal_bench.outcomes import Outcomes
 from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide, flags_of
@@ -42,11 +42,11 @@ def can_sweep(router: Router) -> bool:
 
 
 def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Frontier:
-    decide_with = _decider(router, part)
+    decide_with = decider(router, part)
     points = []
     for alpha in sorted({*ALPHAS, bench.objective.alpha}):
         calls = replace(bench.calls(part), objective=replace(bench.objective, alpha=alpha))
-        point = _operating_point(part, decide_with(calls), calls)
+        point = operating_point(part, decide_with(calls), calls)
         points.append(FrontierPoint(alpha=alpha, **dict(point)))
     train = bench.splits.train
     accuracy_A = references.arm_effects(train.score_QA, train.task_Q)
@@ -56,11 +56,11 @@ def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Front
         split=split,
         points=tuple(points),
         arms=tuple(_single_arm(bench, part, arm) for arm in range(len(part.arms))),
-        best_accuracy=_operating_point(part, most_accurate, calls),
+        best_accuracy=operating_point(part, most_accurate, calls),
     )
 
 
-def _decider(router: Router, part: Outcomes) -> Callable[[Calls], Decisions]:
+def decider(router: Router, part: Outcomes) -> Callable[[Calls], Decisions]:
     """Decides on a split with given calls. Predictions do not depend on alpha, so they are made once."""
     queries = queries_of(part)
     if isinstance(router, Predicts) and not isinstance(router, Routes):
@@ -74,10 +74,10 @@ def _single_arm(bench: Bench, part: Outcomes, arm: int) -> OperatingPoint:
     rank_A = np.argsort(np.argsort(bench.mean_cost_A, kind="stable"))
     nearness_A = -np.abs(rank_A - rank_A[arm]).astype(np.float64)
     calls = bench.calls(part)
-    return _operating_point(part, calls.choose(np.tile(nearness_A, (len(part), 1))), calls)
+    return operating_point(part, calls.choose(np.tile(nearness_A, (len(part), 1))), calls)
 
 
-def _operating_point(part: Outcomes, decisions: Decisions, calls: Calls) -> OperatingPoint:
+def operating_point(part: Outcomes, decisions: Decisions, calls: Calls) -> OperatingPoint:
     score_Q = part.score_QA[np.arange(len(part)), np.asarray(decisions.arm_Q)]
     cost_Q = cost_of_calls(part, decisions, calls) + calls.router_cost_Q
     return OperatingPoint(

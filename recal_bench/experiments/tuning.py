@@ -43,6 +43,7 @@ class Tuned(BaseModel):
     missing: str
     cost_rule: str = "error"
     alpha: float
+    latency_price: float = 0.0
     simulated: bool = False
     seeds: tuple[int, ...]
     trials: Annotated[list[Trial], Field(min_length=1)]
@@ -100,6 +101,7 @@ def tune(
         missing=data.missing,
         cost_rule=data.cost_rule,
         alpha=data.alpha,
+        latency_price=data.latency_price,
         seeds=tuple(sorted({seed for seeds in seeds_of_benches for seed in seeds})),
         trials=done,
     )
@@ -162,12 +164,14 @@ def check_tuned(tuned: Tuned, bench: Bench, where: str) -> Tuned:
     """Raises SettingsError where settings were tuned on other outcomes than those of a bench."""
     data = bench.data
     same_hash = data.hash in tuned.data_hash.split() or (tuned.simulated and data.simulated)
-    made_on = (data.hash if same_hash else tuned.data_hash, tuned.tasks, tuned.missing, tuned.cost_rule, tuned.alpha)
-    if made_on != (data.hash, data.tasks, data.missing, data.cost_rule, data.alpha):
+    judged_by = tuned.missing, tuned.cost_rule, tuned.alpha, tuned.latency_price
+    made_on = (data.hash if same_hash else tuned.data_hash, tuned.tasks, *judged_by)
+    if made_on != (data.hash, data.tasks, data.missing, data.cost_rule, data.alpha, data.latency_price):
         raise SettingsError(
             f"{where}: {tuned.router} was tuned on {tuned.outcomes} ({tuned.data_hash}, {len(tuned.tasks)} tasks, "
-            f"missing {tuned.missing}, unknown costs {tuned.cost_rule}, alpha {tuned.alpha:g}); this run has "
+            f"missing {tuned.missing}, unknown costs {tuned.cost_rule}, alpha {tuned.alpha:g}, "
+            f"latency price {tuned.latency_price:g}); this run has "
             f"{data.name} ({data.hash}, {len(data.tasks)} tasks, missing {data.missing}, unknown costs "
-            f"{data.cost_rule}, alpha {data.alpha:g}): tune again on it"
+            f"{data.cost_rule}, alpha {data.alpha:g}, latency price {data.latency_price:g}): tune again on it"
         )
     return tuned

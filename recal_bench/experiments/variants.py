@@ -1,4 +1,4 @@
-"""The same outcomes made harder to learn from: less of train, or arms that train does not hold."""
+"""The same outcomes with less of train, arms that train does not hold, fewer labels, or with latency charged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from recal_bench.arrays import IntQ
+from recal_bench.arrays import IntQ, IntQA
 from recal_bench.errors import SettingsError, near_miss
 from recal_bench.experiments.bench import Bench
 from recal_bench.outcomes import Arm, Outcomes, mean_over_observed
+from recal_bench.wording import counted, listed
 
 
 def with_train_fraction(bench: Bench, fraction: float) -> Bench:
@@ -42,6 +43,86 @@ def part_of_train(train: Outcomes, fraction: float) -> Outcomes:
     return train.take(np.sort(np.concatenate(kept)))
 
 
+def with_latency_price(bench: Bench, price: float) -> Bench:
+    """A second of latency takes so much from the utility of every outcome, in what routers learn and are judged by.
+
+    Raises SettingsError on a price that is not a finite number above 0, where a latency is unknown, and where cost has
+    no price by which the charge could be told to routers.
+    """
+    option, name = f"--latency-price {price:g}", bench.data.name
+    if not (np.isfinite(price) and price > 0):
+        raise SettingsError(f"{option}: give a finite number above 0, the utility that a second takes")
+    if bench.data.logged:
+        raise SettingsError(
+            f"{option}: {name} is a log of single choices, whose estimates hold no latency: leave it out"
+        )
+    if not bench.objective.has_cost or not bench.objective.alpha:
+        raise SettingsError(f"{option} is charged as a cost: it needs the cost of every outcome and an --alpha above 0")
+    parts = bench.splits.parts.values()
+    if any(part.latency_QA is None for part in parts):
+        raise SettingsError(f"{option}: {name} has no latencies that can be read: give a column latency_s, in seconds")
+    unknown = sum(
+        int((part.observed_QA & np.isnan(part.latency_QA)).sum()) for part in parts if part.latency_QA is not None
+    )
+    if unknown:
+        raise SettingsError(
+            f"{option}: {counted(unknown, 'outcome')} of {name} have no known latency, which is not one of zero: leave "
+            "out these rows and choose --missing restrict"
+        )
+    return replace(
+        bench,
+        data=bench.data.model_copy(update={"latency_price": price}),
+        objective=replace(bench.objective, latency_price=price),
+        options=(*bench.options, "--latency-price", repr(price)),
+    )
+
+
+def with_labels_per_query(bench: Bench, labels: int) -> Bench:
+    """Of each train query the outcomes of so many arms, drawn at random; the objective and what is evaluated stay.
+
+    Validation stays whole. The draw depends on task, query and arm alone: it is the same for every router, and a larger
+    number holds the outcomes of a smaller one. Of a query with fewer outcomes all are kept.
+    Raises SettingsError on a number that is not from 1 to one less than the arms, where an arm is left without any
+    outcome, and where the outcomes cannot be thinned out in this way.
+    """
+    train = bench.splits.train
+    if bench.data.logged:
+        raise SettingsError("--labels-per-query: a log of single choices has one outcome a query already: leave it out")
+    if not 1 <= labels < len(train.arms):
+        raise SettingsError(
+            f"--labels-per-query {labels}: {bench.data.name} has {len(train.arms)} arms: give a smaller number, or all"
+        )
+    drawn_QA = _drawn_arms(train) < labels
+    part = train.of_outcomes(drawn_QA)
+    without = [str(arm) for index, arm in enumerate(train.arms) if not part.observed_QA[:, index].any()]
+    if without:
+        raise SettingsError(
+            f"--labels-per-query {labels}: on {counted(len(train), 'train query')} no outcome of "
+            f"{listed(without)} was drawn: give a larger number"
+        )
+    return replace(
+        bench,
+        data=bench.data.model_copy(update={"labels_per_query": labels}),
+        splits=replace(bench.splits, train=part),
+        options=(*bench.options, "--labels-per-query", str(labels)),
+        mean_score_A=mean_over_observed(part.score_QA),
+        mean_cost_A=mean_over_observed(part.cost_QA),
+    )
+
+
+def _drawn_arms(train: Outcomes) -> IntQA:
+    """The place of each arm in the order in which the outcomes of its query are drawn; those without one come last."""
+    names = [str(arm) for arm in train.arms]
+    key_QA = np.array(
+        [
+            [int(hashlib.sha256(f"labels\n{task}\n{query}\n{name}".encode()).hexdigest()[:15], 16) for name in names]
+            for task, query in zip(train.task_Q, train.query_id_Q, strict=True)
+        ]
+    )
+    key_QA = np.where(train.observed_QA, key_QA, np.iinfo(np.int64).max)
+    return np.argsort(np.argsort(key_QA, axis=1, kind="stable"), axis=1, kind="stable")
+
+
 def with_held_out(bench: Bench, names: Sequence[str], labelled: int) -> Bench:
     """Arms that train and validation do not hold, and that a router may meet when it is evaluated.
 
@@ -53,6 +134,8 @@ def with_held_out(bench: Bench, names: Sequence[str], labelled: int) -> Bench:
         raise SettingsError(
             "--hold-out-arms needs the outcomes of several arms on the same queries: a log of single choices has one"
         )
+    if bench.data.labels_per_query:
+        raise SettingsError("--hold-out-arms does not go with --labels-per-query: leave one of them out")
     arms = bench.splits.train.arms
     new = [index for index, arm in enumerate(arms) if str(arm) in names or arm.model in names]
     _check_held_out(arms, names, new)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import BoolQ, BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
+from recal_bench.outcomes.schema import LATENCY
 
 
 class Arm(NamedTuple):
@@ -73,6 +74,11 @@ class Outcomes:
         return ~np.isnan(self.score_QA)
 
     @property
+    def latency_QA(self) -> FloatQA | None:
+        """Seconds that each reply took (NaN where unknown); None where the outcomes hold no latency."""
+        return self.column_QA.get(LATENCY)
+
+    @property
     def logged(self) -> bool:
         """Whether this is a log of single choices: one outcome a query, of an arm chosen with a known probability.
 
@@ -105,6 +111,21 @@ class Outcomes:
         by_arm = {name: getattr(self, name)[:, kept] for name in _BY_ARM if getattr(self, name) is not None}
         column_QA = {name: value[:, kept] for name, value in self.column_QA.items()}
         return replace(self, arms=tuple(self.arms[arm] for arm in kept), **by_arm, column_QA=column_QA)
+
+    def of_outcomes(self, keep_QA: BoolQA) -> Outcomes:
+        """All rows and arms, with nothing known of the other outcomes."""
+
+        def kept(value_QA: FloatQA) -> FloatQA:
+            return np.where(keep_QA, value_QA, np.nan)
+
+        return replace(
+            self,
+            score_QA=kept(self.score_QA),
+            cost_QA=kept(self.cost_QA),
+            noise_QA=None if self.noise_QA is None else kept(self.noise_QA),
+            response_QA=None if self.response_QA is None else np.where(keep_QA, self.response_QA, None),
+            column_QA={name: kept(value_QA) for name, value_QA in self.column_QA.items()},
+        )
 
     def of_split(self, split: str) -> Outcomes:
         return self.take(self.split_Q == split)

@@ -16,7 +16,7 @@ from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
 from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
 from recal_bench.outcomes.unknown_costs import TOKENS, small
-from recal_bench.outcomes.values import numbers, other_numbers, texts
+from recal_bench.outcomes.values import latencies, numbers, other_numbers, texts
 from recal_bench.outcomes.view import dense_view
 from recal_bench.outcomes.writer import read_metadata
 from recal_bench.outcomes.zero_costs import settled
@@ -71,7 +71,8 @@ def check_file(
     if not problems and not len(columns.number_N):
         problems.append("the file holds no rows: one row is needed for each query and arm")
     there = [name for name in counts if name in columns.names]
-    found = other_numbers(tuple(dict.fromkeys((*others, *there))), columns, problems)
+    of_latency: list[str] = []
+    found = latencies(columns, of_latency) | other_numbers(tuple(dict.fromkeys((*others, *there))), columns, problems)
     every = Rows(columns, texts(columns, problems), *numbers(columns, problems, reading), found)
     problems += every.key_problems()
     rows = every.scored()
@@ -89,6 +90,7 @@ def check_file(
         *_range(reading),
         *_unscored(every),
         *zeros,
+        *of_latency,
         *rows.notes(),
         *_price_book(metadata),
     ]

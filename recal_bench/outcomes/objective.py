@@ -27,16 +27,18 @@ def mean_over_observed(value_QA: FloatQA, propensity_Q: FloatQ | None = None) ->
 
 @dataclass(frozen=True)
 class Objective:
-    """`utility = score - alpha * cost / cost_ref`.
+    """`utility = score - alpha * cost / cost_ref`, where the cost holds what is charged for latency (see `charged`).
 
     `cost_ref` (USD per query) is the mean train cost of the most expensive arm. It is None where the outcomes hold no
     cost, or hold it only in part (`unknown_costs` outcomes lack it): then routers optimise the score, and where the
-    cost is partly missing no utility is reported, since an unknown cost is not a cost of zero.
+    cost is partly missing no utility is reported, since an unknown cost is not a cost of zero. `latency_price` is what
+    a second of latency takes from the utility.
     """
 
     alpha: float = DEFAULT_ALPHA
     cost_ref: float | None = None
     unknown_costs: int = 0
+    latency_price: float = 0.0
 
     @classmethod
     def from_train(
@@ -66,6 +68,17 @@ class Objective:
     def reportable(self) -> bool:
         """Whether a utility may be reported: no outcome has an unknown cost, or none has a cost at all."""
         return self.unknown_costs == 0
+
+    def charged(self, cost: FloatQA, latency: FloatQA | None) -> FloatQA:
+        """Costs (USD) with what their latencies (seconds) are charged: `latency_price` turned into USD by alpha.
+
+        What a router learns of costs, and so each of its trade-offs, then holds the latency. NaN where either is.
+        """
+        if not self.latency_price:
+            return cost
+        assert latency is not None
+        assert self.cost_ref is not None
+        return cost + self.latency_price * self.cost_ref / self.alpha * latency
 
     def utility(self, score: FloatQA, cost: FloatQA) -> FloatQA:
         """Utility of outcomes, in score units; any shape; NaN where the score is."""

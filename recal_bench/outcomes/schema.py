@@ -42,7 +42,7 @@ FIELDS = (
     Field("cache_write_tokens", "int64", False, Reader.ROUTERS, "tokens of the prompt that were written to its cache"),
     Field("cost_usd", "float64", False, Reader.RUN, "what the call cost, in USD"),
     Field("billed_usd", "float64", False, Reader.PEOPLE, "what the endpoint itself says that the call cost, in USD"),
-    Field("latency_s", "float64", False, Reader.ROUTERS, "how long the reply took, in seconds"),
+    Field("latency_s", "float64", False, Reader.RUN, "how long the reply took, in seconds"),
     Field("response", "string", False, Reader.ROUTERS, "the text of the reply"),
     Field("split", "string", False, Reader.RUN, "`train`, `validation`, `test`, or another name"),
     Field("sample", "int64", False, Reader.RUN, "numbers repeated draws of one outcome; they are averaged"),
@@ -57,6 +57,7 @@ NAMES = tuple(field.name for field in FIELDS)
 REQUIRED = tuple(field.name for field in FIELDS if field.required)
 READ_BY_RUNS = tuple(field.name for field in FIELDS if field.reader is Reader.RUN)
 NUMBERS = frozenset(field.name for field in FIELDS if field.type != "string")
+LATENCY = "latency_s"
 TYPES = {field.name: field.type for field in FIELDS}
 WITHOUT = {"task": "all", "strategy": "default", "split": ""}
 """What every row has in a column that names it and that the file does not have."""

@@ -13,7 +13,7 @@ import numpy as np
 from recal_bench.arrays import FloatQ, IntQ
 from recal_bench.outcomes.columns import Column, Columns
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
-from recal_bench.outcomes.schema import WITHOUT
+from recal_bench.outcomes.schema import LATENCY, WITHOUT
 from recal_bench.wording import show, some_of
 
 DEAREST_USD = 1e6
@@ -57,6 +57,18 @@ def other_numbers(names: Sequence[str], columns: Columns, problems: list[str]) -
     return {name: _numbers(name, columns, _finite_reason, problems) for name in names}
 
 
+def latencies(columns: Columns, notes: list[str]) -> dict[str, FloatQ]:
+    """The column of latencies, where there is one. Where it does not hold seconds it is left out, with a note."""
+    if LATENCY not in columns.names:
+        return {}
+    problems: list[str] = []
+    found = _numbers(LATENCY, columns, _seconds_reason, problems)
+    if problems:
+        notes.append(f"latencies are not used: {problems[0]}")
+        return {}
+    return {} if np.isnan(found).all() else {LATENCY: found}
+
+
 def propensities(columns: Columns, problems: list[str]) -> FloatQ:
     """The probability with which each row's arm was chosen; adds what is wrong in them to `problems`."""
     return _numbers("propensity", columns, _propensity_reason, problems)
@@ -64,6 +76,10 @@ def propensities(columns: Columns, problems: list[str]) -> FloatQ:
 
 def _finite_reason(value: Any) -> str:
     return _number_reason(value, least=-math.inf, most=math.inf)
+
+
+def _seconds_reason(value: Any) -> str:
+    return _number_reason(value, least=0.0, most=math.inf)
 
 
 def _propensity_reason(value: Any) -> str:

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recal_bench.experiments.points import Frontier, FrontierPoint, OperatingPoint
 from recal_bench.experiments.records import (
     Configuration,
     Data,
-    Frontier,
-    FrontierPoint,
-    OperatingPoint,
     Run,
     RunRecord,
     read_run,

@@ -17,7 +17,7 @@ from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
-from recal_bench.reporting.figures.notes import detectable_notes, expected_notes, iqm_notes, notes
+from recal_bench.reporting.figures.notes import detectable_notes, expected_notes, iqm_notes, latency_notes, notes
 from recal_bench.reporting.figures.ranks import NOTE as RANK_NOTE
 from recal_bench.reporting.figures.splits import Figures, split_figures
 from recal_bench.reporting.figures.training_logs import collapse_of, evaluations_of
@@ -118,6 +118,7 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
     all_notes = [*notes(group), *expected_notes(rows, baseline_name), *iqm_notes(rows, len(tasks))]
+    all_notes += latency_notes(rows)
     all_notes += detectable_notes(rows, baseline_name) + ([RANK_NOTE] if aggregate == "mean" else [])
     return Table(data, tasks, baseline_name, tuple(rows), tuple(all_notes), aggregate)
 
@@ -145,7 +146,7 @@ def identity(group: Group, entry: Entry, baseline: str) -> Identity:
     configuration = entry.record.configuration
     return Identity(
         router=entry.router,
-        settings=configuration.settings,
+        settings=configuration.shown_settings,
         settings_hash=entry.settings_hash,
         tuned=next((record.configuration.tuned for record in records if record.configuration.tuned), None),
         reference=entry.record.reference,

@@ -15,6 +15,7 @@ from recal_bench.defaults import BASELINE, SAVINGS_TARGET
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Data, Run, RunRecord
 from recal_bench.experiments.standing import made_by, standing, superseded_notes
+from recal_bench.outcomes.schema import LATENCY
 from recal_bench.wording import counted, listed, share
 
 if TYPE_CHECKING:
@@ -24,14 +25,17 @@ _KEYS = ["split", "task", "query_id"]
 _NUMBERS = ["score", "cost_usd", "router_cost_usd", "utility", "regret"]
 _LOGGED = ["propensity", "logged_score", "logged_cost_usd", "logged_utility", "expected_logged_utility"]
 _EXPECTED = "expected_utility"
+_OPTIONAL = (_EXPECTED, LATENCY)
+"""What records of older versions, or of outcomes that do not hold it, lack."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """One router with one set of settings: its runs in the order of their seeds. NaN where a number is unknown.
 
-    Costs are USD per query; `router_cost_SQ` is the router's own. A deterministic router has one run. `expected_SQ` is
-    the expected utility of the chosen arm: on simulated outcomes the true one, on a log of single choices a model's.
+    Costs are USD per query; `router_cost_SQ` is the router's own. `latency_SQ` are the seconds that the arms took. A
+    deterministic router has one run. `expected_SQ` is the expected utility of the chosen arm: on simulated outcomes the
+    true one, on a log of single choices a model's.
     """
 
     runs: tuple[Run, ...]
@@ -42,6 +46,7 @@ class Entry:
     utility_SQ: FloatSQ
     regret_SQ: FloatSQ
     expected_SQ: FloatSQ
+    latency_SQ: FloatSQ
 
     @property
     def record(self) -> RunRecord:
@@ -201,7 +206,7 @@ class _Reader:
 
     def entry(self, read: Sequence[tuple[Run, pd.DataFrame]]) -> Entry:
         runs, frames = zip(*read, strict=True)
-        names = [*_NUMBERS, _EXPECTED]
+        names = [*_NUMBERS, *_OPTIONAL]
         numbers = [np.stack([frame[name].to_numpy(dtype=np.float64) for frame in frames]) for name in names]
         if "propensity" in frames[0]:
             of_log = [frames[0][name].to_numpy() for name in _LOGGED]
@@ -246,10 +251,10 @@ def decisions_of(run: Run) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable("cannot be read") from error
     logged = run.logged
-    if _EXPECTED not in frame and not logged:  # records of older versions lack it
-        frame = frame.assign(**{_EXPECTED: np.nan})
+    optional = [LATENCY] if logged else _OPTIONAL
+    frame = frame.assign(**{name: np.nan for name in optional if name not in frame})
     text_names = [*_KEYS, "arm", *(["logged_arm"] if logged else [])]
-    number_names = [*_NUMBERS, _EXPECTED, *(_LOGGED if logged else [])]
+    number_names = [*_NUMBERS, *_OPTIONAL, *(_LOGGED if logged else [])]
     absent = [name for name in [*text_names, *number_names] if name not in frame]
     if absent:
         raise unreadable(f"lacks the columns {', '.join(absent)}")

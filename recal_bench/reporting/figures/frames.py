@@ -127,7 +127,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "cost_usd_per_1k": cost,
         "reference": record.reference,
         "tuned": configuration.tuned,
-        "settings": configuration.settings,
+        "settings": configuration.shown_settings,
         "steps": record.steps,
         "fit_seconds": record.fit_seconds,
         "route_us_per_query": record.route_us_per_query,

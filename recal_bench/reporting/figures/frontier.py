@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from recal_bench.arrays import FloatSQ
 from recal_bench.evaluation.frontier import aiq, deferral_auc, deferral_curve, qnc
 from recal_bench.evaluation.statistics import t_interval
-from recal_bench.experiments.records import Frontier, OperatingPoint, Run
+from recal_bench.experiments.points import Frontier, OperatingPoint
+from recal_bench.experiments.records import Run
 
 _GRID = 400
 

@@ -45,6 +45,8 @@ def title(table: Table | LoggedTable, markdown: bool = False) -> str:
         parts.append("a log of single choices")
     if data.train_fraction != 1:
         parts.append(f"{data.train_fraction:g} of train ({data.n_queries['train']:,} queries)")
+    if data.labels_per_query:
+        parts.append(f"{counted(data.labels_per_query, 'label')} a train query")
     if data.held_out:
         new = ", ".join(harmless(arm, place) for arm in data.held_out)
         parts.append(f"new arms with {data.labelled} labelled queries: {new}")
@@ -52,7 +54,7 @@ def title(table: Table | LoggedTable, markdown: bool = False) -> str:
 
 
 def labels(rows: Sequence[_Row], place: Place = "terminal") -> list[str]:
-    """A short name for every row: the router, and where it has several rows the settings in which they differ.
+    """A short name for every row: the router, its constraint, and the settings in which its rows differ.
 
     Of a setting's dotted name the last part, where no other setting ends in it. Settings that are too long, or that
     several rows share, are cut off behind a hash.
@@ -60,10 +62,10 @@ def labels(rows: Sequence[_Row], place: Place = "terminal") -> list[str]:
     named = []
     for row in rows:
         siblings = [other for other in rows if other.router == row.router]
-        if len(siblings) == 1:
+        difference = _difference(row, siblings)
+        if len(siblings) == 1 and not difference:
             named.append(harmless(row.router, place))
             continue
-        difference = _difference(row, siblings)
         label = f"{row.router} {difference}"
         alike = len({repr(other.settings) for other in siblings}) < len(siblings)
         if alike or len(label) > _LABEL_WIDTH:
@@ -90,10 +92,14 @@ def told_apart(rows: Sequence[_Row]) -> list[str]:
 
 
 def _difference(row: _Row, siblings: Sequence[_Row]) -> str:
-    """The settings of a row in which its siblings differ, those of most values first; `defaults` where it has none."""
+    """The settings of a row in which its siblings differ, those of most values first; `defaults` where it has none.
+
+    What an option of the command line made of it (`--budget`) is always among them.
+    """
     keys = sorted({key for other in siblings for key in other.settings})
     n_values = {key: len({repr(other.settings.get(key)) for other in siblings}) for key in keys}
-    differing = sorted((key for key in keys if n_values[key] > 1), key=lambda key: -n_values[key])
+    shown = [key for key in keys if n_values[key] > 1 or key.startswith("-")]
+    differing = sorted(shown, key=lambda key: -n_values[key])
     lasts = [key.rpartition(".")[2] for key in keys]
     short = {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
     given = " ".join(f"{short[key]}={harmless(str(row.settings[key]))}" for key in differing if key in row.settings)
@@ -106,8 +112,9 @@ def stability_title(report: StabilityReport, markdown: bool = False) -> str:
 
 
 def _named(data: Data, markdown: bool) -> str:
+    priced = f", {data.latency_price:g} a second" if data.latency_price else ""
     simulated = (", **simulated**" if markdown else ", simulated") if data.simulated else ""
-    return f"{harmless(data.name, place_of(markdown))} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}"
+    return f"{harmless(data.name, place_of(markdown))} ({data.hash[:12]}){simulated}: alpha {data.alpha:g}{priced}"
 
 
 def slugs(datas: Sequence[Data]) -> list[str]:

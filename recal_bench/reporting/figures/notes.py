@@ -85,6 +85,15 @@ def iqm_notes(rows: Sequence[Comparison], n_tasks: int) -> list[str]:
     return notes
 
 
+def latency_notes(rows: Sequence[Comparison]) -> list[str]:
+    """Of how many queries the latency is known, where it is not that of all."""
+    known = [row.latency_known for row in rows if row.latency_known is not None]
+    if not known or min(known) == 1:
+        return []
+    ends = sorted({f"{100 * min(known):.1f}%", f"{100 * max(known):.1f}%"}, key=lambda end: float(end[:-1]))
+    return [f"latencies are means over the queries where they are known: {' to '.join(ends)}, by row"]
+
+
 def detectable_notes(rows: Sequence[Comparison], baseline: str) -> list[str]:
     """The smallest differences that the test can be expected to find, from the least to the greatest."""
     found = [(row.vs_baseline or row.accuracy_vs_baseline, row.router) for row in rows]

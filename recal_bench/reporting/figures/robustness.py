@@ -164,8 +164,9 @@ class _Known:
         rows = [row_of[str(task), str(name)] for task, name in zip(group.task_Q, group.query_id_Q, strict=True)]
         place = {str(arm): number for number, arm in enumerate(outcomes.arms)}
         block = np.ix_(rows, [place[name] for name in self.names])
-        objective = Objective(data.alpha, data.cost_ref, data.unknown_costs)
-        self.utility_QA = objective.utility(outcomes.score_QA[block], outcomes.cost_QA[block])
+        objective = Objective(data.alpha, data.cost_ref, data.unknown_costs, data.latency_price)
+        charged_QA = objective.charged(outcomes.cost_QA, outcomes.latency_QA)
+        self.utility_QA = objective.utility(outcomes.score_QA[block], charged_QA[block])
         self.observed_QA = outcomes.observed_QA[block]
 
 
@@ -232,7 +233,7 @@ def _row(group: Group, entry: Entry, asked: _Asked, known: _Known | None) -> Rob
     configuration = entry.record.configuration
     return RobustnessRow(
         router=entry.router,
-        settings=configuration.settings,
+        settings=configuration.shown_settings,
         settings_hash=entry.settings_hash,
         external=entry.record.external,
         outcomes=group.data.name,

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import finite_or_none
+from recal_bench.arrays import FloatSQ, finite_or_none
 from recal_bench.defaults import BASELINE, COST_FLOOR, SAVINGS_TARGET, UPPER_BOUND
 from recal_bench.evaluation import metrics
 from recal_bench.evaluation.statistics import crossed_interval
+from recal_bench.reporting.figures.constraints import ConstraintFigures, constraint_figures
 from recal_bench.reporting.figures.differences import (
     ACCURACY,
     EXPECTED,
@@ -35,7 +36,7 @@ class Figures(FrontierFigures):
     `vs_baseline` is in the metric that it names: the expected utility where the truth is simulated and known of the
     row, else the utility. `utility_vs_baseline` is the realised one beside an expected one, else null. `tie_group` is
     `best` for the routers that cannot be told from the best, and `rank` the least and the greatest rank a router may
-    have; null for references.
+    have; null for references. The latencies are those of the arms, micro means over the `latency_known` share.
     """
 
     n_queries: int
@@ -63,6 +64,10 @@ class Figures(FrontierFigures):
     routing_entropy: float
     new_arm: float | None = None
     seed_sd: float | None
+    latency_mean_s: float | None = None
+    latency_p95_s: float | None = None
+    latency_known: float | None = None
+    constraint: ConstraintFigures | None = None
 
     @property
     def headline(self) -> tuple[float | None, tuple[float, float] | None]:
@@ -135,10 +140,24 @@ def split_figures(group: Group, split: str, baseline: Entry, with_iqm: bool = Fa
                 routing_entropy=float(np.mean([metrics.routing_entropy(arm_Q) for arm_Q in arm_SQ])),
                 new_arm=float(np.isin(arm_SQ, group.data.held_out).mean()) if entry.record.adapted else None,
                 seed_sd=finite_or_none(float(seed_utility_S.std(ddof=1))) if len(seed_utility_S) > 1 else None,
+                **_latency(entry.latency_SQ[:, rows_Q]),
+                constraint=constraint_figures(entry.runs, paid, score, scale_of(group, ACCURACY)),
                 **dict(frontier_figures(entry.runs, split)),
             )
         )
     return figures
+
+
+def _latency(latency_SQ: FloatSQ) -> dict[str, Any]:
+    """Mean and 95th percentile over the queries of all seeds whose latency is known, and the share of these."""
+    known = latency_SQ[np.isfinite(latency_SQ)]
+    if not len(known):
+        return {}
+    return {
+        "latency_mean_s": float(known.mean()),
+        "latency_p95_s": float(np.percentile(known, 95)),
+        "latency_known": len(known) / latency_SQ.size,
+    }
 
 
 def _macro(entry: Entry | None, name: str, rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]) -> float:

@@ -244,7 +244,7 @@ def _row(
         seeds_at_target = sum(measure.steps_to(curve, target) is not None for curve in curves)
     return StabilityRow(
         router=entry.router,
-        settings=entry.record.configuration.settings,
+        settings=entry.record.configuration.shown_settings,
         settings_hash=entry.settings_hash,
         outcomes=data.name,
         data_hash=data.hash,

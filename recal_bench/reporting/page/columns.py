@@ -36,6 +36,8 @@ REPLAYED = (
     PageColumn("accuracy_micro", "accuracy, micro", "percent", minor=True),
     PageColumn("cost_usd_per_1k", "USD per 1,000", "usd"),
     PageColumn("router_cost_usd_per_1k", "router's own USD", "usd", minor=True),
+    PageColumn("latency_mean_s", "arms' latency, s", "number"),
+    PageColumn("latency_p95_s", "arms' latency, p95, s", "number", minor=True),
     PageColumn("savings", "savings", "percent"),
     PageColumn("harm", "harm", "percent"),
     PageColumn("gap_closed", "gap closed", "percent", minor=True),

@@ -81,7 +81,7 @@ class _Named:
 
     def __init__(self, entry: Entry) -> None:
         self.router, self.settings_hash = entry.router, entry.settings_hash
-        self.settings = entry.record.configuration.settings
+        self.settings = entry.record.configuration.shown_settings
 
 
 def _choices(arm_SQ: StrQ, arms: Sequence[str]) -> list[int | list[int]]:

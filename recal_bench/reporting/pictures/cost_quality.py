@@ -154,9 +154,12 @@ def _inside(point: Point, box: Box | None) -> bool:
 
 
 def _iso_utility(table: Table, rows: Sequence[Point]) -> Line | None:
-    """All that is worth as much as the baseline, from one end of any axis to the other: x and y."""
+    """All that is worth as much as the baseline, from one end of any axis to the other: x and y.
+
+    None where there is no such line: without costs, and where latency counts too.
+    """
     base = next((point for point in rows if point.kind == "baseline"), None)
-    if base is None or table.data.cost_ref is None:
+    if base is None or table.data.cost_ref is None or table.data.latency_price:
         return None
     far = 10 * max(point.cost for point in rows)
     cost = np.array([-far, far])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from recal_bench.evaluation.frontier import upper_hull
-from recal_bench.experiments.records import Frontier, Run
+from recal_bench.experiments.points import Frontier
+from recal_bench.experiments.records import Run
 from recal_bench.reporting.figures.compare import TEST, Comparison, Table
 from recal_bench.reporting.figures.frontier import arms_figures, frontier_of, points_of, seed_curves
 from recal_bench.reporting.figures.names import labels, title

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recal_bench.reporting.figures.learning import Learning
+from recal_bench.reporting.figures.learning import Learning, told
 from recal_bench.reporting.pictures.drawing import (
     LINES,
     framed,
@@ -18,7 +18,7 @@ from recal_bench.reporting.pictures.drawing import (
     shared_out,
 )
 
-_HOW = "Band: 95% interval. Names are at the ends of the lines, in the order of what is reached with most of train."
+_HOW = "Band: 95% interval. Names are at the ends of the lines, in the order of what is reached with most labels."
 
 
 def draw(found: Learning, stem: Path) -> list[Path]:
@@ -35,21 +35,21 @@ def draw(found: Learning, stem: Path) -> list[Path]:
         ends = []
         for colour, row in zip(LINES, part, strict=False):
             value_P = found.value_RP[row]
-            axes.plot(found.train_P, value_P, color=colour, marker="o", markersize=4, linewidth=1.6)
+            axes.plot(found.count_P, value_P, color=colour, marker="o", markersize=4, linewidth=1.6)
             axes.fill_between(
-                found.train_P, found.low_RP[row], found.high_RP[row], color=colour, alpha=0.12, linewidth=0
+                found.count_P, found.low_RP[row], found.high_RP[row], color=colour, alpha=0.12, linewidth=0
             )
             if len(there := np.flatnonzero(np.isfinite(value_P))):
                 last = there[-1]
-                ends.append((found.train_P[last], float(value_P[last]), label(found.routers[row]), colour))
-        axes.set_xticks(found.train_P, [f"{train:,}" for train in found.train_P])
+                ends.append((found.count_P[last], float(value_P[last]), label(found.routers[row]), colour))
+        axes.set_xticks(found.count_P, [f"{count:,}" for count in found.count_P])
         axes.minorticks_off()
         if len(known):
             axes.set_ylim(float(known.min()) - room, float(known.max()) + room)
-        axes.set_xlabel("train queries")
+        axes.set_xlabel(found.counted)
         axes.set_ylabel(f"{found.what}, test")
         which = f" ({number + 1} of {len(parts)})" if len(parts) > 1 else ""
-        of = f"{found.data.name}{', simulated' if found.data.simulated else ''}"
+        of = ", ".join([found.data.name, *told(found)])
         framed(figure, f"How much log is enough{which}", of, _HOW)
         figure.draw_without_rendering()
         names_beside(axes, ends)

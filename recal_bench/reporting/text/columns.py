@@ -103,6 +103,12 @@ def _latency(row: Comparison) -> str:
     return f"{row.route_us_per_query:,.0f}/{number(row.route_us_p95, ',.0f')}"
 
 
+def _arm_latency(figures: Figures) -> str:
+    if figures.latency_mean_s is None:
+        return UNKNOWN
+    return f"{figures.latency_mean_s:.3g}/{number(figures.latency_p95_s, '.3g')}"
+
+
 RANK = TableColumn("rank", 1, lambda row, f, digits: _rank(f))
 UTILITY = (
     RANK,
@@ -155,6 +161,7 @@ OTHERS = (
     TableColumn("new arm", 2, lambda row, f, digits: number(f.new_arm, ".0f", 100, "%")),
     TableColumn("top arm", 10, lambda row, f, digits: number(f.top_arm_share, ".0f", 100, "%")),
     TableColumn("seed SD", 5, lambda row, f, digits: number(f.seed_sd, f".{digits + 1}f")),
+    TableColumn("arm s mean/p95", 9, lambda row, f, digits: _arm_latency(f)),
     TableColumn(LATENCY, 9, lambda row, f, digits: _latency(row)),
     TableColumn("seeds", 6, lambda row, f, digits: str(row.n_seeds)),
     TableColumn("collapsed", 13, lambda row, f, digits: number(row.collapse_rate, ".0f", 100, "%")),

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from recal_bench.wording import harmless
 
 _ENDS = ("low", "high")
-_OPTIONAL = "iqm"
-"""A figure that is asked for: where no row has it, the table has no columns for it."""
+_OPTIONAL = ("iqm", "constraint")
+"""Figures that are asked for: where no row has one, the table has no columns for it."""
 
 
 def as_json(row: BaseModel) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _of_model(model: type[BaseModel], row: BaseModel | None) -> dict[str, Any]:
             cells[name] = None if value is None else harmless(json.dumps(value, sort_keys=True), "csv")
         elif name in ("ci", "rank") or name.endswith("_ci"):
             cells[name] = dict(zip(_ENDS, map(_cell, value or (None, None)), strict=True))
-        elif name == _OPTIONAL and value is None:
+        elif name in _OPTIONAL and value is None:
             continue
         elif nested is not None:
             cells[name] = _of_model(nested, value)

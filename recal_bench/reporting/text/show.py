@@ -29,7 +29,7 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     """Everything about one run. `runs` are those of the same folder, among which the oracle is looked for."""
     configuration = run.record.configuration
     data = configuration.data
-    settings = ", ".join(f"{key}={value}" for key, value in configuration.settings.items()) or "none"
+    settings = ", ".join(f"{key}={value}" for key, value in configuration.shown_settings.items()) or "none"
     seeds = "" if run.record.deterministic or run.record.external else f" --seeds {configuration.seed + 1}"
     facts = [
         f"{configuration.router}, seed {configuration.seed}, on {data.name} ({data.hash[:12]})"

@@ -9,6 +9,7 @@ from recal_bench.errors import RunError
 from recal_bench.reporting.figures.compare import Comparison, Identity, Table
 from recal_bench.reporting.figures.names import labels, title, told_apart
 from recal_bench.reporting.text.columns import ACCURACY, EXPECTED, IQM, OTHERS, UNKNOWN, UTILITY, TableColumn, number
+from recal_bench.reporting.text.constraints import constraint_blocks
 from recal_bench.reporting.text.layout import SHOWN_BY_FORMATS, filled, markdown_table, table_width, terminal_table
 from recal_bench.reporting.text.rows import as_csv, as_json
 from recal_bench.wording import Place, harmless, place_of
@@ -37,11 +38,12 @@ def render(table: Table, format: str = "table") -> str:
 def blocks(table: Table, markdown: bool, but: Sequence[str] = ()) -> list[str]:
     """Title, figures of test and of the other evaluated splits, accuracy by task, notes; without the columns `but`."""
     head = f"### {title(table, markdown)}" if markdown else filled(title(table))
-    parts = [head, figures_table(table, None, markdown, but)]
+    parts = [head, figures_table(table, None, markdown, but), *constraint_blocks(table, None, markdown)]
     for split in sorted({split for row in table.rows for split in row.splits}):
         parts += [
             f"Split {harmless(split, 'code')}:" if markdown else f"Split {harmless(split)}",
             figures_table(table, split, markdown, but),
+            *constraint_blocks(table, split, markdown),
         ]
     parts += ["Accuracy by task, %", per_task_table(table, markdown)]
     told = told_apart(table.rows)[:_MOST_TOLD]
