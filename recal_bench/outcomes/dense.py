@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import BoolQ, BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
-from recal_bench.outcomes.schema import LATENCY
 
 
 class Arm(NamedTuple):
@@ -42,6 +41,7 @@ class Outcomes:
     In a mixed log it is 1 for the queries that show several arms (`several_Q`), all of which were asked.
     `noise_QA` are the squared standard errors of scores that are means of repeated draws, NaN where there are fewer
     than two; None where no outcome has them.
+    `latency_QA` are the seconds that each reply took, NaN where unknown; None where the file does not hold them.
     `unscored_QA` marks the outcomes that the file has without a score; None where there is none.
     `name` and `data_hash` say where the outcomes come from; `simulated` is true where the models are.
     `notes` hold what a reader of results should know of the data, each in one line.
@@ -62,6 +62,7 @@ class Outcomes:
     response_QA: ObjectQA | None = None
     propensity_Q: FloatQ | None = None
     noise_QA: FloatQA | None = None
+    latency_QA: FloatQA | None = None
     unscored_QA: BoolQA | None = None
     notes: tuple[str, ...] = ()
     column_QA: Mapping[str, FloatQA] = field(default_factory=dict)
@@ -72,11 +73,6 @@ class Outcomes:
     @property
     def observed_QA(self) -> BoolQA:
         return ~np.isnan(self.score_QA)
-
-    @property
-    def latency_QA(self) -> FloatQA | None:
-        """Seconds that each reply took (NaN where unknown); None where the outcomes hold no latency."""
-        return self.column_QA.get(LATENCY)
 
     @property
     def logged(self) -> bool:
@@ -118,12 +114,16 @@ class Outcomes:
         def kept(value_QA: FloatQA) -> FloatQA:
             return np.where(keep_QA, value_QA, np.nan)
 
+        response_QA = None if self.response_QA is None else self.response_QA.copy()
+        if response_QA is not None:
+            response_QA[~keep_QA] = None
         return replace(
             self,
             score_QA=kept(self.score_QA),
             cost_QA=kept(self.cost_QA),
             noise_QA=None if self.noise_QA is None else kept(self.noise_QA),
-            response_QA=None if self.response_QA is None else np.where(keep_QA, self.response_QA, None),
+            latency_QA=None if self.latency_QA is None else kept(self.latency_QA),
+            response_QA=response_QA,
             column_QA={name: kept(value_QA) for name, value_QA in self.column_QA.items()},
         )
 
@@ -131,7 +131,16 @@ class Outcomes:
         return self.take(self.split_Q == split)
 
 
-_BY_ARM = ("score_QA", "cost_QA", "expected_score_QA", "expected_cost_QA", "response_QA", "noise_QA", "unscored_QA")
+_BY_ARM = (
+    "score_QA",
+    "cost_QA",
+    "expected_score_QA",
+    "expected_cost_QA",
+    "response_QA",
+    "noise_QA",
+    "latency_QA",
+    "unscored_QA",
+)
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
 

@@ -14,7 +14,7 @@ from recal_bench.outcomes.columns import read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
 from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
-from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
+from recal_bench.outcomes.schema import LATENCY, NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
 from recal_bench.outcomes.unknown_costs import TOKENS, small
 from recal_bench.outcomes.values import latencies, numbers, other_numbers, texts
 from recal_bench.outcomes.view import dense_view
@@ -70,9 +70,9 @@ def check_file(
     problems += _absent(columns.names)
     if not problems and not len(columns.number_N):
         problems.append("the file holds no rows: one row is needed for each query and arm")
-    there = [name for name in counts if name in columns.names]
+    asked = tuple(dict.fromkeys((*others, *(name for name in counts if name in columns.names))))
     of_latency: list[str] = []
-    found = latencies(columns, of_latency) | other_numbers(tuple(dict.fromkeys((*others, *there))), columns, problems)
+    found = latencies(columns, of_latency) | other_numbers(asked, columns, problems)
     every = Rows(columns, texts(columns, problems), *numbers(columns, problems, reading), found)
     problems += every.key_problems()
     rows = every.scored()
@@ -84,7 +84,13 @@ def check_file(
     summary = rows.summary()
     metadata = read_metadata(path)
     rows, zeros = settled(rows, reading.zero_cost, "price_book" in metadata)
-    outcomes = replace(dense_view(rows, stem(path)), unscored_QA=every.unscored_QA(rows))
+    outcomes = dense_view(rows, stem(path))
+    outcomes = replace(
+        outcomes,
+        unscored_QA=every.unscored_QA(rows),
+        latency_QA=outcomes.column_QA.get(LATENCY),
+        column_QA={name: outcomes.column_QA[name] for name in asked},
+    )
     origin = [
         *_without(columns.names),
         *_range(reading),
