@@ -54,7 +54,7 @@ def router_option(required: bool) -> Callable[[Callable[..., Any]], Callable[...
         multiple=True,
         required=required,
         metavar="NAME",
-        help="A router's name, several as in a,b, a fixed arm as in 'arm:model|strategy', or all (repeatable).",
+        help="A router's name, several as in a,b, guarded-NAME, 'arm:model|strategy' for one arm, or all (repeatable).",
     )
 
 

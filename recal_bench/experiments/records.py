@@ -118,6 +118,21 @@ class Frontier(BaseModel):
     best_accuracy: OperatingPoint
 
 
+class Guard(BaseModel):
+    """How a guarded router was held back (see `routers.guarded`).
+
+    `caution` are the standard errors that a predicted gain had to exceed, `inf` where no gain would do; `tuned` says
+    that it was chosen on validation. `held_back` is of every evaluated split the share of the queries on which the
+    router's own choice was another arm than the fallback, and the guard kept the fallback.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    caution: float | Literal["inf"]
+    tuned: bool
+    held_back: dict[str, float]
+
+
 class RunRecord(BaseModel):
     """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, ...); they have no settings.
 
@@ -127,7 +142,7 @@ class RunRecord(BaseModel):
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
-    decisions that were made elsewhere.
+    decisions that were made elsewhere, `guard` for guarded routers.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -151,6 +166,7 @@ class RunRecord(BaseModel):
     mean_cost_A: tuple[float | None, ...]
     frontier: tuple[Frontier, ...] | None = None
     audit: LeakAudit | None = None
+    guard: Guard | None = None
 
     @property
     def external(self) -> bool:

@@ -21,7 +21,7 @@ from recal_bench.experiments.latency import Fitted, measure
 from recal_bench.experiments.plans import RunPlan, class_of
 from recal_bench.experiments.records import Configuration, Run, read_log, read_run
 from recal_bench.experiments.reference_runs import run_references
-from recal_bench.experiments.replay import replay
+from recal_bench.experiments.replay import guard_of, replay
 from recal_bench.experiments.sweep import sweep
 from recal_bench.experiments.work import (
     METRICS,
@@ -195,6 +195,7 @@ def _fit_and_keep(
             kept_step=last.get("kept_step"),
             encoder=configuration.settings.get("encoder"),
             frontier=sweep(bench, router),
+            guard=guard_of(bench, router),
         )
         finish(target, record)
         on_seed()

@@ -9,7 +9,7 @@ from typing import Any
 
 from recal_bench.errors import PluginError
 
-METHODS = ("fit", "fit_seeds", "route", "predict", "adapt", "save", "load")
+METHODS = ("fit", "fit_seeds", "route", "predict", "utilities", "adapt", "save", "load")
 _CLOSE = 0.85
 
 

@@ -182,9 +182,11 @@ class Router(Protocol):
 
     A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
     Its class attributes tell the harness how to treat it: see `Flags`. A class may have a class method
-    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and
-    a method `adapt(arms, few)` that is called after `fit` with arms that train did not hold and their outcomes on a few
-    train queries (a `Train`), after which the router decides among its arms and then these, in that order.
+    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`;
+    a method `utilities(queries, calls)` by which a router that does not predict says what it expects of every arm, up
+    to a constant for each query: a guard needs it (see `guarded`); and a method `adapt(arms, few)` that is called after
+    `fit` with arms that train did not hold and their outcomes on a few train queries (a `Train`), after which the
+    router decides among its arms and then these, in that order.
     """
 
     deterministic: ClassVar[bool]
