@@ -39,6 +39,7 @@ def load_benches(
         prices=data.prices,
         score_range=data.score_range,
         zero_cost=data.zero_cost,
+        split_by=data.split_by,
         responses=any(each.reads_responses for each in flags.values()),
         columns=sorted({column for name in flags.keys() - by_all for column in flags[name].reads_columns}),
         progress=lambda share: progress.update(bar, completed=share),

@@ -132,6 +132,7 @@ def load_outcomes(
     *,
     score_range: tuple[float, float] = WHOLE_RANGE,
     zero_cost: str | None = None,
+    split_by: str | None = None,
     tokens: bool = False,
     world_seed: int = 0,
     responses: bool = False,
@@ -141,11 +142,12 @@ def load_outcomes(
     """The outcomes of a file (see `docs/outcomes.md`), or of the embedded, simulated pool where no path is given.
 
     `score_range` are the ends of the file's scale of scores, `zero_cost` says whether a cost of 0 is `free` or
-    `unknown` (see `outcomes.reading`); `tokens`: with the columns of token counts that the file has.
+    `unknown` (see `outcomes.reading`); `split_by` names the column in whose order queries become train, validation and
+    test; `tokens`: with the columns of token counts that the file has.
     `responses`: with what the arms answered; `columns`: with these other numeric columns of the file.
     Raises OutcomesError where the file is not usable, with what is wrong and what to do.
     """
-    reading = Reading(score_range, zero_cost, tokens)
+    reading = Reading(score_range, zero_cost, tokens, split_by)
     if path is not None:
         from recal_bench.outcomes.files import read_outcomes
 
@@ -155,7 +157,9 @@ def load_outcomes(
     from recal_bench.simulation import embedded_outcomes, embedded_responses
 
     if replace(reading, tokens=False) != AS_WRITTEN:
-        raise SettingsError("--score-range and --zero-cost are for an outcomes file: leave them out without --outcomes")
+        raise SettingsError(
+            "--score-range, --zero-cost and --split-by are for an outcomes file: leave them out without --outcomes"
+        )
     if columns:
         raise OutcomesError(
             f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
@@ -189,6 +193,7 @@ def load_bench(
     prices: str | Path | None = None,
     score_range: tuple[float, float] = WHOLE_RANGE,
     zero_cost: str | None = None,
+    split_by: str | None = None,
     world_seed: int = 0,
     responses: bool = False,
     columns: Sequence[str] = (),
@@ -209,6 +214,7 @@ def load_bench(
         path,
         score_range=score_range,
         zero_cost=zero_cost,
+        split_by=split_by,
         tokens=unknown_cost == "estimate",
         world_seed=world_seed,
         responses=responses,
@@ -241,6 +247,7 @@ def load_bench(
         logged=train.logged,
         cost_rule=costs.recorded if partly_known else "error",
         n_queries={name: len(part) for name, part in splits.parts.items()},
+        split_by=split_by,
         notes=splits.notes,
     )
     mean_score_A, mean_cost_A = (
@@ -255,6 +262,7 @@ def load_bench(
     options += ["--prices", Path(prices)] if prices is not None else []
     options += ["--score-range", f"{score_range[0]!r},{score_range[1]!r}"] if score_range != WHOLE_RANGE else []
     options += ["--zero-cost", zero_cost] if zero_cost else []
+    options += ["--split-by", split_by] if split_by else []
     return Bench(
         data,
         splits,

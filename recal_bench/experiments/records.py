@@ -29,7 +29,7 @@ class Data(BaseModel):
     `train_fraction` is the share of train that routers learn from; the objective is always fixed on all of it.
     `held_out` are arms that train does not hold, of which routers that can adapt see `labelled` queries. `logged`: they
     hold one arm a query, with its propensity; what a router is worth is estimated. `cost_rule` is what was done where
-    some costs are unknown (see `outcomes.unknown_costs`).
+    some costs are unknown (see `outcomes.unknown_costs`). `split_by` is the column in whose order the file was split.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +49,7 @@ class Data(BaseModel):
     labelled: int = 0
     logged: bool = False
     cost_rule: str = "error"
+    split_by: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

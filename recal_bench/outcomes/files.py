@@ -12,12 +12,13 @@ import numpy as np
 from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.columns import read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
+from recal_bench.outcomes.ordering import first_of, ordered, split_in_order
 from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
 from recal_bench.outcomes.schema import NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
 from recal_bench.outcomes.unknown_costs import TOKENS, small
 from recal_bench.outcomes.values import numbers, other_numbers, texts
-from recal_bench.outcomes.view import dense_view
+from recal_bench.outcomes.view import dense_view, in_splits
 from recal_bench.outcomes.writer import read_metadata
 from recal_bench.outcomes.zero_costs import settled
 from recal_bench.table_files import stem
@@ -63,7 +64,10 @@ def check_file(
 ) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
     counts = TOKENS if reading.tokens else ()
-    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts)))
+    order = (reading.split_by,) if reading.split_by else ()
+    named = (*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts, *order)
+    # Where another column splits the file, its own split is as if it were not there.
+    wanted = [name for name in dict.fromkeys(named) if not order or name != "split" or name in order]
     columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
@@ -78,13 +82,22 @@ def check_file(
     if not problems and not len(rows.keyed):
         problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
     problems += rows.problems()
+    place_N = [ordered(name, columns, problems) for name in order]
     if problems:
         return FileReport(tuple(problems), tuple(_without(columns.names)), every.summary(), None)
     summary = rows.summary()
     metadata = read_metadata(path)
     rows, zeros = settled(rows, reading.zero_cost, "price_book" in metadata)
     outcomes = replace(dense_view(rows, stem(path)), unscored_QA=every.unscored_QA(rows))
+    of_order: list[str] = []
+    for name, each_N in zip(order, place_N, strict=True):
+        try:
+            split_Q, note = split_in_order(first_of(each_N[rows.keyed], rows.query.group_N, len(outcomes)), name)
+        except OutcomesError as error:
+            return FileReport((str(error),), (), summary, None)
+        outcomes, of_order = in_splits(outcomes, split_Q), [note]
     origin = [
+        *of_order,
         *_without(columns.names),
         *_range(reading),
         *_unscored(every),

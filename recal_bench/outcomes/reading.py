@@ -20,12 +20,15 @@ class Reading:
 
     `tokens`: the columns of token counts are read, where they are there.
 
+    `split_by`: the column in whose order queries become train, validation and test, in the place of the column split.
+
     Raises SettingsError on values that cannot be.
     """
 
     score_range: tuple[float, float] = WHOLE_RANGE
     zero_cost: str | None = None
     tokens: bool = False
+    split_by: str | None = None
 
     def __post_init__(self) -> None:
         low, high = self.score_range
