@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import field, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlias
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -20,9 +20,6 @@ from recal_bench.evaluation.references import arm_effects
 from recal_bench.outcomes import mean_over_observed
 from recal_bench.routers.flags import flags_of
 from recal_bench.routers.interface import Calls, Context, Decisions, Predictions, Queries, Train
-
-if TYPE_CHECKING:
-    from recal_bench.routers.interface import Router
 
 GUARDED = "guarded-"
 
@@ -75,7 +72,7 @@ class Guarded:
     def __post_init__(self) -> None:
         """Raises SettingsError where the router may be asked at any price of cost, but predicts no costs."""
         if hasattr(super(), "__post_init__"):
-            super().__post_init__()
+            super().__post_init__()  # type: ignore[misc]
         if hasattr(self, "utilities") and self.sweeps:
             raise SettingsError("a guard is fitted at one price of cost: leave policy.alpha=conditioned out beside it")
 
@@ -95,22 +92,22 @@ class Guarded:
 
     def _fit_guard(self, train: Train, validation: Train) -> None:
         outcomes = validation.outcomes
-        kept_Q = outcomes.observed_QA.any(axis=1)
+        kept = np.flatnonzero(outcomes.observed_QA.any(axis=1))
         if not (outcomes.observed_QA.sum(axis=1) > 1).any():
             raise OutcomesError(
                 "a guard learns how far predicted gains are off from validation queries with the outcomes of two arms, "
                 "and there are none: give some, or run the router without its guard"
             )
-        outcomes, kept = outcomes.take(kept_Q), np.flatnonzero(kept_Q)
+        outcomes = outcomes.take(kept)
         query_id, prompt = (tuple(each[row] for row in kept) for each in validation.queries)
         queries, objective = Queries(query_id, prompt), train.objective
         mean_cost_A = mean_over_observed(train.outcomes.cost_QA)
         calls = Calls(outcomes.arms, objective, outcomes.observed_QA, mean_cost_A)
         expected = self._expected(queries, calls)
-        levels = (
+        score_A, cost_A = (
             arm_effects(each, train.outcomes.task_Q) for each in (train.outcomes.score_QA, train.outcomes.cost_QA)
         )
-        self._guard = Known(*levels, *expected, outcomes.score_QA, outcomes.cost_QA, math.inf)
+        self._guard = Known(score_A, cost_A, *expected, outcomes.score_QA, outcomes.cost_QA, math.inf)
         if self.guard == "auto":
             utility_QA, rows = objective.utility(outcomes.score_QA, outcomes.cost_QA), np.arange(len(queries.prompt))
             utility_CV = [
@@ -186,8 +183,8 @@ class Guarded:
         super().load(folder)  # type: ignore[misc]
         try:
             arrays = read(folder / _FILE)
-            *others, caution = (arrays[name] for name in Known._fields)
-            self._guard = Known(*others, float(caution))
+            learnt: dict[str, Any] = {name: arrays[name] for name in Known._fields}
+            self._guard = Known(**learnt | {"caution": float(arrays["caution"])})
         except UNREADABLE as error:
             raise RunError(f"{folder / _FILE} holds no guard: run the router again with --fresh") from error
 
@@ -211,7 +208,7 @@ def guarded(cls: type[Any]) -> type[Any]:
     """The guarded kind of a router class, with all of its settings and one more, `guard`."""
 
     def fit_seeds(
-        made: Any, seeds: Sequence[Router], train: Train, validation: Train, contexts: Sequence[Context]
+        made: Any, seeds: Sequence[Any], train: Train, validation: Train, contexts: Sequence[Context]
     ) -> None:
         cls.fit_seeds.__func__(made, seeds, train, validation, contexts)
         for each in seeds:
