@@ -153,7 +153,7 @@ class RecalRouter(Optimisation):
         reward = first._reward(train.objective)
         train, validation = learnable(train), learnable(validation)
         objective, outcomes = train.objective, train.outcomes
-        encoder = fit_encoder(first.encoder, train.queries.prompt)
+        encoder = fit_encoder(first.encoder, train.queries.prompt, train.queries.features)
         for each in seeds:
             each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
         embedding_QE = first._embed(train.queries)
@@ -200,9 +200,7 @@ class RecalRouter(Optimisation):
             ("policy.alpha=conditioned", self.sweeps),
         ):
             if needs_cost and not objective.has_cost:
-                raise SettingsError(
-                    f"{setting} needs the cost of every outcome: leave it out for outcomes without cost"
-                )
+                raise SettingsError(f"{setting} needs the cost of every outcome: leave it out where there is none")
         if self.sweeps and reward.priced is None:
             own = f"reward={self.reward} has its own price of cost"
             raise SettingsError(f"{own}: use reward=components with policy.alpha")
@@ -223,8 +221,8 @@ class RecalRouter(Optimisation):
             raise SettingsError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
         alpha = torch.tensor([calls.objective.alpha if self.sweeps else self._alpha])
         with torch.no_grad(), one_thread():
-            *known, familiar_Q1 = self._known(queries)
-            embedding_QE, prior_QA = priced(*known, alpha, self.policy.alpha)
+            embedding_QE, score_QA, cost_QA, familiar_Q1 = self._known(queries)
+            embedding_QE, prior_QA = priced(embedding_QE, score_QA, cost_QA, alpha, self.policy.alpha)
             actions = self._policy(embedding_QE, prior_QA, torch.ones_like(prior_QA, dtype=torch.bool), familiar_Q1)
         value_QA: FloatQA = actions.log_arm_QA[0].double().numpy() / self.prior.scale
         return value_QA[:, [self.arms.index(arm) for arm in calls.arms]]
@@ -261,7 +259,8 @@ class RecalRouter(Optimisation):
         """Embeddings of unit length, `[Q, E]`."""
         import torch
 
-        return torch.nn.functional.normalize(torch.from_numpy(self._encoder.encode(queries.prompt)), dim=1)
+        encoding_QE = self._encoder.encode(queries.prompt, queries.features)
+        return torch.nn.functional.normalize(torch.from_numpy(encoding_QE), dim=1)
 
     def _logits(self, expected: Expected) -> tuple[Tensor, Tensor, Tensor]:
         """Score and cost part of the logits before training, and how far training may change them."""

@@ -42,6 +42,7 @@ def load_benches(
         split_by=data.split_by,
         responses=any(each.reads_responses for each in flags.values()),
         columns=sorted({column for name in flags.keys() - by_all for column in flags[name].reads_columns}),
+        features=any(flags[name].reads_features for name in flags.keys() - by_all),
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)

@@ -12,6 +12,7 @@ import numpy as np
 
 from recal_bench import routers
 from recal_bench.arrays import BoolQA, IntQ, finite_or_none
+from recal_bench.encoders import Encoder, FeatureValues
 from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
@@ -44,7 +45,8 @@ class Advice(NamedTuple):
 class DeployedRouter:
     """The router of a run in memory (arrays, JSON, safetensors; never a pickle). Not for several threads at once.
 
-    `arms` are what it chooses among, `predicts` says whether it expects a score and a cost for each query.
+    `arms` are what it chooses among, `predicts` says whether it expects a score and a cost for each query,
+    `features` are those that it reads.
 
     Raises RunError for a reference (not a router), for decisions that were made elsewhere, and for a run whose router
     cannot be loaded or has other settings here, PluginError where its class is not there.
@@ -64,14 +66,23 @@ class DeployedRouter:
         n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
         self.arms = tuple(Arm.parse(name) for name in data.arms[:n_arms])
         self.predicts = isinstance(self._router, Predicts)
+        encoders = [each for each in vars(self._router).values() if isinstance(each, Encoder)]
+        self.features = tuple(sorted({name for each in encoders for name in each.feature_names}))
         self._objective = Objective(data.alpha, data.cost_ref, data.unknown_costs)
         self._mean_score_A, self._mean_cost_A = (
             np.array([np.nan if value is None else value for value in mean_A[:n_arms]])
             for mean_A in (record.mean_score_A, record.mean_cost_A)
         )
 
-    def rank(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> Ranking:
+    def rank(
+        self,
+        prompts: Sequence[str],
+        query_ids: Sequence[str] | None = None,
+        features: Sequence[FeatureValues] | None = None,
+    ) -> Ranking:
         """The arms of each prompt, best first, as indices into `arms`. `query_ids` are `query-0`, ... by default.
+
+        `features` is what is known of each prompt; what is not given, or was not on train, counts as unknown.
 
         Raises SettingsError on an empty prompt, PluginError where the router needs more than a prompt to decide
         (answers of arms, advice of models), RunError where it cannot route with what it has loaded.
@@ -81,7 +92,8 @@ class DeployedRouter:
             raise SettingsError(f"question {empty + 1:,} of {len(prompts):,} is empty: there is nothing to route by")
         ids = tuple(f"query-{row}" for row in range(len(prompts))) if query_ids is None else tuple(query_ids)
         with _readable(self.run):
-            return rank(self._router, Queries(ids, tuple(prompts)), self._calls(len(prompts)))
+            queries = Queries(ids, tuple(prompts), tuple(features or [{}] * len(prompts)))
+            return rank(self._router, queries, self._calls(len(prompts)))
 
     def decide(self, queries: Queries, available_QA: BoolQA | None = None) -> IntQ:
         """The arm of each query as an index into `arms`, among the available ones or (None) all. Raises as `rank`."""
@@ -94,11 +106,16 @@ class DeployedRouter:
         available_QA = everything_QA if available_QA is None else available_QA[:, :n_arms]
         return Calls(self.arms, self._objective, available_QA, self._mean_cost_A)
 
-    def route(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> list[Advice]:
+    def route(
+        self,
+        prompts: Sequence[str],
+        query_ids: Sequence[str] | None = None,
+        features: Sequence[FeatureValues] | None = None,
+    ) -> list[Advice]:
         """The arm for each prompt. Raises what `rank` raises."""
         if not prompts:
             return []
-        arm_QA, predictions = self.rank(prompts, query_ids)
+        arm_QA, predictions = self.rank(prompts, query_ids, features)
         shape = (len(prompts), len(self.arms))
         score_QA, cost_QA = predictions or (np.broadcast_to(m, shape) for m in (self._mean_score_A, self._mean_cost_A))
         advice = []

@@ -13,7 +13,7 @@ from recal_bench.evaluation.offpolicy import Log, row_values
 from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.experiments.records import Guard
 from recal_bench.outcomes import Objective, Outcomes
-from recal_bench.routers import Calls, Decisions, Router, decide
+from recal_bench.routers import Calls, Decisions, Router, decide, queries_for
 from recal_bench.routers.guarded import Guarded
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def guard_of(bench: Bench, router: Router) -> Guard | None:
     if not isinstance(router, Guarded):
         return None
     held_back = {
-        split: float(router.held_back(queries_of(part), bench.calls(part, router)).mean())
+        split: float(router.held_back(queries_for(router, queries_of(part)), bench.calls(part, router)).mean())
         for split, part in bench.splits.evaluation.items()
     }
     caution: float | Literal["inf"] = "inf" if math.isinf(router.caution) else router.caution

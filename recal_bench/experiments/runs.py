@@ -35,7 +35,8 @@ from recal_bench.experiments.work import (
     write_decisions,
 )
 from recal_bench.folders import naming, slug
-from recal_bench.outcomes.dense import column_hash
+from recal_bench.outcomes.dense import column_hash, features_hash
+from recal_bench.outcomes.schema import FEATURES
 from recal_bench.routers import Context, Router
 
 # On a CPU more seeds at once no longer fit its caches and take longer each.
@@ -112,7 +113,8 @@ def _run(
             tuned=plan.tuned,
             source=provenance.source_hash(*origins),
             versions=provenance.versions_used(*origins),
-            columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns},
+            columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns}
+            | ({FEATURES: features_hash(bench.splits.train)} if flags.reads_features else {}),
         )
         for seed in plan.seeds
     ]
@@ -171,7 +173,7 @@ def _fit_and_keep(
             routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
             if bench.labelled is not None:
                 for router in (each for each in seeds if hasattr(each, "adapt")):
-                    router.adapt(bench.labelled.outcomes.arms, bench.labelled)
+                    router.adapt(bench.labelled.outcomes.arms, routers.shown_to(router, bench.labelled))
         fit_seconds = None if resumed else (time.perf_counter() - start) / len(seeds)
     for router, (configuration, target), work in zip(seeds, todo, works, strict=True):
         write_decisions(replay(bench, router), work)

@@ -58,6 +58,10 @@ REQUIRED = tuple(field.name for field in FIELDS if field.required)
 READ_BY_RUNS = tuple(field.name for field in FIELDS if field.reader is Reader.RUN)
 NUMBERS = frozenset(field.name for field in FIELDS if field.type != "string")
 TYPES = {field.name: field.type for field in FIELDS}
+FEATURE_PREFIX = "feature_"
+"""Columns so called hold what is known of a query besides its text when it is routed (`feature_tenant`)."""
+FEATURES = "feature_*"
+"""All of them, in a record."""
 WITHOUT = {"task": "all", "strategy": "default", "split": ""}
 """What every row has in a column that names it and that the file does not have."""
 COMMON_NAMES = {

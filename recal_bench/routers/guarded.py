@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import field, make_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
@@ -37,6 +36,7 @@ def _checked(value: object) -> object:
 
 Guard: TypeAlias = Annotated[float | str, BeforeValidator(_checked)]
 _FILE = "guard.npz"
+_MADE: dict[type[Any], type[Any]] = {}
 
 
 class Known(NamedTuple):
@@ -99,8 +99,7 @@ class Guarded:
                 "and there are none: give some, or run the router without its guard"
             )
         outcomes = outcomes.take(kept)
-        query_id, prompt = (tuple(each[row] for row in kept) for each in validation.queries)
-        queries, objective = Queries(query_id, prompt), train.objective
+        queries, objective = validation.queries.take(kept), train.objective
         mean_cost_A = mean_over_observed(train.outcomes.cost_QA)
         calls = Calls(outcomes.arms, objective, outcomes.observed_QA, mean_cost_A)
         expected = self._expected(queries, calls)
@@ -203,9 +202,14 @@ def refusal(cls: type[Any]) -> str | None:
     return None
 
 
-@cache
 def guarded(cls: type[Any]) -> type[Any]:
-    """The guarded kind of a router class, with all of its settings and one more, `guard`."""
+    """The guarded kind of a router class, with all of its settings and one more, `guard`: the same class every time."""
+    if cls not in _MADE:
+        _MADE[cls] = _made(cls)
+    return _MADE[cls]
+
+
+def _made(cls: type[Any]) -> type[Any]:
 
     def fit_seeds(
         made: Any, seeds: Sequence[Any], train: Train, validation: Train, contexts: Sequence[Context]
