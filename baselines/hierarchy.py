@@ -38,9 +38,12 @@ class HierarchyRouter(Saved):
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         train = in_fixed_order(train)
         targets, outcomes = targets_of(train), train.outcomes
-        self.text_encoder, self.cost_ref = fit_encoder(self.encoder, train.queries.prompt), targets.cost_ref
+        self.text_encoder, self.cost_ref = (
+            fit_encoder(self.encoder, train.queries.prompt, train.queries.features),
+            targets.cost_ref,
+        )
         self.arms = list(outcomes.arms)
-        encoding_QE = self.text_encoder.encode(train.queries.prompt)
+        encoding_QE = self.text_encoder.encode(train.queries.prompt, train.queries.features)
         fit, _ = fit_hierarchy(
             encoding_QE,
             targets.value_QC,
@@ -72,6 +75,6 @@ class HierarchyRouter(Saved):
 
     def _values(self, queries: Queries) -> np.ndarray:
         """`[P, Q, B]`"""
-        value_QX = unpacked(self.arrays).values(self.text_encoder.encode(queries.prompt))
+        value_QX = unpacked(self.arrays).values(self.text_encoder.encode(queries.prompt, queries.features))
         value_PQA = np.stack(np.hsplit(value_QX, len(self.shift_PB)))
         return np.asarray(value_PQA @ self.mix_AB + self.shift_PB[:, None])

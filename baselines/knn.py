@@ -37,13 +37,13 @@ class Knn(Saved):
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         train = in_fixed_order(train)
         targets = targets_of(train)
-        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
-        self.memory_NE = self.text_encoder.encode(train.queries.prompt)
+        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt, train.queries.features)
+        self.memory_NE = self.text_encoder.encode(train.queries.prompt, train.queries.features)
         self.known_NC, self.excess_NC = targets.known_QC, targets.excess_QC
         self.typical_C, self.cost_ref = targets.typical_C, targets.cost_ref
 
     def predict(self, queries: Queries) -> Predictions:
-        encoding_QE = self.text_encoder.encode(queries.prompt)
+        encoding_QE = self.text_encoder.encode(queries.prompt, queries.features)
         excess = [np.zeros((0, len(self.typical_C)))]
         for rows in chunks(len(encoding_QE)):
             similarity_QN = encoding_QE[rows] @ self.memory_NE.T

@@ -48,8 +48,8 @@ class Mlp(Saved):
         require_validation(validation, "mlp", "stops")
         targets = targets_of(train)
         self.typical_C, self.trust_C, self.cost_ref = targets.typical_C, targets.trust_C, targets.cost_ref
-        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt)
-        encoding_QE = torch.from_numpy(self.text_encoder.encode(train.queries.prompt))
+        self.text_encoder = fit_encoder(self.encoder, train.queries.prompt, train.queries.features)
+        encoding_QE = torch.from_numpy(self.text_encoder.encode(train.queries.prompt, train.queries.features))
         excess_QC = torch.from_numpy(targets.excess_QC.astype(np.float32))
         known_QC = torch.from_numpy(targets.known_QC)
 
@@ -78,6 +78,6 @@ class Mlp(Saved):
         self.layers = train_best(optimizer, rounds, loss_of, look, log_errors(context.log), patience=PATIENCE)
 
     def predict(self, queries: Queries) -> Predictions:
-        hidden_QH = self.text_encoder.encode(queries.prompt) @ self.layers[0] + self.layers[1]
+        hidden_QH = self.text_encoder.encode(queries.prompt, queries.features) @ self.layers[0] + self.layers[1]
         excess_QC = np.maximum(hidden_QH, 0.0) @ self.layers[2] + self.layers[3]
         return predictions_of(self.typical_C + self.trust_C * excess_QC, self.cost_ref)

@@ -23,7 +23,9 @@ class RandomChoice(Saved):
         self.seed = context.seed
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
-        draw_Q = np.array([self._draw(*query) for query in zip(*queries, strict=True)], dtype=np.uint64)
+        draw_Q = np.array(
+            [self._draw(*query) for query in zip(queries.query_id, queries.prompt, strict=True)], dtype=np.uint64
+        )
         count_Q = np.maximum(calls.available_QA.sum(axis=1), 1).astype(np.uint64)
         rank_Q = (draw_Q % count_Q).astype(np.int64)
         arm_Q = np.argmax(np.cumsum(calls.available_QA, axis=1) > rank_Q[:, None], axis=1)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from recal_bench.arrays import FloatQA
 from recal_bench.encoders import fit_encoder, installed_encoders
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 from recal_bench.toolbox.saving import Saved
@@ -65,10 +66,14 @@ class Svm(Saved):
         # A margin is an expected advantage over its mean size: times that size, the arms' margins compare.
         return np.asarray(stake * np.append(machine.coef_[0], machine.intercept_))
 
-    def route(self, queries: Queries, calls: Calls) -> Decisions:
+    def utilities(self, queries: Queries, calls: Calls) -> FloatQA:
+        """The margins of the arms: expected advantages over the mean of the arms."""
         encoding_QE = self.text_encoder.encode(queries.prompt).astype(np.float64)
         margin_QA = encoding_QE @ self.weight_EA[:-1] + self.weight_EA[-1]
-        return calls.choose(unseen_last(margin_QA, self.seen_A))
+        return unseen_last(margin_QA, self.seen_A)
+
+    def route(self, queries: Queries, calls: Calls) -> Decisions:
+        return calls.choose(self.utilities(queries, calls))
 
 
 def advantages(utility_QA: np.ndarray) -> np.ndarray:

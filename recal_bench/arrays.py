@@ -19,6 +19,7 @@ IntQ: TypeAlias = NDArray[np.int64]
 IntQA: TypeAlias = NDArray[np.int64]
 IntSQ: TypeAlias = NDArray[np.int64]
 StrQ: TypeAlias = NDArray[np.object_]
+ObjectQ: TypeAlias = NDArray[np.object_]
 ObjectQA: TypeAlias = NDArray[np.object_]
 
 

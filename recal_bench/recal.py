@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from recal_bench import provenance
+from recal_bench.arrays import FloatQA
 from recal_bench.calibration import ESTIMATORS, Calibration, Estimator
 from recal_bench.calibration.components import columns_read, parse_components
 from recal_bench.calibration.registry import NoSettings
@@ -152,7 +153,7 @@ class RecalRouter(Optimisation):
         reward = first._reward(train.objective)
         train, validation = learnable(train), learnable(validation)
         objective, outcomes = train.objective, train.outcomes
-        encoder = fit_encoder(first.encoder, train.queries.prompt)
+        encoder = fit_encoder(first.encoder, train.queries.prompt, train.queries.features)
         for each in seeds:
             each.arms, each._encoder, each._alpha, each._last = outcomes.arms, encoder, objective.alpha, None
         embedding_QE, of_validation_QE = first._embed(train.queries), first._embed(validation.queries)
@@ -162,7 +163,6 @@ class RecalRouter(Optimisation):
         size = embedding_QE.shape[1] + first.sweeps
         examples = first._examples(train, embedding_QE, device, fitted and fitted.left_out)
         judged = first._examples(validation, of_validation_QE, device)
-        best_single = best_single_utility(train, validation)
 
         def make(numbers: Sequence[int]) -> Learner:
             generators = [torch.Generator().manual_seed(contexts[number].seed) for number in numbers]
@@ -177,14 +177,14 @@ class RecalRouter(Optimisation):
                 price=first.policy.alpha,
                 tasks=outcomes.tasks,
                 cost_ref=objective.cost_ref,
-                best_single=best_single,
+                best_single=best_single_utility(train, validation),
                 train=examples,
                 validation=judged,
             )
 
         source = provenance.source_hash(cls, *first.made_of, *parts_of(first.encoder).values())
-        described = (source, settings_of(first), device)
-        digests = [digest_of((*described, each.seed), (train, validation), first.reads_columns) for each in contexts]
+        told, splits = (source, settings_of(first), device), (train, validation)
+        digests = [digest_of((*told, each.seed), splits, first.reads_columns) for each in contexts]
         for each, kept in zip(seeds, loop.train(make, contexts, digests), strict=True):
             each._policy = EncoderPolicy(
                 each.arms, size, each.policy.hidden, each.policy.malformed, [torch.Generator()]
@@ -200,33 +200,32 @@ class RecalRouter(Optimisation):
             ("policy.alpha=conditioned", self.sweeps),
         ):
             if needs_cost and not objective.has_cost:
-                raise SettingsError(
-                    f"{setting} needs the cost of every outcome: leave it out for outcomes without cost"
-                )
+                raise SettingsError(f"{setting} needs the cost of every outcome: leave it out where there is none")
         if self.sweeps and reward.priced is None:
-            raise SettingsError(
-                f"reward={self.reward} has its own price of cost: use reward=components with policy.alpha"
-            )
+            own = f"reward={self.reward} has its own price of cost"
+            raise SettingsError(f"{own}: use reward=components with policy.alpha")
         return reward
 
     def route(self, queries: Queries, calls: Calls) -> Decisions:
         """The likeliest available arm of each query, given that the action is well-formed."""
+        return calls.choose(self.utilities(queries, calls))
+
+    def utilities(self, queries: Queries, calls: Calls) -> FloatQA:
+        """Logits in units of the prior's scale, which before training are its expected utilities (up to a constant)."""
         import torch
 
         from recal_bench.policies.price import priced
 
-        column = {arm: index for index, arm in enumerate(self.arms)}
-        unknown = [str(arm) for arm in calls.arms if arm not in column]
+        unknown = [str(arm) for arm in calls.arms if arm not in self.arms]
         if unknown:
             raise SettingsError(f"this router was not trained on the arms {', '.join(unknown)}: train it on them")
         alpha = torch.tensor([calls.objective.alpha if self.sweeps else self._alpha])
         with torch.no_grad(), one_thread():
             embedding_QE, score_QA, cost_QA, familiar_Q1 = self._known(queries)
             embedding_QE, prior_QA = priced(embedding_QE, score_QA, cost_QA, alpha, self.policy.alpha)
-            everything_QA = torch.ones_like(prior_QA, dtype=torch.bool)
-            actions = self._policy(embedding_QE, prior_QA, everything_QA, familiar_Q1)
-        log_arm_QA = actions.log_arm_QA[0].double().numpy()
-        return calls.choose(log_arm_QA[:, [column[arm] for arm in calls.arms]])
+            actions = self._policy(embedding_QE, prior_QA, torch.ones_like(prior_QA, dtype=torch.bool), familiar_Q1)
+        value_QA: FloatQA = actions.log_arm_QA[0].double().numpy() / self.prior.scale
+        return value_QA[:, [self.arms.index(arm) for arm in calls.arms]]
 
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: `policy.safetensors`, `policy.json` and the encoder."""
@@ -260,7 +259,8 @@ class RecalRouter(Optimisation):
         """Embeddings of unit length, `[Q, E]`."""
         import torch
 
-        return torch.nn.functional.normalize(torch.from_numpy(self._encoder.encode(queries.prompt)), dim=1)
+        encoding_QE = self._encoder.encode(queries.prompt, queries.features)
+        return torch.nn.functional.normalize(torch.from_numpy(encoding_QE), dim=1)
 
     def _logits(self, expected: Expected) -> tuple[Tensor, Tensor, Tensor]:
         """Score and cost part of the logits before training, and how far training may change them."""
@@ -274,8 +274,7 @@ class RecalRouter(Optimisation):
 
         expected = left_out or expected_by(self._prior, embedding_QE, len(self.arms))
         examples = examples_of(split, embedding_QE, *self._logits(expected), self.reads_columns, device)
-        asks_if_right = self.cost_gate or self.reward != "components"
-        if left_out is None or asks_if_right:
+        if left_out is None or self.cost_gate or self.reward != "components":
             return examples
         return shrunk(examples, left_out.value_QX.to(device), self.trust)
 

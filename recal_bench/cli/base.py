@@ -195,6 +195,7 @@ class DataOptions(NamedTuple):
     prices: Path | None
     score_range: tuple[float, float]
     zero_cost: str | None
+    split_by: str | None
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -268,6 +269,12 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="A pool file whose prices turn token counts into unknown costs (--unknown-cost estimate).",
             ),
             *reading_options,
+            click.option(
+                "--split-by",
+                metavar="COLUMN",
+                help="Split the file by this column of numbers or times, not by its split: the first 60% of the "
+                "queries become train, the next 10% validation, the last 30% test.",
+            ),
         ]
     ):
         decorated = option(decorated)

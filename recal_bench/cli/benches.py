@@ -41,8 +41,10 @@ def load_benches(
         prices=data.prices,
         score_range=data.score_range,
         zero_cost=data.zero_cost,
+        split_by=data.split_by,
         responses=any(each.reads_responses for each in flags.values()),
         columns=sorted({column for name in flags.keys() - by_all for column in flags[name].reads_columns}),
+        features=any(flags[name].reads_features for name in flags.keys() - by_all),
         progress=lambda share: progress.update(bar, completed=share),
     )
     progress.remove_task(bar)
@@ -58,7 +60,7 @@ def router_option(required: bool) -> Callable[[Callable[..., Any]], Callable[...
         multiple=True,
         required=required,
         metavar="NAME",
-        help="A router's name, several as in a,b, a fixed arm as in 'arm:model|strategy', or all (repeatable).",
+        help="A router's name, several as in a,b, guarded-NAME, 'arm:model|strategy' for one arm, or all (repeatable).",
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recal_bench.cli.base import command, include_path
-from recal_bench.errors import SettingsError
+from recal_bench.errors import SettingsError, near_miss
 
 if TYPE_CHECKING:
     from recal_bench.experiments.deployed import Advice, Expected
@@ -42,6 +44,14 @@ _SHOWN = 5
     show_default=True,
     help="How the decisions on questions are printed.",
 )
+@click.option(
+    "--feature",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What is known of the questions besides their text, for a router that reads features (repeatable). In a table "
+    "(--in): columns feature_NAME.",
+)
 @include_path
 def route(
     run_folder: Path,
@@ -49,6 +59,7 @@ def route(
     source: Path | None,
     out: Path | None,
     form: str,
+    assignments: tuple[str, ...],
     include_paths: tuple[Path, ...],
 ) -> None:
     """Ask a trained router which arm should answer: all arms, best first, with expected score and cost."""
@@ -56,13 +67,18 @@ def route(
         raise SettingsError("give questions, or a file of them with --in: one of the two")
     if bool(source) != bool(out):
         raise SettingsError("--in and --out go together: --out FILE, or - for JSON lines to stdout")
+    if source and assignments:
+        raise SettingsError("--feature is for questions: a table (--in) has its features in columns feature_NAME")
     if source and out:
         _route_file(run_folder, source, out, include_paths)
         return
     from recal_bench import api, routers
 
     routers.discover(include_paths)
-    advice = api.load_router(run_folder).route(questions)
+    router = api.load_router(run_folder)
+    features = _features(assignments, router.features)
+    _tell_unknown({name: len(questions) for name in router.features if name not in features}, len(questions))
+    advice = router.route(questions, features=[features] * len(questions))
     if form == "json":
         import json
 
@@ -82,13 +98,42 @@ def _route_file(run_folder: Path, source: Path, out: Path, include_paths: tuple[
         files.check_out(out, source)
     routers.discover(include_paths)
     router = api.load_router(run_folder)
-    chunks = files.decisions(router, files.read_questions(source, sys.stdin))
+    unknown: Counter[str] = Counter()
+    chunks = files.decisions(router, files.read_questions(source, sys.stdin), unknown)
     if out == files.STDIN:
+        count = 0
         for chunk in chunks:
+            count += len(chunk)
             click.echo("".join(map(files.json_line, chunk)), nl=False)
+        _tell_unknown(unknown, count)
         return
     count = files.write_decisions(chunks, out)
+    _tell_unknown(unknown, count)
     click.echo(f"{counted(count, 'question')} routed: {out}")
+
+
+def _features(assignments: tuple[str, ...], known: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` words by name. Raises SettingsError on another form, and on what the router does not read."""
+    from recal_bench.outcomes.schema import FEATURE_PREFIX
+
+    found = {}
+    for word in assignments:
+        name, equals, value = word.partition("=")
+        name = name.removeprefix(FEATURE_PREFIX)
+        if not equals or not value:
+            raise SettingsError(f"--feature {word}: write NAME=VALUE, as in tenant=acme")
+        if name not in known:
+            raise SettingsError(
+                f"--feature {word}: the router does not read {name}{near_miss(name, known)}: it reads "
+                f"{', '.join(known) or 'no features'}"
+            )
+        found[name] = value
+    return found
+
+
+def _tell_unknown(unknown: Mapping[str, int], count: int) -> None:
+    for name, lacking in unknown.items():
+        click.echo(f"Note: feature {name} is not given for {lacking:,} of {count:,} questions: unknown there", err=True)
 
 
 def _as_text(question: str, advice: Advice) -> list[str]:

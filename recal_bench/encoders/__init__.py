@@ -9,6 +9,7 @@ often at the end. MiniLM reads no more than the first 256 tokens of that.
 """
 
 from recal_bench.encoders.combined import Encoder, fit_encoder, load_encoder
+from recal_bench.encoders.features import Features, FeatureValues, reads_features
 from recal_bench.encoders.minilm import MiniLM
 from recal_bench.encoders.registry import ENCODERS, encoder, installed_encoders, parts_of
 from recal_bench.encoders.tfidf import Tfidf
@@ -16,6 +17,8 @@ from recal_bench.encoders.tfidf import Tfidf
 __all__ = [
     "ENCODERS",
     "Encoder",
+    "FeatureValues",
+    "Features",
     "MiniLM",
     "Tfidf",
     "encoder",
@@ -23,4 +26,5 @@ __all__ = [
     "installed_encoders",
     "load_encoder",
     "parts_of",
+    "reads_features",
 ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recal_bench.arrays import Float32QE
 from recal_bench.encoders import cache
 from recal_bench.encoders.cache import Arrays
+from recal_bench.encoders.features import NAME, Features, FeatureValues, lines_of
 from recal_bench.encoders.registry import Part, parts_of
 from recal_bench.encoders.shared import FILE, find_encoder
 from recal_bench.errors import PluginError, SettingsError
@@ -28,15 +29,23 @@ class Encoder:
     name: str
     parts: dict[str, Part]
 
-    def encode(self, prompts: Sequence[str]) -> Float32QE:
+    def encode(self, prompts: Sequence[str], features: Sequence[FeatureValues] = ()) -> Float32QE:
         """One row of unit length a prompt, `[Q, E]`; E is 256 (`tfidf`), 384 (`minilm`), a plug-in's, or their sum.
 
         Fewer for `tfidf` on tiny train splits. A prompt without any known character n-gram is a row of zeros there.
-        Raises PluginError where a part gives anything else than finite vectors, one a prompt.
+        `features` are what is known of each query, for an encoder that reads them (see `features`). Raises PluginError
+        where a part gives anything else than finite vectors, one a prompt.
         """
-        read = [_shorten(prompt) for prompt in prompts]
         weight = np.float32(len(self.parts) ** -0.5)
-        return np.hstack([weight * _encode(name, part, read) for name, part in self.parts.items()])
+        return np.hstack(
+            [weight * _encode(name, part, _read(name, prompts, features)) for name, part in self.parts.items()]
+        )
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features that it reads."""
+        part = self.parts.get(NAME)
+        return tuple(sorted({name for name, _ in part.columns})) if isinstance(part, Features) else ()
 
     def save(self, folder: Path) -> None:
         """Write the encoder into a folder, for `load_encoder`."""
@@ -46,15 +55,14 @@ class Encoder:
         cache.write(folder / FILE, arrays)
 
 
-def fit_encoder(name: str, prompts: Sequence[str]) -> Encoder:
+def fit_encoder(name: str, prompts: Sequence[str], features: Sequence[FeatureValues] = ()) -> Encoder:
     """The encoder of that name, fitted on the train prompts alone; their order and number of repeats do not matter.
 
     Raises SettingsError on an unknown name, on prompts without any text, and where MiniLM is not installed.
     """
     parts = _make(name)
-    read = sorted({_shorten(prompt) for prompt in prompts})
-    for part in parts.values():
-        part.fit(read)
+    for word, part in parts.items():
+        part.fit(sorted(set(_read(word, prompts, features))))
     return Encoder(name, parts)
 
 
@@ -99,6 +107,11 @@ def _encode(name: str, part: Part, read: list[str]) -> Float32QE:
     if key is None or len(read) < _MIN_CACHED_PROMPTS:
         return encode()["encoding_QE"]
     return cache.through_cache(Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz", encode, check)["encoding_QE"]
+
+
+def _read(name: str, prompts: Sequence[str], features: Sequence[FeatureValues]) -> list[str]:
+    """What a part of that name is given of each query."""
+    return lines_of(features, len(prompts)) if name == NAME else [_shorten(prompt) for prompt in prompts]
 
 
 def _shorten(prompt: str) -> str:

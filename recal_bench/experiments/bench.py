@@ -101,6 +101,8 @@ class Bench:
             )
         if flags.reads_responses and not self.responses:
             raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
+        if flags.reads_features and self.splits.train.feature_Q is None:
+            raise OutcomesError(f"router {name} reads features: load_bench(..., features=True)")
         absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]
         if absent:
             raise OutcomesError(f"router {name} reads {', '.join(absent)}: load_bench(..., columns={absent})")
@@ -132,7 +134,8 @@ class Bench:
 def queries_of(outcomes: Outcomes) -> Queries:
     """What a router may see of a split: identifiers that tell nothing (a log's own often name the task), and texts."""
     keys = zip(outcomes.task_Q, outcomes.query_id_Q, strict=True)
-    return Queries(tuple(identifier_of(*key) for key in keys), tuple(outcomes.prompt_Q))
+    features = () if outcomes.feature_Q is None else tuple(outcomes.feature_Q)
+    return Queries(tuple(identifier_of(*key) for key in keys), tuple(outcomes.prompt_Q), features)
 
 
 def identifier_of(task: str, query_id: str) -> str:
@@ -145,21 +148,25 @@ def load_outcomes(
     *,
     score_range: tuple[float, float] = WHOLE_RANGE,
     zero_cost: str | None = None,
+    split_by: str | None = None,
     tokens: bool = False,
     world_seed: int = 0,
     world_arms: str = "standard",
     responses: bool = False,
     columns: Sequence[str] = (),
+    features: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Outcomes:
     """The outcomes of a file (see `docs/outcomes.md`), or of the embedded, simulated pool where no path is given.
 
     `score_range` are the ends of the file's scale of scores, `zero_cost` says whether a cost of 0 is `free` or
-    `unknown` (see `outcomes.reading`); `tokens`: with the columns of token counts that the file has.
-    `responses`: with what the arms answered; `columns`: with these other numeric columns of the file.
+    `unknown` (see `outcomes.reading`); `split_by` names the column in whose order queries become train, validation and
+    test; `tokens`: with the columns of token counts that the file has.
+    `responses`: with what the arms answered; `columns`: with these other numeric columns of the file; `features`: with
+    its columns `feature_*`.
     Raises OutcomesError where the file is not usable, with what is wrong and what to do.
     """
-    reading = Reading(score_range, zero_cost, tokens)
+    reading = Reading(score_range, zero_cost, tokens, split_by, features)
     if path is not None:
         from recal_bench.outcomes.files import read_outcomes
 
@@ -170,8 +177,12 @@ def load_outcomes(
         return read_outcomes(Path(path), responses, columns, reading)
     from recal_bench.simulation import embedded_outcomes, embedded_responses
 
+    if features:
+        raise OutcomesError("the embedded pool has no columns feature_*: give a file that has some with --outcomes")
     if replace(reading, tokens=False) != AS_WRITTEN:
-        raise SettingsError("--score-range and --zero-cost are for an outcomes file: leave them out without --outcomes")
+        raise SettingsError(
+            "--score-range, --zero-cost and --split-by are for an outcomes file: leave them out without --outcomes"
+        )
     if columns:
         raise OutcomesError(
             f"the embedded pool has no column {', '.join(columns)}, which a router learns from: give a file that "
@@ -207,10 +218,12 @@ def load_bench(
     prices: str | Path | None = None,
     score_range: tuple[float, float] = WHOLE_RANGE,
     zero_cost: str | None = None,
+    split_by: str | None = None,
     world_seed: int = 0,
     world_arms: str = "standard",
     responses: bool = False,
     columns: Sequence[str] = (),
+    features: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Bench:
     """Outcomes as `load_outcomes` reads them, made ready to be run on: split, checked, with the objective fixed.
@@ -219,7 +232,8 @@ def load_bench(
     do where an arm has no outcome for a query: `error`, `zero` (its score is 0) or `restrict` (no router chooses it).
     `unknown_cost` says what to do where some costs are not known (see `outcomes.unknown_costs`): `error`, `drop` or
     `estimate`, from token counts where `prices` names a pool file with the models' prices.
-    `responses` and `columns` are for routers that read them (see `Flags`). `progress` is told the share that is done.
+    `responses`, `columns` and `features` are for routers that read them (see `Flags`). `progress` is told the share
+    that is done.
     Raises OutcomesError where the outcomes are not usable, with what is wrong and what to do.
     """
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
@@ -228,11 +242,13 @@ def load_bench(
         path,
         score_range=score_range,
         zero_cost=zero_cost,
+        split_by=split_by,
         tokens=unknown_cost == "estimate",
         world_seed=world_seed,
         world_arms=world_arms,
         responses=responses,
         columns=columns,
+        features=features,
         progress=progress,
     )
     partly_known = bool((outcomes.observed_QA & np.isnan(outcomes.cost_QA)).any())
@@ -261,6 +277,7 @@ def load_bench(
         logged=train.logged,
         cost_rule=costs.recorded if partly_known else "error",
         n_queries={name: len(part) for name, part in splits.parts.items()},
+        split_by=split_by,
         notes=splits.notes,
     )
     mean_score_A, mean_cost_A = (
@@ -276,6 +293,7 @@ def load_bench(
     options += ["--prices", Path(prices)] if prices is not None else []
     options += ["--score-range", f"{score_range[0]!r},{score_range[1]!r}"] if score_range != WHOLE_RANGE else []
     options += ["--zero-cost", zero_cost] if zero_cost else []
+    options += ["--split-by", split_by] if split_by else []
     return Bench(
         data,
         splits,

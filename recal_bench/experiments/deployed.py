@@ -12,6 +12,7 @@ import numpy as np
 
 from recal_bench import routers
 from recal_bench.arrays import BoolQA, FloatQA, IntQ, IntQA, finite_or_none
+from recal_bench.encoders import Encoder, FeatureValues
 from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
@@ -44,7 +45,8 @@ class Advice(NamedTuple):
 class DeployedRouter:
     """The router of a run in memory (arrays, JSON, safetensors; never a pickle). Not for several threads at once.
 
-    `arms` are what it chooses among, `predicts` says whether it expects a score and a cost for each query.
+    `arms` are what it chooses among, `predicts` says whether it expects a score and a cost for each query,
+    `features` are those that it reads.
 
     Raises RunError for a reference (not a router), for decisions that were made elsewhere, and for a run whose router
     cannot be loaded or has other settings here, PluginError where its class is not there.
@@ -64,6 +66,8 @@ class DeployedRouter:
         n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
         self.arms = tuple(Arm.parse(name) for name in data.arms[:n_arms])
         self.predicts = isinstance(self._router, Predicts)
+        encoders = [each for each in vars(self._router).values() if isinstance(each, Encoder)]
+        self.features = tuple(sorted({name for each in encoders for name in each.feature_names}))
         # A router with a constraint is asked at the price that meets it.
         alpha = data.alpha if record.on_validation is None else record.on_validation.alpha
         self._objective = Objective(alpha, data.cost_ref, data.unknown_costs)
@@ -72,8 +76,15 @@ class DeployedRouter:
             for mean_A in (record.mean_score_A, record.mean_cost_A)
         )
 
-    def rank(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> Ranking:
+    def rank(
+        self,
+        prompts: Sequence[str],
+        query_ids: Sequence[str] | None = None,
+        features: Sequence[FeatureValues] | None = None,
+    ) -> Ranking:
         """The arms of each prompt, best first, as indices into `arms`. `query_ids` are `query-0`, ... by default.
+
+        `features` is what is known of each prompt; what is not given, or was not on train, counts as unknown.
 
         Raises SettingsError on an empty prompt, PluginError where the router needs more than a prompt to decide
         (answers of arms, advice of models), RunError where it cannot route with what it has loaded.
@@ -83,7 +94,8 @@ class DeployedRouter:
             raise SettingsError(f"question {empty + 1:,} of {len(prompts):,} is empty: there is nothing to route by")
         ids = tuple(f"query-{row}" for row in range(len(prompts))) if query_ids is None else tuple(query_ids)
         with _readable(self.run):
-            return rank(self._router, Queries(ids, tuple(prompts)), self._calls(len(prompts)))
+            queries = Queries(ids, tuple(prompts), tuple(features or [{}] * len(prompts)))
+            return rank(self._router, queries, self._calls(len(prompts)))
 
     def decide(self, queries: Queries, available_QA: BoolQA | None = None) -> IntQ:
         """The arm of each query as an index into `arms`, among the available ones or (None) all. Raises as `rank`."""
@@ -96,19 +108,29 @@ class DeployedRouter:
         available_QA = everything_QA if available_QA is None else available_QA[:, :n_arms]
         return Calls(self.arms, self._objective, available_QA, self._mean_cost_A)
 
-    def expect(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> tuple[IntQA, FloatQA, FloatQA]:
+    def expect(
+        self,
+        prompts: Sequence[str],
+        query_ids: Sequence[str] | None = None,
+        features: Sequence[FeatureValues] | None = None,
+    ) -> tuple[IntQA, FloatQA, FloatQA]:
         """What `rank` gives, and the score and cost of every arm of `arms`: predictions, else means on train."""
-        arm_QA, predictions = self.rank(prompts, query_ids)
+        arm_QA, predictions = self.rank(prompts, query_ids, features)
         if predictions is not None:
             return arm_QA, *predictions
         shape = (len(prompts), len(self.arms))
         return arm_QA, np.broadcast_to(self._mean_score_A, shape), np.broadcast_to(self._mean_cost_A, shape)
 
-    def route(self, prompts: Sequence[str], query_ids: Sequence[str] | None = None) -> list[Advice]:
+    def route(
+        self,
+        prompts: Sequence[str],
+        query_ids: Sequence[str] | None = None,
+        features: Sequence[FeatureValues] | None = None,
+    ) -> list[Advice]:
         """The arm for each prompt. Raises what `rank` raises."""
         if not prompts:
             return []
-        arm_QA, score_QA, cost_QA = self.expect(prompts, query_ids)
+        arm_QA, score_QA, cost_QA = self.expect(prompts, query_ids, features)
         advice = []
         for row, arm_A in enumerate(arm_QA):
             ranking = tuple(

@@ -79,7 +79,8 @@ def _reading(words: Sequence[str]) -> dict[str, Any] | None:
     if path.startswith(f"${DATA_VARIABLE}/"):
         path = os.path.expandvars(path)
     low, _, high = (_option(words, "--score-range") or "0,1").partition(",")
-    return {"path": path, "score_range": (float(low), float(high)), "zero_cost": _option(words, "--zero-cost")}
+    others = {name.replace("-", "_"): _option(words, f"--{name}") for name in ("zero-cost", "split-by")}
+    return {"path": path, "score_range": (float(low), float(high)), **others}
 
 
 def _option(words: Sequence[str], name: str) -> str | None:

@@ -31,7 +31,8 @@ class Data(BaseModel):
     `labels_per_query` is how many arms of each train query they see (0: all). `held_out` are arms that train does not
     hold, of which routers that can adapt see `labelled` queries. `logged`: they hold one arm a query, with its
     propensity; what a router is worth is estimated. `cost_rule` is what was done where some costs are unknown (see
-    `outcomes.unknown_costs`). `latency_price` is what a second of latency takes from the utility.
+    `outcomes.unknown_costs`). `latency_price` is what a second of latency takes from the utility. `split_by` is the
+    column in whose order the file was split.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class Data(BaseModel):
     logged: bool = False
     cost_rule: str = "error"
     latency_price: float = 0.0
+    split_by: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -101,6 +103,21 @@ class Configuration(BaseModel):
         return self.settings | constraint
 
 
+class Guard(BaseModel):
+    """How a guarded router was held back (see `routers.guarded`).
+
+    `caution` are the standard errors that a predicted gain had to exceed, `inf` where no gain would do; `tuned` says
+    that it was chosen on validation. `held_back` is of every evaluated split the share of the queries on which the
+    router's own choice was another arm than the fallback, and the guard kept the fallback.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    caution: float | Literal["inf"]
+    tuned: bool
+    held_back: dict[str, float]
+
+
 class RunRecord(BaseModel):
     """`run.json`. `reference` marks the rows that no router can be (oracle, task-best, ...); they have no settings.
 
@@ -110,8 +127,9 @@ class RunRecord(BaseModel):
     `mean_score_A` and `mean_cost_A` are the arms' means over train, in the order of `Data.arms`; null where unknown.
     `frontier` holds every evaluated split; null for a router that cannot be swept over alpha. `adapted`: the router was
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
-    decisions that were made elsewhere. `label_cost_usd` is what all outcomes of train cost; null where a cost is not
-    known. `on_validation` is where a router with a constraint meets it, with the price of cost at which it is asked.
+    decisions that were made elsewhere, `guard` for guarded routers. `label_cost_usd` is what all outcomes of train
+    cost; null where a cost is not known. `on_validation` is where a router with a constraint meets it, with the price
+    of cost at which it is asked.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -137,6 +155,7 @@ class RunRecord(BaseModel):
     audit: LeakAudit | None = None
     on_validation: FrontierPoint | None = None
     label_cost_usd: float | None = None
+    guard: Guard | None = None
 
     @property
     def external(self) -> bool:

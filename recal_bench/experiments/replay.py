@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -11,9 +12,11 @@ from recal_bench.arrays import FloatQ, FloatQA, IntQ
 from recal_bench.evaluation import references
 from recal_bench.evaluation.offpolicy import Log, row_values
 from recal_bench.experiments.bench import Bench, queries_of
+from recal_bench.experiments.records import Guard
 from recal_bench.outcomes import Objective, Outcomes
 from recal_bench.outcomes.schema import LATENCY
-from recal_bench.routers import Calls, Decisions, Router, decide
+from recal_bench.routers import Calls, Decisions, Router, decide, queries_for
+from recal_bench.routers.guarded import Guarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,18 @@ def replay(bench: Bench, router: Router, price: float | None = None) -> pd.DataF
         decisions = decide(router, queries_of(outcomes), calls)
         frames.append(decision_frame(bench, split, outcomes, decisions, calls))
     return pd.concat(frames, ignore_index=True)
+
+
+def guard_of(bench: Bench, router: Router) -> Guard | None:
+    """How a guarded router was held back on every evaluated split; None of another router."""
+    if not isinstance(router, Guarded):
+        return None
+    held_back = {
+        split: float(router.held_back(queries_for(router, queries_of(part)), bench.calls(part, router)).mean())
+        for split, part in bench.splits.evaluation.items()
+    }
+    caution: float | Literal["inf"] = "inf" if math.isinf(router.caution) else router.caution
+    return Guard(caution=caution, tuned=router.guard == "auto", held_back=held_back)
 
 
 def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> FloatQ:

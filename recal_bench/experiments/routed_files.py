@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from recal_bench.encoders import FeatureValues
 from recal_bench.errors import OutcomesError, SettingsError
 from recal_bench.experiments.deployed import Advice, DeployedRouter
 from recal_bench.experiments.records import parse_line
 from recal_bench.folders import written_whole
 from recal_bench.importers.files import records
-from recal_bench.outcomes.schema import COMMON_NAMES
+from recal_bench.outcomes.schema import COMMON_NAMES, FEATURE_PREFIX
+from recal_bench.outcomes.values import feature_text
 from recal_bench.wording import show, some_of
 
 CHUNK = 1_000
@@ -29,11 +32,12 @@ Decision = dict[str, Any]
 
 
 class Question(NamedTuple):
-    """A row to be routed. `where` is its place, as errors name it."""
+    """A row to be routed. `where` is its place, as errors name it; `features` are its columns `feature_*`."""
 
     query_id: str
     prompt: str
     where: str
+    features: FeatureValues = {}  # noqa: RUF012 (a tuple's default is never changed)
 
 
 def read_questions(path: Path, stdin: IO[str]) -> Iterator[Question]:
@@ -46,7 +50,12 @@ def read_questions(path: Path, stdin: IO[str]) -> Iterator[Question]:
     for number, (where, row) in enumerate(rows, start=1):
         query_id = row.get("query_id")
         named = isinstance(query_id, (str, int)) and str(query_id).strip()
-        yield Question(str(query_id) if named else str(number), prompt_of(where, row), where)
+        features = {
+            name.removeprefix(FEATURE_PREFIX): text
+            for name, value in row.items()
+            if name.startswith(FEATURE_PREFIX) and (text := feature_text(value)) is not None
+        }
+        yield Question(str(query_id) if named else str(number), prompt_of(where, row), where, features)
 
 
 def prompt_of(where: str, row: dict[str, Any]) -> str:
@@ -76,11 +85,19 @@ def _lines(stdin: IO[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         raise OutcomesError('standard input is empty: send {"prompt": "..."}, one object a line')
 
 
-def decisions(router: DeployedRouter, questions: Iterable[Question]) -> Iterator[list[Decision]]:
-    """What the router decides, in chunks of rows with COLUMNS."""
+def decisions(
+    router: DeployedRouter, questions: Iterable[Question], unknown: Counter[str] | None = None
+) -> Iterator[list[Decision]]:
+    """What the router decides, in chunks of rows with COLUMNS.
+
+    `unknown` counts the questions without a value of each feature that the router reads.
+    """
     source = iter(questions)
     while chunk := list(islice(source, CHUNK)):
-        routed = router.route([each.prompt for each in chunk], [each.query_id for each in chunk])
+        features = [each.features for each in chunk]
+        if unknown is not None:
+            unknown.update(name for name in router.features for each in features if name not in each)
+        routed = router.route([each.prompt for each in chunk], [each.query_id for each in chunk], features)
         yield [_decision(question, advice) for question, advice in zip(chunk, routed, strict=True)]
 
 

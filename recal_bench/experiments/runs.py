@@ -22,7 +22,7 @@ from recal_bench.experiments.latency import Fitted, measure
 from recal_bench.experiments.plans import RunPlan, class_of
 from recal_bench.experiments.records import Configuration, Run, read_log, read_run
 from recal_bench.experiments.reference_runs import run_references
-from recal_bench.experiments.replay import replay
+from recal_bench.experiments.replay import guard_of, replay
 from recal_bench.experiments.sweep import sweep
 from recal_bench.experiments.work import (
     METRICS,
@@ -36,7 +36,8 @@ from recal_bench.experiments.work import (
     write_decisions,
 )
 from recal_bench.folders import naming, slug
-from recal_bench.outcomes.dense import column_hash
+from recal_bench.outcomes.dense import column_hash, features_hash
+from recal_bench.outcomes.schema import FEATURES
 from recal_bench.routers import Context, Router
 
 # On a CPU more seeds at once no longer fit its caches and take longer each.
@@ -115,7 +116,8 @@ def _run(
             tuned=plan.tuned,
             source=provenance.source_hash(*origins),
             versions=provenance.versions_used(*origins),
-            columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns},
+            columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns}
+            | ({FEATURES: features_hash(bench.splits.train)} if flags.reads_features else {}),
             constraint=plan.constraint,
         )
         for seed in plan.seeds
@@ -175,7 +177,7 @@ def _fit_and_keep(
             routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
             if bench.labelled is not None:
                 for router in (each for each in seeds if hasattr(each, "adapt")):
-                    router.adapt(bench.labelled.outcomes.arms, bench.labelled)
+                    router.adapt(bench.labelled.outcomes.arms, routers.shown_to(router, bench.labelled))
             met = [price_for(bench, each, plan.constraint) if plan.constraint else None for each in seeds]
         fit_seconds = None if resumed else (time.perf_counter() - start) / len(seeds)
     for router, (configuration, target), work, point in zip(seeds, todo, works, met, strict=True):
@@ -201,6 +203,7 @@ def _fit_and_keep(
             encoder=configuration.settings.get("encoder"),
             frontier=sweep(bench, router),
             on_validation=point,
+            guard=guard_of(bench, router),
         )
         finish(target, record)
         on_seed()

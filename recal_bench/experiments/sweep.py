@@ -13,7 +13,7 @@ from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.experiments.points import Frontier, FrontierPoint, OperatingPoint
 from recal_bench.experiments.replay import cost_of_calls
 from recal_bench.outcomes import Outcomes
-from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide, flags_of
+from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide, flags_of, queries_for
 
 ALPHAS = (0.0, *(float(f"{10 ** (step / 8):.3g}") for step in range(-16, 17)), 10_000.0)
 """Prices of cost: 0; eight a decade from 0.01 to 100; 10,000.
@@ -62,7 +62,7 @@ def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Front
 
 def decider(router: Router, part: Outcomes) -> Callable[[Calls], Decisions]:
     """Decides on a split with given calls. Predictions do not depend on alpha, so they are made once."""
-    queries = queries_of(part)
+    queries = queries_for(router, queries_of(part))
     if isinstance(router, Predicts) and not isinstance(router, Routes):
         score_QA, cost_QA = router.predict(queries)
         return lambda calls: calls.choose(calls.objective.utility(score_QA, cost_QA))

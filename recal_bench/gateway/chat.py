@@ -11,7 +11,7 @@ from recal_bench.collection.requests import Request
 from recal_bench.errors import near_miss
 from recal_bench.gateway.refusals import Refusal
 from recal_bench.outcomes import Arm
-from recal_bench.outcomes.schema import WITHOUT
+from recal_bench.outcomes.schema import FEATURE_PREFIX, WITHOUT
 from recal_bench.pools.pool import Pool
 from recal_bench.pools.sampling import LIMITS, sent
 from recal_bench.wording import show
@@ -45,6 +45,13 @@ class Chat:
     def wants_usage(self) -> bool:
         options = self.body.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
+
+    @property
+    def features(self) -> dict[str, str]:
+        """What the client says of the request besides its text, in `metadata`: for a router that reads features."""
+        metadata = self.body.get("metadata") or {}
+        texts = {name: value.strip() for name, value in metadata.items() if isinstance(value, str)}
+        return {name.removeprefix(FEATURE_PREFIX): text for name, text in texts.items() if text}
 
     def allowed(self, arms: Sequence[Arm]) -> frozenset[Arm]:
         """The arms among which the client lets the router choose: `auto`, or names of models and arms with commas.
@@ -85,6 +92,8 @@ def read_chat(content: bytes) -> Chat:
         raise _bad("n must be 1: a request is answered once")
     if not isinstance(body.get("stream"), (bool, type(None))):
         raise _bad("stream must be true or false")
+    if not isinstance(body.get("metadata"), (dict, type(None))):
+        raise _bad("metadata must be an object")
     for field in LIMITS:
         limit = body.get(field)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):

@@ -72,8 +72,10 @@ class Gateway:
         """Decide which arm answers. Raises Refusal where the client allows no arm, RecalBenchError from the router."""
         live, query_id, start = self.live, f"chatcmpl-{secrets.token_hex(12)}", time.monotonic()
         allowed = chat.allowed(live.router.arms)
-        shadow = asyncio.create_task(self._in_shadow(chat.prompt, query_id)) if self._shadow else None
-        ranking = await live.rank(chat.prompt, query_id)
+        shadow = asyncio.create_task(self._in_shadow(chat, query_id)) if self._shadow else None
+        ranking = await live.rank(chat.prompt, query_id, chat.features)
+        for name in set(live.router.features) - set(chat.features):
+            self.metrics.count("unknown_features_total", feature=name)
         self.metrics.observe("routing_seconds", time.monotonic() - start)
         # What has begun to be answered stays with the router's own choice.
         choice = choose(ranking, allowed, self.settings.epsilon if chat.fresh else 0.0, self._random)
@@ -143,11 +145,11 @@ class Gateway:
             counter(self.pool.models[model].tokenizer)
         return live
 
-    async def _in_shadow(self, prompt: str, query_id: str) -> Arm | None:
+    async def _in_shadow(self, chat: Chat, query_id: str) -> Arm | None:
         """What the shadow router would choose; None where it fails, which is counted."""
         assert self._shadow is not None
         try:
-            return (await self._shadow.rank(prompt, query_id))[0]
+            return (await self._shadow.rank(chat.prompt, query_id, chat.features))[0]
         except RecalBenchError:
             self.metrics.count("shadow_total", same="failed")
             return None

@@ -10,6 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 from recal_bench import plugins
+from recal_bench.encoders import FeatureValues
 from recal_bench.errors import RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.deployed import DeployedRouter
 from recal_bench.experiments.records import read_run
@@ -26,6 +27,7 @@ _LISTED = 6
 class _Waiting(NamedTuple):
     prompt: str
     query_id: str
+    features: FeatureValues
     ranking: asyncio.Future[tuple[Arm, ...]]
 
 
@@ -46,10 +48,10 @@ class LiveRouter:
         """The router and its run: `ridge (ridge-1a2b-s0)`."""
         return f"{self.router.run.record.configuration.router} ({self.router.run.folder.resolve().name})"
 
-    async def rank(self, prompt: str, query_id: str) -> tuple[Arm, ...]:
+    async def rank(self, prompt: str, query_id: str, features: FeatureValues) -> tuple[Arm, ...]:
         """The arms, best first. Raises RecalBenchError where the router cannot decide."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(prompt, query_id, loop.create_future())
+        waiting = _Waiting(prompt, query_id, features, loop.create_future())
         self._waiting.append(waiting)
         if self._work is None or self._work.done():
             self._work = loop.create_task(self._rank_all())
@@ -60,11 +62,11 @@ class LiveRouter:
             batch, self._waiting = self._waiting, []
             ids = [each.query_id for each in batch]
             try:
-                prompts = [each.prompt for each in batch]
+                asked = [each.prompt for each in batch], ids, [each.features for each in batch]
                 ranking = (
-                    await asyncio.get_running_loop().run_in_executor(self._executor, self.router.rank, prompts, ids)
+                    await asyncio.get_running_loop().run_in_executor(self._executor, self.router.rank, *asked)
                     if self._executor
-                    else self.router.rank(prompts, ids)
+                    else self.router.rank(*asked)
                 )
             except Exception as error:
                 failed = error if isinstance(error, RecalBenchError) else RunError(f"the router failed: {error!r}")

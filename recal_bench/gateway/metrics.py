@@ -15,6 +15,7 @@ COUNTERS = {
     "failed_attempts_total": "Attempts without a usable answer, by model and kind.",
     "tokens_total": "Tokens of answers, by model and kind.",
     "cost_usd_total": "What answers cost by the price book, by model.",
+    "unknown_features_total": "Requests that do not tell a feature that the router reads, by feature.",
     "shadow_total": "Requests by whether the shadow router would have chosen the same arm.",
     "feedback_total": "Scores received.",
     "reloads_total": "Reloads of the run, by whether they succeeded.",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQ, BoolQA, FloatQ, FloatQA, IntQ, ObjectQA, StrQ
+from recal_bench.arrays import BoolQ, BoolQA, FloatQ, FloatQA, IntQ, ObjectQ, ObjectQA, StrQ
 
 
 class Arm(NamedTuple):
@@ -37,6 +37,8 @@ class Outcomes:
     `expected_score_QA` and `expected_cost_QA` are the true expectations given the text (embedded pool only).
     `response_QA` holds what the arms answered (None where an arm's text is not known), `column_QA` other numbers of the
     file by the names of their columns (NaN where a value is unknown); both are there on request alone.
+    `feature_Q` holds what is known of each query besides its text, a dict of texts by name (`tenant` for the column
+    `feature_tenant`); on request, else None.
     `propensity_Q` is the probability with which the logged arm was chosen, of a log of single choices; None elsewhere.
     In a mixed log it is 1 for the queries that show several arms (`several_Q`), all of which were asked.
     `noise_QA` are the squared standard errors of scores that are means of repeated draws, NaN where there are fewer
@@ -66,6 +68,7 @@ class Outcomes:
     unscored_QA: BoolQA | None = None
     notes: tuple[str, ...] = ()
     column_QA: Mapping[str, FloatQA] = field(default_factory=dict)
+    feature_Q: ObjectQ | None = None
 
     def __len__(self) -> int:
         return len(self.task_Q)
@@ -142,7 +145,7 @@ _BY_ARM = (
     "unscored_QA",
 )
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
-_BY_QUERY = (*_TEXTS, "propensity_Q", *_BY_ARM)
+_BY_QUERY = (*_TEXTS, "propensity_Q", "feature_Q", *_BY_ARM)
 
 
 def standard_split(name: str) -> str:
@@ -156,6 +159,12 @@ def standard_split(name: str) -> str:
 def column_hash(value_QA: FloatQA) -> str:
     """16 hex digits that name the values of a column that is read besides those of `content_hash`."""
     return hashlib.sha256(_bits(value_QA)).hexdigest()[:16]
+
+
+def features_hash(outcomes: Outcomes) -> str:
+    """16 hex digits that name the features of all queries."""
+    features = [] if outcomes.feature_Q is None else outcomes.feature_Q.tolist()
+    return hashlib.sha256(json.dumps(features, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _bits(value: FloatQ | FloatQA) -> bytes:

@@ -12,12 +12,24 @@ import numpy as np
 from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.columns import read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
+from recal_bench.outcomes.ordering import first_of, ordered, split_in_order
 from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
-from recal_bench.outcomes.schema import LATENCY, NAMES, NUMBERS, READ_BY_RUNS, REQUIRED, WITHOUT, misspelt, resembling
+from recal_bench.outcomes.schema import (
+    FEATURE_PREFIX,
+    FEATURES,
+    LATENCY,
+    NAMES,
+    NUMBERS,
+    READ_BY_RUNS,
+    REQUIRED,
+    WITHOUT,
+    misspelt,
+    resembling,
+)
 from recal_bench.outcomes.unknown_costs import TOKENS, small
 from recal_bench.outcomes.values import latencies, numbers, other_numbers, texts
-from recal_bench.outcomes.view import dense_view
+from recal_bench.outcomes.view import dense_view, in_splits
 from recal_bench.outcomes.writer import read_metadata
 from recal_bench.outcomes.zero_costs import settled
 from recal_bench.table_files import stem
@@ -63,8 +75,14 @@ def check_file(
 ) -> FileReport:
     """All that is wrong with an outcomes file, and what is worth knowing of it. Raises nothing, whatever the file."""
     counts = TOKENS if reading.tokens else ()
-    wanted = tuple(dict.fromkeys((*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts)))
+    order = (reading.split_by,) if reading.split_by else ()
+    named = (*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts, *order)
+    # Where another column splits the file, its own split is as if it were not there.
+    wanted = [name for name in dict.fromkeys(named) if not order or name != "split" or name in order]
     columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
+    of_query = _features(columns.names) if columns and reading.features else []
+    if of_query:
+        columns, problems = read_columns(path, [*wanted, *of_query], numbers=NUMBERS | set(others))
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
     problems += _absent(columns.names)
@@ -79,6 +97,13 @@ def check_file(
     if not problems and not len(rows.keyed):
         problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
     problems += rows.problems()
+    feature_Q = rows.features(of_query, problems)
+    if reading.features and not of_query:
+        problems.append(
+            f"a router reads columns {FEATURES}, and there is none: name what is known of a query besides its text so, "
+            "as in feature_tenant"
+        )
+    place_N = [ordered(name, columns, problems) for name in order]
     if problems:
         return FileReport(tuple(problems), tuple(_without(columns.names)), every.summary(), None)
     summary = rows.summary()
@@ -90,8 +115,17 @@ def check_file(
         unscored_QA=every.unscored_QA(rows),
         latency_QA=outcomes.column_QA.get(LATENCY),
         column_QA={name: outcomes.column_QA[name] for name in asked},
+        feature_Q=feature_Q,
     )
+    of_order: list[str] = []
+    for name, each_N in zip(order, place_N, strict=True):
+        try:
+            split_Q, note = split_in_order(first_of(each_N[rows.keyed], rows.query.group_N, len(outcomes)), name)
+        except OutcomesError as error:
+            return FileReport((str(error),), (), summary, None)
+        outcomes, of_order = in_splits(outcomes, split_Q), [note]
     origin = [
+        *of_order,
         *_without(columns.names),
         *_range(reading),
         *_unscored(every),
@@ -136,12 +170,22 @@ def _unscored(rows: Rows) -> list[str]:
     return [f"{n:,} of {counted(total, 'row')} ({share(n, total)}) without a score are left out: missing outcomes"]
 
 
+def _features(names: Sequence[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(FEATURE_PREFIX) and name != FEATURE_PREFIX)
+
+
 def _unknown(names: Sequence[str]) -> list[str]:
-    unknown = [show(name) for name in names if name not in NAMES]
+    features = _features(names)
+    of_query = [
+        f"features of the queries: {some_of([*map(show, features)], _LISTED)} (read by routers whose encoder names "
+        "features, as in --set encoder=tfidf+features)"
+    ]
+    unknown = [show(name) for name in names if name not in (*NAMES, *features)]
     if not unknown:
-        return []
+        return of_query if features else []
     return [
-        f"columns that are not read: {some_of(unknown, _LISTED)} (routers may still ask for those that hold numbers)"
+        *(of_query if features else []),
+        f"columns that are not read: {some_of(unknown, _LISTED)} (routers may still ask for those that hold numbers)",
     ]
 
 

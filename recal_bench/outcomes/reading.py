@@ -20,12 +20,18 @@ class Reading:
 
     `tokens`: the columns of token counts are read, where they are there.
 
+    `features`: the columns `feature_*` are read, which the file must have.
+
+    `split_by`: the column in whose order queries become train, validation and test, in the place of the column split.
+
     Raises SettingsError on values that cannot be.
     """
 
     score_range: tuple[float, float] = WHOLE_RANGE
     zero_cost: str | None = None
     tokens: bool = False
+    split_by: str | None = None
+    features: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.score_range

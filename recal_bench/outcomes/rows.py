@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatQ, IntQ
+from recal_bench.arrays import BoolQA, FloatQ, IntQ, ObjectQ
 from recal_bench.outcomes.columns import Columns
+from recal_bench.outcomes.schema import FEATURE_PREFIX
 from recal_bench.outcomes.single_choices import Choices
-from recal_bench.outcomes.values import Labels, propensities, unknown
+from recal_bench.outcomes.values import Labels, feature_text, propensities, unknown
 from recal_bench.wording import counted, share, show, tallied
 
 MOST_CELLS = 50_000_000
@@ -202,6 +203,30 @@ class Rows:
             f"{n_queries:,} queries x {n_arms:,} arms are more than the {MOST_CELLS:,} outcomes that can be held: "
             "are model and strategy names, with few distinct values?"
         ]
+
+    def features(self, names: Sequence[str], problems: list[str]) -> ObjectQ | None:
+        """What the columns `feature_*` say of each query, by what follows the prefix; None without such columns.
+
+        A value that is not known is absent. Adds to `problems` where one query has several values.
+        """
+        if not names:
+            return None
+        feature_Q = np.array([{} for _ in self.query.first], dtype=object)
+        for name in names:
+            column = self.columns.columns[name]
+            text_V = [feature_text(value) for value in column.values]
+            seen: dict[int, str | None] = {}
+            torn: dict[int, None] = {}
+            for query, code in zip(self.query.group_N, column.code_N[self.keyed], strict=True):
+                if seen.setdefault(query, text_V[code]) != text_V[code]:
+                    torn[query] = None
+            if torn:
+                query = self._name(self.query.first[next(iter(torn))], "task", "query_id")
+                problems.append(f"{name} has more than one value in {counted(len(torn), 'query')} (first: {query})")
+            for query, text in seen.items():
+                if text is not None:
+                    feature_Q[query][name.removeprefix(FEATURE_PREFIX)] = text
+        return feature_Q
 
     def summary(self) -> tuple[str, ...]:
         """Counts and coverage, one line each."""

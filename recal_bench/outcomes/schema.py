@@ -59,6 +59,10 @@ READ_BY_RUNS = tuple(field.name for field in FIELDS if field.reader is Reader.RU
 NUMBERS = frozenset(field.name for field in FIELDS if field.type != "string")
 LATENCY = "latency_s"
 TYPES = {field.name: field.type for field in FIELDS}
+FEATURE_PREFIX = "feature_"
+"""Columns so called hold what is known of a query besides its text when it is routed (`feature_tenant`)."""
+FEATURES = "feature_*"
+"""All of them, in a record."""
 WITHOUT = {"task": "all", "strategy": "default", "split": ""}
 """What every row has in a column that names it and that the file does not have."""
 COMMON_NAMES = {

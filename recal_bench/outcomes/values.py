@@ -136,6 +136,15 @@ def unknown(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in NO_NUMBER)
 
 
+def feature_text(value: Any) -> str | None:
+    """What a feature's value is called, whatever type a file gives it; None where it is not known."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of whole numbers with gaps is one of floats
+    return str(value).strip() or None
+
+
 def _number_reason(value: Any, least: float, most: float) -> str:
     if unknown(value):
         return ""

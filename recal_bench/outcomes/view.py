@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, FloatQA, ObjectQA
+from recal_bench.arrays import FloatQ, FloatQA, ObjectQA, StrQ
 from recal_bench.outcomes.dense import Arm, Outcomes, content_hash
 from recal_bench.outcomes.rows import Rows
 
@@ -34,6 +34,16 @@ def dense_view(rows: Rows, name: str) -> Outcomes:
         column_QA={each: _mean(rows, value_N) for each, value_N in rows.other.items()},
     )
     return replace(outcomes, data_hash=content_hash(outcomes))
+
+
+def in_splits(outcomes: Outcomes, split_Q: StrQ) -> Outcomes:
+    """The same outcomes with each query in a given split, in the order of such rows."""
+    split = replace(outcomes, split_Q=split_Q)
+    order = np.lexsort(
+        [np.unique(key_Q, return_inverse=True)[1] for key_Q in (split.query_id_Q, split.task_Q, split_Q)]
+    )
+    split = split.take(order)
+    return replace(split, data_hash=content_hash(split))
 
 
 def _mean(rows: Rows, value_N: FloatQ) -> FloatQA:

@@ -18,6 +18,8 @@ from recal_bench.routers.interface import (
     Train,
     decide,
     fit_seeds,
+    queries_for,
+    shown_to,
 )
 from recal_bench.routers.registry import (
     ROUTERS,
@@ -63,8 +65,10 @@ __all__ = [
     "load_folder",
     "name_of",
     "named",
+    "queries_for",
     "require_parts",
     "router",
     "setting_names",
     "settings_of",
+    "shown_to",
 ]

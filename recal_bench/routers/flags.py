@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from recal_bench.encoders import reads_features
 from recal_bench.errors import PluginError
 
-METHODS = ("fit", "fit_seeds", "route", "predict", "adapt", "save", "load")
+METHODS = ("fit", "fit_seeds", "route", "predict", "utilities", "adapt", "save", "load")
 _CLOSE = 0.85
 
 
@@ -23,6 +24,8 @@ class Flags:
     partial_feedback  learns from the outcome of one arm a query, see `Feedback`
     reads_responses   is shown `outcomes.response_QA`, and what `calls.ask` answers has its text
     reads_columns     numeric columns of the outcomes file that it is shown as `outcomes.column_QA[name]`
+    reads_features    is shown what the platform knows of a query besides its text, as `queries.features`; set of itself
+                      where the setting `encoder` names the encoder `features`
     made_of           plug-ins of other kinds that its results depend on: a change of their code makes it run again
     sweeps            `route` heeds `calls.objective.alpha`, whatever alpha the router was fitted at
     space             values of each setting among which `recal-bench tune` looks
@@ -34,6 +37,7 @@ class Flags:
     partial_feedback: bool = False
     reads_responses: bool = False
     reads_columns: tuple[str, ...] = ()
+    reads_features: bool = False
     made_of: tuple[Any, ...] = ()
     sweeps: bool = False
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -48,6 +52,9 @@ def flags_of(router: Any) -> Flags:
     if "deterministic" not in given:
         cls = router if isinstance(router, type) else type(router)
         raise PluginError(f"router class {cls.__name__} lacks deterministic: say True or False in the class")
+    encoder = getattr(router, "encoder", None)
+    if isinstance(encoder, str) and reads_features(encoder):
+        given["reads_features"] = True
     return Flags(**given)
 
 

@@ -10,16 +10,27 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ
+from recal_bench.encoders import FeatureValues
 from recal_bench.errors import PluginError
 from recal_bench.outcomes import Arm, Objective, Outcomes
 from recal_bench.routers.flags import flags_of
 
 
 class Queries(NamedTuple):
-    """What a router is shown when it routes: identifiers and texts, never a task's name, never a score."""
+    """What a router is shown when it routes: identifiers and texts, never a task's name, never a score.
+
+    `features` is what the platform knows of each query besides (the columns `feature_*`), for routers that read it (see
+    `Flags`); empty for others.
+    """
 
     query_id: tuple[str, ...]
     prompt: tuple[str, ...]
+    features: tuple[FeatureValues, ...] = ()
+
+    def take(self, rows: Sequence[int] | IntQ) -> Queries:
+        """The queries of some rows."""
+        query_id, prompt = (tuple(texts[row] for row in rows) for texts in (self.query_id, self.prompt))
+        return Queries(query_id, prompt, tuple(self.features[row] for row in rows) if self.features else ())
 
 
 class Train(NamedTuple):
@@ -182,9 +193,11 @@ class Router(Protocol):
 
     A router is a dataclass: its fields are its settings (`--set KEY=VALUE`), checked by their types.
     Its class attributes tell the harness how to treat it: see `Flags`. A class may have a class method
-    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`; and
-    a method `adapt(arms, few)` that is called after `fit` with arms that train did not hold and their outcomes on a few
-    train queries (a `Train`), after which the router decides among its arms and then these, in that order.
+    `fit_seeds(routers, train, validation, contexts)` that fits several seeds at once, with the results of `fit`;
+    a method `utilities(queries, calls)` by which a router that does not predict says what it expects of every arm, up
+    to a constant for each query: a guard needs it (see `guarded`); and a method `adapt(arms, few)` that is called after
+    `fit` with arms that train did not hold and their outcomes on a few train queries (a `Train`), after which the
+    router decides among its arms and then these, in that order.
     """
 
     deterministic: ClassVar[bool]
@@ -215,14 +228,18 @@ def fit_seeds(seeds: Sequence[Router], train: Train, validation: Train, contexts
     """
     at_once = getattr(seeds[0], "fit_seeds", None)
     if at_once is not None and not flags_of(seeds[0]).partial_feedback:
-        at_once(seeds, train, validation, contexts)
+        at_once(seeds, shown_to(seeds[0], train), shown_to(seeds[0], validation), contexts)
         return
     for router, context in zip(seeds, contexts, strict=True):
         router.fit(shown_to(router, train), shown_to(router, validation), context)
 
 
 def shown_to(router: Router, split: Train) -> Train:
-    """What a router may see of a split: all of it, or one outcome a query that it must ask for."""
+    """What a router may see of a split: all of it, or one outcome a query that it must ask for.
+
+    Features are for routers that read them.
+    """
+    split = split._replace(queries=queries_for(router, split.queries))
     if not flags_of(router).partial_feedback:
         return split
     hidden = np.full_like(split.outcomes.score_QA, np.nan)
@@ -230,8 +247,14 @@ def shown_to(router: Router, split: Train) -> Train:
     return split._replace(outcomes=outcomes, feedback=Feedback(split.outcomes, split.objective))
 
 
+def queries_for(router: Router, queries: Queries) -> Queries:
+    """What a router may see of queries: their features only where it reads them."""
+    return queries if flags_of(router).reads_features or not queries.features else queries._replace(features=())
+
+
 def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:
     """Let a router decide. Raises PluginError where it chooses an arm that is not on offer."""
+    queries = queries_for(router, queries)
     if isinstance(router, Routes):
         decisions = router.route(queries, calls)
     elif isinstance(router, Predicts):

@@ -8,7 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import FloatQA, IntQA
-from recal_bench.routers.interface import Calls, Decisions, Predictions, Predicts, Queries, Router, Routes, decide
+from recal_bench.routers.interface import (
+    Calls,
+    Decisions,
+    Predictions,
+    Predicts,
+    Queries,
+    Router,
+    Routes,
+    decide,
+    queries_for,
+)
 
 
 class Ranking(NamedTuple):
@@ -36,6 +46,7 @@ def rank(router: Router, queries: Queries, calls: Calls) -> Ranking:
     By the values that the router chose by, equal ones as in `Calls.choose`; a router that chooses without values is
     asked again without the arms that it has named. Raises PluginError as `decide` does.
     """
+    queries = queries_for(router, queries)
     watched = _Watched(calls.arms, calls.objective, calls.available_QA, calls.mean_cost_A, calls.replies, calls.adviser)
     predictions = router.predict(queries) if isinstance(router, Predicts) else None
     if predictions is not None and not isinstance(router, Routes):

@@ -14,6 +14,7 @@ from recal_bench.errors import PluginError, SettingsError, near_miss
 from recal_bench.plugins import Registry
 from recal_bench.routers.fixed_arm import PREFIX, FixedArm
 from recal_bench.routers.flags import check_class
+from recal_bench.routers.guarded import GUARDED, Guarded, guarded, refusal
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,24 @@ def named(words: Sequence[str]) -> Named:
 
 
 def spec_of(name: str) -> Spec:
-    """The entry of a name; a fixed arm's is made. Raises SettingsError, with a hint, where nothing has that name."""
-    if is_known(name) and name not in ROUTERS:
+    """The entry of a name; that of a fixed arm, or of a guarded router, is made.
+
+    Raises SettingsError, with a hint, where nothing has that name, and where the router cannot be guarded.
+    """
+    if name in ROUTERS or not is_known(name):
+        return ROUTERS[name]
+    if name.startswith(PREFIX):
         return Spec(name, FixedArm, {}, "One arm for every query.")
-    return ROUTERS[name]
+    inner = ROUTERS[name.removeprefix(GUARDED)]
+    why_not = refusal(inner.cls)
+    if why_not:
+        raise SettingsError(f"router {inner.name} cannot be guarded: {why_not}")
+    return Spec(name, guarded(inner.cls), inner.preset, f"{inner.summary}; never far from the best single arm")
 
 
 def is_known(name: str) -> bool:
     """Whether a router can be made from its name alone."""
-    return name in ROUTERS or name.startswith(PREFIX)
+    return name in ROUTERS or name.startswith(PREFIX) or name.removeprefix(GUARDED) in ROUTERS
 
 
 def create(name: str, settings: Mapping[str, Any] | None = None) -> Any:
@@ -133,13 +143,16 @@ def name_of(router: Any) -> str:
     if isinstance(router, FixedArm):
         return f"{PREFIX}{router.arm}"
     cls, settings = type(router), settings_of(router)
+    prefix = ""
+    if issubclass(cls, Guarded):
+        prefix, cls = GUARDED, cls.__bases__[1]
     presets = {}
     for name in [name for name in ROUTERS if ROUTERS[name].cls is cls]:
         given = settings_of(create(name))
         if all(settings[key] == given[key] for key in ROUTERS[name].preset):
             presets[name] = len(ROUTERS[name].preset)
     if presets:
-        return max(presets, key=lambda name: presets[name])
+        return prefix + max(presets, key=lambda name: presets[name])
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", cls.__name__)
     name = "-".join(word.lower() for word in words) or "router"
     if name in ROUTERS and ROUTERS[name].cls is not cls:

@@ -36,7 +36,7 @@ def fit_ridge(train: Train, encoder: str = ENCODER, penalty: float = PENALTY, ta
     """Raises OutcomesError where no arm has an outcome."""
     train = in_fixed_order(train)
     targets = targets_of(train)
-    text_encoder = fit_encoder(encoder, train.queries.prompt)
+    text_encoder = fit_encoder(encoder, train.queries.prompt, train.queries.features)
     input_QE, task_ET = linear_inputs(text_encoder, train.queries), None
     if tasks:
         task_ET = fit_posterior(input_QE[:, :-1], train.outcomes.task_Q.astype(str))

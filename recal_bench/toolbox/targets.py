@@ -137,7 +137,7 @@ def unseen_last(value_QA: FloatQA, seen_A: NDArray[np.bool_]) -> FloatQA:
 
 def linear_inputs(encoder: Encoder, queries: Queries) -> FloatQA:
     """What a linear model reads of each query: its encoding in double precision, and a constant, `[Q, E + 1]`."""
-    encoding_QE = encoder.encode(queries.prompt).astype(np.float64)
+    encoding_QE = encoder.encode(queries.prompt, queries.features).astype(np.float64)
     return np.hstack([encoding_QE, np.ones((len(encoding_QE), 1))])
 
 
@@ -145,6 +145,6 @@ def in_fixed_order(train: Train) -> Train:
     """The same split with its rows sorted by prompt, so that what is drawn or summed does not depend on their order."""
     keys = zip(train.queries.prompt, train.queries.query_id, train.outcomes.task_Q, strict=True)
     order_Q = np.array([row for _, row in sorted((key, row) for row, key in enumerate(keys))], dtype=np.int64)
-    queries = Queries(*(tuple(texts[row] for row in order_Q) for texts in train.queries))
+    queries = train.queries.take(order_Q)
     feedback = train.feedback.take(order_Q) if train.feedback else None
     return Train(queries, train.outcomes.take(order_Q), train.objective, feedback)

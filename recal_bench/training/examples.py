@@ -14,7 +14,7 @@ from recal_bench.errors import OutcomesError, SettingsError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.references import best_single
 from recal_bench.outcomes import mean_over_observed
-from recal_bench.routers import Queries, Train
+from recal_bench.routers import Train
 from recal_bench.toolbox.targets import in_fixed_order
 
 
@@ -126,5 +126,5 @@ def learnable(split: Train) -> Train:
     rows = np.flatnonzero(split.outcomes.observed_QA.any(axis=1))
     if not len(rows):
         raise SettingsError("train or validation holds no outcome to learn from: give outcomes with scores")
-    queries = Queries(*(tuple(texts[row] for row in rows) for texts in split.queries))
+    queries = split.queries.take(rows)
     return in_fixed_order(Train(queries, split.outcomes.take(rows), split.objective))

@@ -17,6 +17,7 @@ from recal_bench.errors import RunError
 from recal_bench.evaluation import metrics
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
+from recal_bench.reporting.figures.harm import harms
 from recal_bench.reporting.figures.notes import detectable_notes, expected_notes, iqm_notes, latency_notes, notes
 from recal_bench.reporting.figures.ranks import NOTE as RANK_NOTE
 from recal_bench.reporting.figures.splits import Figures, split_figures
@@ -54,8 +55,12 @@ class Identity(BaseModel):
 
 
 class Comparison(Figures, Identity):
-    """One row. The figures are those of `test`; `splits` has them for the other evaluated splits."""
+    """One row. The figures are those of `test`; `splits` has them for the other evaluated splits.
 
+    `harm` is the share of the tasks of all evaluated splits on which the router is below best-single (see `harms`).
+    """
+
+    harm: float | None = None
     collapse_rate: float | None
     per_task: dict[str, float | None]
     splits: dict[str, Figures]
@@ -111,10 +116,10 @@ def _table(group: Group, baseline_name: str, aggregate: str) -> Table:
     by_split = {
         split: split_figures(group, split, baseline, aggregate == "iqm") for split in sorted(set(group.split_Q))
     }
-    rows = []
+    rows, harm_R = [], harms(group)
     for index, entry in enumerate(group.entries):
         of_split = {split: figures[index] for split, figures in by_split.items()}
-        rows.append(_row(group, entry, baseline_name, of_split))
+        rows.append(_row(group, entry, baseline_name, of_split).model_copy(update={"harm": harm_R[index]}))
     rows.sort(key=lambda row: (row.reference, -rank(row), row.router, row.settings_hash))
     tasks = tuple(_tasks(group.task_Q[group.split_Q == TEST]))
     all_notes = [*notes(group), *expected_notes(rows, baseline_name), *iqm_notes(rows, len(tasks))]

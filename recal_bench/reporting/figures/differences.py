@@ -68,7 +68,7 @@ def differences(
     group: Group, baseline: Entry, metric_R: Sequence[str], rows_Q: NDArray[np.bool_], task_Q: NDArray[Any]
 ) -> list[Difference | None]:
     """Every entry's paired difference to the baseline in its metric; Holm's family is the routers of the table."""
-    parts = [_parts(*each, rows_Q) for each in zip(group.entries, [baseline] * len(metric_R), metric_R, strict=True)]
+    parts = [parts_of(*each, rows_Q) for each in zip(group.entries, [baseline] * len(metric_R), metric_R, strict=True)]
     intervals = [None if each is None else crossed_interval(each, task_Q) for each in parts]
     adjusted_R = adjusted_p(group, intervals)
     found: list[Difference | None] = []
@@ -112,7 +112,7 @@ def interquartile_means(
     for index, entry in enumerate(group.entries):
         of_mean = crossed_interval([values[index]], task_Q)
         owns.append(calibrated_interval(estimate_R[index], iqm_RB[index], mean_RB[index], of_mean))
-        parts = _parts(entry, baseline, metric, rows_Q)
+        parts = parts_of(entry, baseline, metric, rows_Q)
         differences.append(
             None
             if parts is None
@@ -146,7 +146,7 @@ def _values(entry: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> FloatSQ:
     return value_SQ
 
 
-def _parts(entry: Entry, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> list[FloatSQ] | None:
+def parts_of(entry: Entry, baseline: Entry, metric: str, rows_Q: NDArray[np.bool_]) -> list[FloatSQ] | None:
     """The difference to the baseline as crossed_interval takes it; None for the baseline and for unknown values."""
     value_SQ, of_baseline_SQ = _values(entry, metric, rows_Q), _values(baseline, metric, rows_Q)
     if entry is baseline or np.isnan(value_SQ).any() or np.isnan(of_baseline_SQ).any():

@@ -29,7 +29,7 @@ _OF_A_WORLD = {"name", "hash", "cost_ref", "notes"}
 _SUMMED = ("n_queries",)
 _OVER_ALL_ROWS = tuple(Ranked._fields)
 _TESTED = ("vs_baseline", "utility_vs_baseline", "accuracy_vs_baseline", "iqm")
-_OF_RUNS = ("collapse_rate", "fit_seconds", "route_us_per_query", "route_us_p95")
+_OF_RUNS = ("harm", "collapse_rate", "fit_seconds", "route_us_per_query", "route_us_p95")
 
 
 class Pooled(NamedTuple):

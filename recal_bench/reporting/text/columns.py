@@ -153,6 +153,7 @@ OTHERS = (
     TableColumn("micro", 8, lambda row, f, digits: number(f.accuracy_micro, ".2f", 100)),
     TableColumn("USD/1k", 2, lambda row, f, digits: _usd(f)),
     TableColumn("savings", 4, lambda row, f, digits: number(f.savings, f".{digits - 3}f", 100, "%")),
+    TableColumn("harm", 3, lambda row, f, digits: number(row.harm if f is row else None, ".0f", 100, "%")),
     TableColumn("AIQ", 5, lambda row, f, digits: number(f.aiq, f".{digits}f")),
     TableColumn("QNC", 6, lambda row, f, digits: _qnc(f)),
     TableColumn("deferral AUC", 11, lambda row, f, digits: number(f.deferral_auc, f".{digits}f")),

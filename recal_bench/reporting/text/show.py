@@ -11,13 +11,13 @@ from recal_bench.defaults import UPPER_BOUND
 from recal_bench.errors import RunError
 from recal_bench.evaluation.diagnosis import MODES, diagnose
 from recal_bench.evaluation.offpolicy import LEAST_TASK_ESS
-from recal_bench.experiments.records import Run
+from recal_bench.experiments.records import Guard, Run
 from recal_bench.reporting.figures.entries import UnreadableRunError, decisions_of
 from recal_bench.reporting.figures.external import audit_line
 from recal_bench.reporting.figures.training_logs import curves_of, gains_of, is_torn
 from recal_bench.reporting.text.columns import UNKNOWN
 from recal_bench.reporting.text.layout import filled, terminal_table
-from recal_bench.wording import harmless
+from recal_bench.wording import harmless, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         f"alpha {data.alpha:g}, missing outcomes: {data.missing}, {configuration.device} ({run.record.device_name})",
         f"settings: {settings}",
         *_kept(run),
+        *([guard_line(run.record.guard)] if run.record.guard else []),
         *([audit_line(run.record.audit)] if run.record.audit else []),
         f"command: {run.record.command}{seeds}",
     ]
@@ -65,6 +66,18 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     else:
         lost = "There is no oracle of the same outcomes beside this run."
     return "\n\n".join(["\n".join(facts), table, lost, learning_curve(run)])
+
+
+def guard_line(guard: Guard) -> str:
+    """How a guarded router was held back."""
+    asked = (
+        "no predicted gain is enough to leave the fallback arm"
+        if guard.caution == "inf"
+        else f"a predicted gain over the fallback arm must exceed {guard.caution:g} standard errors"
+    )
+    chosen = " (chosen on validation)" if guard.tuned else ""
+    held = listed([f"{100 * share:.1f}% of {split}" for split, share in guard.held_back.items()])
+    return f"guard: {asked}{chosen}; it held the router back on {held}"
 
 
 def diagnose_run(run: Run) -> str:
