@@ -24,6 +24,7 @@ from recal_bench import routers
 from recal_bench.errors import RecalBenchError
 from recal_bench.evaluation import references
 from recal_bench.experiments.bench import Bench, queries_of
+from recal_bench.experiments.fitness import require_fit_for
 from recal_bench.experiments.leak_audit import against_ceiling, audited, ceiling_of, expectation
 from recal_bench.experiments.replay import bayes_arms
 from recal_bench.routers import Context, decide
@@ -43,7 +44,7 @@ def choices(bench: Bench, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     for name in names:
         router = routers.create(name)
         try:
-            bench.require_fit_for(name, router)
+            require_fit_for(bench, name, router)
             with tempfile.TemporaryDirectory() as folder:
                 context = Context(0, "cpu", Path(folder), lambda line: None)
                 routers.fit_seeds([router], bench.train, bench.validation, [context])

@@ -19,7 +19,7 @@ from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
 from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.splits import Splits, prepare
 from recal_bench.outcomes.unknown_costs import UnknownCosts
-from recal_bench.routers import Calls, FixedArm, Queries, Reply, Router, Train, flags_of
+from recal_bench.routers import Calls, Queries, Reply, Router, Train
 
 
 @dataclass(frozen=True)
@@ -75,37 +75,6 @@ class Bench:
         fit = fit_ridge(self.train)
         parts = {name: part for name, part in self.splits.parts.items() if name != "train"}
         return {name: self.objective.utility(*predict_ridge(fit, queries_of(part))) for name, part in parts.items()}
-
-    def require_fit_for(self, name: str, router: Router) -> None:
-        """Raises OutcomesError where a router cannot learn from such outcomes, before any work goes into it."""
-        flags = flags_of(router)
-        if isinstance(router, FixedArm):
-            router.require(self.splits.train.arms)
-        if self.data.logged and flags.compares_arms:
-            if not all(part.several_Q.any() for part in (self.splits.train, self.splits.validation)):
-                raise OutcomesError(
-                    f"router {name} learns by comparing arms on the same query, and {self.data.name} is a log of "
-                    "single choices: take one that learns from one outcome a query, e.g. ridge, mlp or linucb; or ask "
-                    "all arms of some queries"
-                )
-            if flags.reads_responses:
-                raise OutcomesError(
-                    f"router {name} asks arms before it decides, and {self.data.name} is a log of single choices, "
-                    "where most cannot answer: take one that decides by the query alone"
-                )
-        if self.data.labels_per_query and flags.compares_arms and not self.splits.train.several_Q.any():
-            raise OutcomesError(
-                f"router {name} learns by comparing arms on the same query, and --labels-per-query "
-                f"{self.data.labels_per_query} leaves one arm a query: give 2 or more, or take one that learns from "
-                "one outcome a query, e.g. ridge, mlp or linucb"
-            )
-        if flags.reads_responses and not self.responses:
-            raise OutcomesError(f"router {name} reads what the arms answered: load_bench(..., responses=True)")
-        if flags.reads_features and self.splits.train.feature_Q is None:
-            raise OutcomesError(f"router {name} reads features: load_bench(..., features=True)")
-        absent = [column for column in flags.reads_columns if column not in self.splits.train.column_QA]
-        if absent:
-            raise OutcomesError(f"router {name} reads {', '.join(absent)}: load_bench(..., columns={absent})")
 
     def of_train_arms(self, outcomes: Outcomes) -> Outcomes:
         """The same queries with the arms that train holds."""

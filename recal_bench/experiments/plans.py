@@ -13,6 +13,7 @@ from recal_bench import provenance, routers
 from recal_bench.defaults import COST_FLOOR, STANDARD_ROUTERS
 from recal_bench.errors import PluginError, SettingsError
 from recal_bench.experiments.bench import Bench
+from recal_bench.experiments.fitness import require_fit_for
 from recal_bench.experiments.points import Constraint
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.routers import Router, is_known
@@ -68,7 +69,7 @@ def plan(
     ) -> None:
         routers.require_parts(name, router)
         if name not in optional:
-            bench.require_fit_for(name, router)
+            require_fit_for(bench, name, router)
         numbers = tuple(range(1 if router.deterministic else seeds))
         made = RunPlan(name, router, numbers, device, command, chosen, name in optional, held_to)
         row = [name, routers.settings_of(router), chosen, held_to is not None]

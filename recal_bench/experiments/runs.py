@@ -18,6 +18,7 @@ from recal_bench.encoders.shared import share_encoders
 from recal_bench.errors import RecalBenchError
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.constraints import ConstraintError, price_for, require_sweep
+from recal_bench.experiments.fitness import require_fit_for
 from recal_bench.experiments.latency import Fitted, measure
 from recal_bench.experiments.plans import RunPlan, class_of
 from recal_bench.experiments.records import Configuration, Run, read_log, read_run
@@ -64,7 +65,7 @@ def run_plans(
     for each in plans:
         on_plan(each)
         try:
-            bench.require_fit_for(each.name, each.router)
+            require_fit_for(bench, each.name, each.router)
             fitted.append(_run(bench, each, folder, fresh, on_step, on_seed))
         except RecalBenchError as error:
             if not each.optional and not isinstance(error, ConstraintError):

@@ -16,6 +16,7 @@ from recal_bench import provenance, routers
 from recal_bench.errors import SettingsError
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench
+from recal_bench.experiments.fitness import require_fit_for
 from recal_bench.experiments.replay import validation_utility
 from recal_bench.folders import written_whole
 from recal_bench.routers import Context
@@ -74,7 +75,7 @@ def tune(
     router = routers.create(name, fixed)
     benches = [benches] if isinstance(benches, Bench) else benches
     for bench in benches:
-        bench.require_fit_for(name, router)
+        require_fit_for(bench, name, router)
     space = {key: values for key, values in routers.flags_of(router).space.items() if key not in fixed}
     everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     defaults = routers.settings_of(router)

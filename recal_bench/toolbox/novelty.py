@@ -46,8 +46,10 @@ def fit_novelty(
     Detection" (arXiv 2106.09022): a normal for each task with one covariance for all, against one normal for all.
     """
     novelty = _forms(embedding_QE, number_Q)
-    enough = fresh_QE is not None and len(fresh_QE) >= LEAST_FRESH
-    distance_Q = distances(novelty, fresh_QE) if enough else _held_out(embedding_QE, number_Q)
+    if fresh_QE is None or len(fresh_QE) < LEAST_FRESH:
+        distance_Q = _held_out(embedding_QE, number_Q)
+    else:
+        distance_Q = distances(novelty, fresh_QE)
     begins, ends = np.quantile(distance_Q, [1 - strange, 1 - foreign])
     return novelty._replace(strange=float(begins), foreign=float(ends))
 

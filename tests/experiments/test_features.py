@@ -15,6 +15,7 @@ from recal_bench.cli import cli
 from recal_bench.encoders import fit_encoder, load_encoder
 from recal_bench.errors import OutcomesError, PluginError, SettingsError
 from recal_bench.experiments.bench import load_bench
+from recal_bench.experiments.fitness import require_fit_for
 from recal_bench.experiments.records import read_runs
 from recal_bench.gateway.chat import read_chat
 from recal_bench.gateway.refusals import Refusal
@@ -174,7 +175,7 @@ def test_what_cannot_be_is_refused_with_the_reason(log, tmp_path):
     assert "this router hands it texts alone: take knn, ridge, mlp, hierarchy or recal" in " ".join(done.output.split())
     routers.discover()
     with pytest.raises(OutcomesError, match=r"load_bench\(\.\.\., features=True\)"):
-        load_bench(log).require_fit_for("ridge", create("ridge", {"encoder": "tfidf+features"}))
+        require_fit_for(load_bench(log), "ridge", create("ridge", {"encoder": "tfidf+features"}))
 
 
 def test_whole_numbers_and_truths_are_texts_whatever_the_file_gives(tmp_path):
