@@ -37,7 +37,7 @@ class ConstraintOptions:
             return Constraint(kind="budget", target=self._budget)
         return None if self._min_accuracy is None else Constraint(kind="min-accuracy", target=self._min_accuracy)
 
-    def require(self, names: Sequence[str], settings: Mapping[str, Mapping[str, Any]], worlds: int) -> None:
+    def require(self, names: Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Raises SettingsError where no named router could be held to the constraint, whatever the outcomes."""
         from recal_bench import routers
         from recal_bench.experiments.sweep import can_sweep
@@ -45,8 +45,6 @@ class ConstraintOptions:
         constraint = self.constraint
         if constraint is None:
             return
-        if worlds > 1:
-            raise SettingsError(f"{constraint.option} is for one set of outcomes: leave out --worlds")
         if not names:
             raise SettingsError(f"{constraint.option} is for routers that are run here: name some with --router")
         if not any(can_sweep(routers.create(name, settings[name])) for name in names):

@@ -151,7 +151,7 @@ def run(
     settings = routers.assign_settings(names, assignments)
     for name in names:
         routers.create(name, settings[name])  # refuses wrong settings before any work is done
-    constraints.require(names, settings, data.worlds)
+    constraints.require(names, settings)
     options = [part for folder in include_paths for part in ("--include-path", folder)]
     with progress_bars() as progress:
         benches = load_benches(progress, data, settings, by_all)

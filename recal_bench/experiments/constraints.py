@@ -10,6 +10,7 @@ import numpy as np
 from recal_bench.arrays import FloatQ
 from recal_bench.errors import SettingsError
 from recal_bench.evaluation import prices
+from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.experiments.points import BUDGET, Constraint, FrontierPoint, OperatingPoint
 from recal_bench.experiments.sweep import ALPHAS, can_sweep, decider, operating_point
@@ -47,28 +48,20 @@ def require(bench: Bench, constraint: Constraint) -> None:
     if bench.few is not None:
         raise SettingsError(f"{option} does not go with --hold-out-arms: validation knows nothing of the new arms")
     part = bench.splits.validation
-    best = _of_choice(part, np.nanmax(part.score_QA, axis=1), part.cost_QA[:, 0] * 0)
-    least = _of_choice(part, part.score_QA[:, 0] * 0, np.nanmin(part.cost_QA, axis=1))
-    most = float(np.nanmax(bench.mean_cost_A)) * 1000
-    if constraint.kind == BUDGET and not meets(constraint, least):
+    if constraint.kind == BUDGET:
+        least = 1000 * float(macro_mean(np.nanmin(part.cost_QA, axis=1), part.task_Q))
+        most = 1000 * float(np.nanmax(bench.mean_cost_A))
+        if constraint.target < least:
+            raise SettingsError(
+                f"{constraint.written}: the cheapest arm of each validation query alone costs {least:.4g} USD per "
+                f"1,000 queries: give more, up to about {most:.4g}, what the most expensive arm costs"
+            )
+        return
+    best = float(macro_mean(np.nanmax(part.score_QA, axis=1), part.task_Q))
+    if constraint.target > best + _NOTHING:
         raise SettingsError(
-            f"{option} {constraint.target:g}: the cheapest arm of each validation query costs "
-            f"{least.cost_usd_per_1k:.4g} USD per 1,000 queries together: give more, up to about {most:.4g}, what the "
-            "most expensive arm costs"
+            f"{constraint.written}: with the right arm for each validation query accuracy is {best:.4f}: give less"
         )
-    if constraint.kind != BUDGET and not meets(constraint, best):
-        raise SettingsError(
-            f"{option} {constraint.target:g}: with the right arm for each validation query accuracy is "
-            f"{best.accuracy:.4f}: give less"
-        )
-
-
-def _of_choice(part: Outcomes, score_Q: FloatQ, cost_Q: FloatQ) -> OperatingPoint:
-    weight_Q = _macro_weights(part)
-    return OperatingPoint(
-        accuracy=float((np.nan_to_num(score_Q) * weight_Q).sum()),
-        cost_usd_per_1k=1000 * float((np.nan_to_num(cost_Q) * weight_Q).sum()),
-    )
 
 
 def require_sweep(router: Router, constraint: Constraint) -> None:

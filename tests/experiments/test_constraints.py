@@ -110,7 +110,7 @@ def test_routers_that_cannot_be_asked_or_cannot_meet_it_are_left_out(log, tmp_pa
     ("words", "message"),
     [
         (["--router", "elo", "--budget", "0.2"], "cannot be asked at another price"),
-        (["--router", "ridge", "--budget", "0.0001"], "the cheapest arm of each validation query costs"),
+        (["--router", "ridge", "--budget", "0.0001"], "the cheapest arm of each validation query alone costs"),
         (["--router", "ridge", "--min-accuracy", "1"], "with the right arm for each validation query accuracy is"),
         (["--router", "ridge", "--min-accuracy", "80"], "as in 0.8"),
         (["--router", "ridge", "--budget", "nan"], "USD per 1,000 queries"),
@@ -132,3 +132,15 @@ def test_costs_must_be_known(tmp_path):
     result = run(tmp_path / "none.parquet", tmp_path / "runs", "--router", "ridge", "--budget", "1")
     assert result.exit_code == 2
     assert "has no cost" in result.stderr
+
+
+def test_worlds_are_one_row_with_one_verdict(tmp_path):
+    words = ["run", "--router", "ridge", "--tasks", "nq", "--worlds", "2", "--budget", "1", "--runs", str(tmp_path)]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    assert "<= 1 USD/1k" in result.output
+    rows = json.loads(CliRunner().invoke(cli, ["compare", str(tmp_path), "--format", "json"]).output)
+    (found,) = [row["constraint"] for row in rows if row["constraint"]]
+    reached = [each.record.on_validation.cost_usd_per_1k for each in of(tmp_path, "ridge")]
+    assert len(reached) == 2
+    assert found["on_validation"] == pytest.approx(np.mean(reached))

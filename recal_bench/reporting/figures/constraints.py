@@ -55,12 +55,13 @@ def constraint_figures(
         on_validation=float(reached.mean()),
         reached=found.estimate,
         reached_ci=ci_of(found, ends),
-        held=_held(found, constraint.target, by_cost),
+        held=verdict(found, constraint.kind, constraint.target),
     )
 
 
-def _held(found: Interval, target: float, by_cost: bool) -> Held:
-    """Of an interval that the data cannot tell (NaN) nothing is certain."""
+def verdict(found: Interval, kind: str, target: float) -> Held:
+    """Whether an interval keeps to a target. Of one that the data cannot tell (NaN) nothing is certain."""
+    by_cost = kind == BUDGET
     if (found.high <= target) if by_cost else (found.low >= target):
         return "yes"
     if (found.low > target) if by_cost else (found.high < target):

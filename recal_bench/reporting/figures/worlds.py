@@ -19,6 +19,7 @@ from recal_bench.evaluation.statistics import Interval, holm, smallest_detectabl
 from recal_bench.experiments.records import Data, Run
 from recal_bench.reporting.figures import compare
 from recal_bench.reporting.figures.compare import Comparison, Table, rank
+from recal_bench.reporting.figures.constraints import ConstraintFigures, verdict
 from recal_bench.reporting.figures.differences import Difference, InterquartileMean, ci_of
 from recal_bench.reporting.figures.notes import detectable_notes
 from recal_bench.reporting.figures.ranks import Ranked, ranked_over_worlds
@@ -110,6 +111,8 @@ def _pool_figures(worlds: Sequence[Figures]) -> dict[str, Any]:
             pooled[name] = sum(values)
         elif name.endswith("_ci"):
             pooled[name] = ci_of(_over_worlds([getattr(figures, name.removesuffix("_ci")) for figures in worlds]))
+        elif isinstance(values[0], ConstraintFigures):
+            pooled[name] = _pool_constraints(values)
         elif isinstance(values[0], Difference):
             pooled[name] = _pool_differences(values)
         elif isinstance(values[0], InterquartileMean):
@@ -117,6 +120,22 @@ def _pool_figures(worlds: Sequence[Figures]) -> dict[str, Any]:
         else:
             pooled[name] = _mean(values)
     return pooled
+
+
+def _pool_constraints(worlds: Sequence[ConstraintFigures | None]) -> ConstraintFigures | None:
+    known = [each for each in worlds if each is not None]
+    if len(known) < len(worlds):
+        return None
+    found, first = _over_worlds([each.reached for each in known]), known[0]
+    return ConstraintFigures(
+        kind=first.kind,
+        target=first.target,
+        alpha=float(np.mean([each.alpha for each in known])),
+        on_validation=float(np.mean([each.on_validation for each in known])),
+        reached=found.estimate,
+        reached_ci=ci_of(found),
+        held=verdict(found, first.kind, first.target),
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
