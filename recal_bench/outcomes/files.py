@@ -97,7 +97,7 @@ def check_file(
     if not problems and not len(rows.keyed):
         problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
     problems += rows.problems()
-    feature_Q = rows.features(of_query, problems)
+    feature_Q = rows.features([name for name in of_query if name in columns.columns], problems)
     if reading.features and not of_query:
         problems.append(
             f"a router reads columns {FEATURES}, and there is none: name what is known of a query besides its text so, "

@@ -249,7 +249,7 @@ def shown_to(router: Router, split: Train) -> Train:
 
 def queries_for(router: Router, queries: Queries) -> Queries:
     """What a router may see of queries: their features only where it reads them."""
-    return queries if flags_of(router).reads_features or not queries.features else queries._replace(features=())
+    return queries if not queries.features or flags_of(router).reads_features else queries._replace(features=())
 
 
 def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:

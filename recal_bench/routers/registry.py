@@ -91,7 +91,9 @@ def spec_of(name: str) -> Spec:
     why_not = refusal(inner.cls)
     if why_not:
         raise SettingsError(f"router {inner.name} cannot be guarded: {why_not}")
-    return Spec(name, guarded(inner.cls), inner.preset, f"{inner.summary}; never far from the best single arm")
+    return Spec(
+        name, guarded(inner.cls), inner.preset, f"{inner.summary}; leaves best-single only where it is sure of a gain"
+    )
 
 
 def is_known(name: str) -> bool:

@@ -167,6 +167,11 @@ def test_what_cannot_be_is_refused_with_the_reason(log, tmp_path):
     frame.to_parquet(tmp_path / "torn.parquet", index=False)
     with pytest.raises(OutcomesError, match="feature_tenant has more than one value in 1 query"):
         load_bench(tmp_path / "torn.parquet", features=True)
+    lines = with_tenants().to_csv(index=False).splitlines()
+    twice = [lines[0] + ",feature_tenant", *(line + ",acme" for line in lines[1:])]
+    (tmp_path / "twice.csv").write_text("\n".join(twice), encoding="utf-8")
+    with pytest.raises(OutcomesError, match="feature_tenant"):
+        load_bench(tmp_path / "twice.csv", features=True)
     small_log().to_parquet(tmp_path / "none.parquet", index=False)
     done = invoke("run", "--router", "ridge", "--set", BOTH, "--outcomes", tmp_path / "none.parquet")
     assert "a router reads columns feature_*, and there is none" in " ".join(done.output.split())
