@@ -228,8 +228,9 @@ def test_the_log_itself_is_a_row_of_plain_means(both: tuple[Path, Path]) -> None
     assert "oracle" not in rows_of(runs)
 
 
-def test_reports_of_a_log(both: tuple[Path, Path], tmp_path: Path) -> None:
+def test_reports_of_a_log(both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, runs = both
+    monkeypatch.setenv("COLUMNS", "120")
     table = cli_run("compare", runs).output
     assert "utility (SNIPS)" in table
     assert max(map(len, table.splitlines())) <= 120
