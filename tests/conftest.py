@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# What a command prints is as wide as COLUMNS says, which pytest-xdist sets for its workers.
+os.environ.pop("COLUMNS", None)
 settings.register_profile("recal-bench", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("recal-bench")
 
