@@ -22,7 +22,7 @@ def test_the_study_tunes_runs_and_reports_and_finds_its_runs_again(
         "nq500",
         "log.parquet",
         routers=("grpo", "recal", "recal-unbiased", "ridge"),
-        fixed=(("steps", "20"), ("batch_size", "16"), ("encoder", "tfidf")),
+        fixed=(("steps", "20"), ("batch_size", "16"), ("encoder", "tfidf"), ("prior.kind", "none")),
         trials=2,
     )
     monkeypatch.setattr(calibration_study, "PARTS", (part,))

@@ -10,6 +10,7 @@ from recal_bench.collection.requests import Request
 from recal_bench.collection.usage import most_tokens
 from recal_bench.errors import EndpointError
 from recal_bench.pools.pool import Pool
+from recal_bench.pools.prices import Rates
 
 
 class Spending:
@@ -42,9 +43,9 @@ class Spending:
             reasoning = min(each.reasoning_tokens, each.completion_tokens)
             written = min(each.written_tokens, each.prompt_tokens)
             cached = min(each.cached_tokens, each.prompt_tokens - written)
-            # All of them are of one tier, and so is their mean.
+            # All of them are of one tier, and so is their mean; their sum need not be.
             rates = model.price.at(each.prompt_tokens / each.with_usage)
-            usd = rates.usd(each.prompt_tokens, each.completion_tokens, reasoning, cached, written)
+            usd = Rates.usd(rates, each.prompt_tokens, each.completion_tokens, reasoning, cached, written)
             self._usd_of[arm] += max(usd, each.billed_usd)
             self._priced_of[arm] += each.with_usage
 
