@@ -52,7 +52,7 @@ class HierarchyRouter(Saved):
             self.arms,
             self.tasks,
             train.objective.alpha,
-            self.text_encoder.encode(validation.queries.prompt),
+            self.text_encoder.encode(validation.queries.prompt, validation.queries.features),
         )
         self.arrays = packed(fit)
         # P values an arm: its score and, where there is one, its cost. B: the arms, those of `adapt` included.
