@@ -196,7 +196,7 @@ def test_where_cost_is_partly_missing_there_is_no_utility(tmp_path):
 def test_a_trained_router_answers_new_questions(log, tmp_path):
     runs = tmp_path / "runs"
     run(log, runs, *QUICK, router="recal")
-    for router, source in (("recal", "mean on train"), ("knn", "predicted for this query")):
+    for router, source in (("recal", "mean score on train"), ("knn", "expected score")):
         result = invoke("route", "--run", next(runs.glob(f"{router}-*")), "which river has an island?", "which judge?")
         assert result.exit_code == 0, result.output
         assert "which judge?" in result.output

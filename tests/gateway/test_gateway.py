@@ -9,7 +9,7 @@ import openai
 import pandas as pd
 import pytest
 from collection.own_endpoint import TEXT, reply
-from gateway.front import events, front, right, stream_of
+from front import events, front, right, stream_of
 
 from recal_bench import SettingsError, load_router
 from recal_bench.outcomes.schema import NAMES

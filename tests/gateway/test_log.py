@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from gateway.front import front
+from front import front
 from small_log import WORDS, small_log
 
 from recal_bench import OutcomesError, SettingsError

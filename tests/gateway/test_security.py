@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from collection.own_endpoint import own_endpoint, reply
-from gateway.front import front, pool_file, right
+from front import front, pool_file, right
 
 from recal_bench.cli import cli
 
