@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from recal_bench.reporting.figures.names import labels
 from recal_bench.reporting.figures.payback import PaybackRow, PaybackTable
 from recal_bench.reporting.text.columns import UNKNOWN, number, with_interval
-from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
-from recal_bench.reporting.text.rows import as_csv, as_json
-from recal_bench.reporting.text.tables import in_markdown
+from recal_bench.reporting.text.layout import markdown_table, terminal_table
+from recal_bench.reporting.text.tables import put_together, render_rows
 from recal_bench.wording import harmless, place_of
 
 _NEVER = "never"
@@ -19,10 +17,8 @@ _NEVER = "never"
 def payback_text(tables: Sequence[PaybackTable], format: str) -> str:
     """All tables as `table`, `markdown`, `csv` or `json`; the last two are one list of rows."""
     rows = [row for table in tables for row in table.rows]
-    if format == "json":
-        return json.dumps([as_json(row) for row in rows], indent=1, allow_nan=False)
-    if format == "csv":
-        return as_csv(rows)
+    if format in ("csv", "json"):
+        return render_rows(rows, format)
     return "\n\n".join(_shown(table, format == "markdown") for table in tables)
 
 
@@ -40,9 +36,7 @@ def _shown(table: PaybackTable, markdown: bool) -> str:
     names = labels(table.rows, place)
     lines = [[name, *_cells(row)] for name, row in zip(names, table.rows, strict=True)]
     body = markdown_table(headers, lines) if markdown else terminal_table(headers, lines)
-    notes = [f"Note: {note}." for note in (*_reading(table), *table.notes)]
-    shown = list(map(in_markdown, notes)) if markdown else list(map(filled, notes))
-    return "\n\n".join([f"### {title}" if markdown else filled(title), body, *shown])
+    return put_together(title, body, (*_reading(table), *table.notes), markdown)
 
 
 def _cells(row: PaybackRow) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from recal_bench.reporting.figures.names import labels
 from recal_bench.reporting.figures.robustness import RobustnessTable
 from recal_bench.reporting.text.columns import with_interval
-from recal_bench.reporting.text.layout import filled, markdown_table, terminal_table
-from recal_bench.reporting.text.rows import as_csv, as_json
-from recal_bench.reporting.text.tables import in_markdown
+from recal_bench.reporting.text.layout import markdown_table, terminal_table
+from recal_bench.reporting.text.tables import put_together, render_rows
 from recal_bench.wording import harmless, place_of
 
 _HEADERS = ("router", "flips % [95%]", "utility lost [95%]", "queries", "paraphrases", "seeds")
@@ -23,10 +21,8 @@ _READING = (
 def robustness_text(tables: Sequence[RobustnessTable], format: str) -> str:
     """All tables as `table`, `markdown`, `csv` or `json`; the last two are one list of rows."""
     rows = [row for table in tables for row in table.rows]
-    if format == "json":
-        return json.dumps([as_json(row) for row in rows], indent=1, allow_nan=False)
-    if format == "csv":
-        return as_csv(rows)
+    if format in ("csv", "json"):
+        return render_rows(rows, format)
     return "\n\n".join(_shown(table, format == "markdown") for table in tables)
 
 
@@ -46,6 +42,4 @@ def _shown(table: RobustnessTable, markdown: bool) -> str:
         for name, row in zip(labels(table.rows, place), table.rows, strict=True)
     ]
     body = markdown_table(_HEADERS, lines) if markdown else terminal_table(_HEADERS, lines)
-    notes = [f"Note: {note}." for note in (_READING, *table.notes)]
-    shown = list(map(in_markdown, notes)) if markdown else list(map(filled, notes))
-    return "\n\n".join([f"### {title}" if markdown else filled(title), body, *shown])
+    return put_together(title, body, (_READING, *table.notes), markdown)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from pydantic import BaseModel
+
 from recal_bench.errors import RunError
-from recal_bench.reporting.figures.compare import Comparison, Identity, Table
+from recal_bench.reporting.figures.compare import Comparison, Table
 from recal_bench.reporting.figures.names import labels, title, told_apart
 from recal_bench.reporting.text.columns import ACCURACY, EXPECTED, IQM, OTHERS, UNKNOWN, UTILITY, TableColumn, number
 from recal_bench.reporting.text.constraints import constraint_blocks
@@ -21,7 +23,7 @@ _TASK_WIDTH = 30
 _MOST_TOLD = 20
 
 
-def render_rows(rows: Sequence[Identity], format: str) -> str:
+def render_rows(rows: Sequence[BaseModel], format: str) -> str:
     """Rows of any tables as CSV or JSON."""
     return as_csv(rows) if format == "csv" else json.dumps([as_json(row) for row in rows], indent=1, allow_nan=False)
 
@@ -50,6 +52,13 @@ def blocks(table: Table, markdown: bool, but: Sequence[str] = ()) -> list[str]:
     hashes = [f"settings of rows named by a hash: {'; '.join(told)}"] if told else []
     notes = [f"Note: {note}." for note in (*table.notes, *hashes)]
     return parts + (list(map(in_markdown, notes)) if markdown else list(map(filled, notes)))
+
+
+def put_together(title: str, body: str, notes: Sequence[str], markdown: bool) -> str:
+    """A table under its title, with its notes below."""
+    lines = [f"Note: {note}." for note in notes]
+    shown = map(in_markdown if markdown else filled, lines)
+    return "\n\n".join([f"### {title}" if markdown else filled(title), body, *shown])
 
 
 def in_markdown(note: str) -> str:
