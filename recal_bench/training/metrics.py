@@ -10,7 +10,6 @@ from torch import Tensor
 from recal_bench.calibration import has_spread, usable, weighted_sum
 from recal_bench.calibration.rewards import Reward
 from recal_bench.policies.actions import Actions
-from recal_bench.training.examples import Examples
 
 
 class Judged(NamedTuple):
@@ -25,7 +24,8 @@ class Judged(NamedTuple):
 def step_metrics(
     actions: Actions,
     judged: Judged,
-    batch: Examples,
+    dataset_Q: Tensor,
+    available_QA: Tensor,
     reward: Reward,
     tasks: tuple[str, ...],
     cost_rank_A: Tensor,
@@ -50,18 +50,18 @@ def step_metrics(
     size_SQ = advantage_SQG.abs().sum(dim=-1)
     size_S = size_SQ.sum(dim=1).clamp(min=torch.finfo(size_SQ.dtype).tiny)
     for d, task in enumerate(tasks):
-        member_SQ = (batch.dataset_Q == d).float()
+        member_SQ = (dataset_Q == d).float()
         metrics[f"batch_share/{task}"] = member_SQ.mean(dim=1)
         metrics[f"update_share/{task}"] = (size_SQ * member_SQ).sum(dim=1) / size_S
 
     well_SQG = share_SQG * actions.well_formed_QG
     well_S = well_SQG.sum(dim=(1, 2)).clamp(min=torch.finfo(well_SQG.dtype).tiny)
-    count_SA = torch.zeros(len(well_SQG), batch.score_QA.shape[-1], device=well_SQG.device)
+    count_SA = torch.zeros(len(well_SQG), available_QA.shape[-1], device=well_SQG.device)
     count_SA.scatter_add_(1, actions.arm_QG.flatten(1), well_SQG.flatten(1))
     metrics["malformed_share"] = (share_SQG * ~actions.well_formed_QG).sum(dim=(1, 2))
     metrics["top_arm_share"] = count_SA.amax(dim=1) / well_S
     if reward.terms.has_cost:
-        cheapest_SQ1 = cheapest_arms(cost_rank_A, batch.available_QA)[..., None]
+        cheapest_SQ1 = cheapest_arms(cost_rank_A, available_QA)[..., None]
         metrics["cheapest_share"] = (well_SQG * (actions.arm_QG == cheapest_SQ1)).sum(dim=(1, 2)) / well_S
     return metrics
 

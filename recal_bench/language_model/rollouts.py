@@ -1,0 +1,139 @@
+"""Rollouts: up to T rounds of a reply and what the called arm answers to it, for TRL's trainer and for routing alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recal_bench.calibration.rewards import Reward
+from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.pool import LoggedPool
+from recal_bench.language_model.protocol import format_grade
+
+Generate = Callable[[list[list[int]]], list[list[int]]]
+"""Prompts in tokens to replies in tokens, each with its end where it came to one."""
+
+
+@dataclass
+class Rollout:
+    """One trajectory. `mask` is 1 for tokens that the policy wrote and 0 for what was inserted; `calls` are the arms
+    that were called, the last of them the one whose answer stands; `tokens` counts what the policy read and wrote."""
+
+    row: int
+    prompt_ids: list[int]
+    completion_ids: list[int] = field(default_factory=list)
+    mask: list[int] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+    broken: tuple[str, ...] = ()
+    done: bool = False
+    tokens: int = 0
+
+    @property
+    def well_formed(self) -> bool:
+        return not self.broken and bool(self.calls)
+
+    def wrote(self, ids: Sequence[int]) -> None:
+        self.tokens += len(self.prompt_ids) + len(self.completion_ids) + len(ids)
+        self._append(ids, 1)
+
+    def read(self, ids: Sequence[int]) -> None:
+        self._append(ids, 0)
+
+    def _append(self, ids: Sequence[int], written: int) -> None:
+        self.completion_ids += ids
+        self.mask += [written] * len(ids)
+
+
+def roll_out(
+    dialogue: Dialogue,
+    prompts: Sequence[list[int]],
+    rows: Sequence[int],
+    generate: Generate,
+    ask: Callable[[int, int], str | None] | None = None,
+) -> list[Rollout]:
+    """A trajectory for each prompt. After a route the called arm's answer is inserted, until the policy answers itself,
+    breaks a rule or has used its rounds; `ask(row, arm)` gives an answer's text, None where the arm cannot be called.
+
+    With one round nothing is inserted: the first route ends the trajectory.
+    """
+    rollouts = [Rollout(row, list(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
+    for turn in range(dialogue.rounds):
+        going = [each for each in rollouts if not each.done]
+        if not going:
+            break
+        replies = generate([each.prompt_ids + each.completion_ids for each in going])
+        for rollout, reply in zip(going, replies, strict=True):
+            rollout.wrote(reply)
+            _take(dialogue, rollout, reply, ask if turn < dialogue.rounds - 1 else None)
+    return rollouts
+
+
+def _take(
+    dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None
+) -> None:
+    parsed = dialogue.parse(reply)
+    rollout.done = True
+    if parsed.turn is None:
+        rollout.broken = parsed.broken
+    elif parsed.turn.arm is None:
+        # What it answers stands on what it was told: without a call there is nothing that the outcomes could judge.
+        rollout.broken = () if rollout.calls else ("no-call",)
+    else:
+        arm = dialogue.arms.index(parsed.turn.arm)
+        rollout.calls.append(arm)
+        text = ask(rollout.row, arm) if ask else None
+        if text is not None:
+            rollout.read(dialogue.information_ids(text))
+            rollout.done = False
+
+
+@dataclass
+class TrainingRollouts:
+    """What TRL calls for a batch of prompts: the replies of the policy in training, each with its reward.
+
+    `prompt_ids_Q` are the train prompts in tokens; `price` is that of one token of the policy's own, in units of
+    `cost_ref`.
+    """
+
+    dialogue: Dialogue
+    pool: LoggedPool
+    reward: Reward
+    prompt_ids_Q: Sequence[list[int]]
+    price: float
+    graded: bool
+    buffer: Any
+
+    def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
+        rows = list(trainer.rows)
+        rollouts = roll_out(
+            self.dialogue,
+            [self.prompt_ids_Q[row] for row in rows],
+            rows,
+            lambda ids: trainer._generate_single_turn(ids, None, {}, 1)[0],
+            self.pool.answer,
+        )
+        reward_NK = self.judge(rollouts)
+        return {
+            "prompt_ids": [each.prompt_ids for each in rollouts],
+            "completion_ids": [each.completion_ids for each in rollouts],
+            "logprobs": None,
+            "env_mask": [each.mask for each in rollouts],
+            "arm": [each.calls[-1] if each.calls else 0 for each in rollouts],
+            "well_formed": [each.well_formed for each in rollouts],
+            "component_rewards": [[None if np.isnan(value) else value for value in row] for row in reward_NK.tolist()],
+        }
+
+    def judge(self, rollouts: Sequence[Rollout]) -> Any:
+        """Component rewards of rollouts, `[N, K]`."""
+        rows = np.array([each.row for each in rollouts])
+        arm_N = np.array([each.calls[-1] if each.calls else 0 for each in rollouts])
+        cost_N = [self.pool.cost(each.row, each.calls) + self.price * each.tokens for each in rollouts]
+        well_formed_N = np.array([each.well_formed for each in rollouts])
+        reward_NK, self.buffer = self.pool.rewards(self.reward, rows, arm_N, well_formed_N, cost_N, self.buffer)
+        if self.graded and "format" in self.reward.names:
+            grades = [format_grade(each.broken, True, self.dialogue.short) for each in rollouts]
+            reward_NK[:, self.reward.names.index("format")] = reward_NK.new_tensor(grades)
+        return reward_NK
