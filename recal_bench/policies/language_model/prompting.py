@@ -50,37 +50,29 @@ def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int,
     if form == "short":
         return ""
     models = list(dict.fromkeys(arm.model for arm in arms))
-    strategies = list(dict.fromkeys(arm.strategy for arm in arms))
-    at_most = "one call" if max_calls == 1 else f"{max_calls} calls"
+    unfit = [model for model in models if ":" in model and form == "router-r1"]
+    if unfit:
+        raise SettingsError(f"Router-R1's form cannot name the model {unfit[0]}: rename it, or take the form recal")
+    call = {
+        "recal": "<route> model | strategy : question </route>",
+        "router-r1": "<search> model:question </search>",
+    }[form]
+    often = "once" if max_calls == 1 else f"{max_calls} times"
     lines = [
-        "Answer the question. First reason inside <think> and </think>. Models with more knowledge than you can be asked:"
-    ]
-    if form == "router-r1":
-        unfit = [model for model in models if ":" in model]
-        if unfit:
-            raise SettingsError(
-                f"Router-R1's form cannot name the model {unfit[0]}: use the form recal, or another name"
-            )
-        lines += [
-            "write <search> model:query </search>, with the exact name of a model, one colon and a question of its own.",
-        ]
-    else:
-        lines += [
-            "write <route> model | strategy : query </route>, with exact names and a question of its own, then stop.",
-        ]
-    lines += [
-        "The reply will be given to you inside <information> and </information>, which you never write yourself; then "
-        f"reason and call again, or answer. You have at most {at_most}, and dear ones count against you.",
+        "Answer the question. First think inside <think> and </think>.",
+        f"Where you lack knowledge, ask a model: write {call} with names as listed below, and stop.",
+        "Its reply comes back inside <information> and </information>, which you never write. Then think again.",
+        f"You may ask {often} at most, and what the models cost counts against you.",
         "When you know the answer, write <answer> a short phrase </answer> and nothing after it.",
         "",
         "Models:",
-        *(f"- {_model(model, descriptors)}" for model in models),
+        *(_line(model, _facts(model, descriptors)) for model in models),
     ]
     if form == "recal":
-        lines += ["", "Strategies:", *(f"- {_named(each, descriptors.strategy.get(each))}" for each in strategies)]
-        missing = len(arms) < len(models) * len(strategies)
-        if missing:
-            lines += ["", "Only these go together:", *(f"- {arm.model} | {arm.strategy}" for arm in arms)]
+        strategies = list(dict.fromkeys(arm.strategy for arm in arms))
+        lines += ["", "Strategies:", *(_line(each, descriptors.strategy.get(each)) for each in strategies)]
+        if len(arms) < len(models) * len(strategies):
+            lines += ["", "Only these go together:", *(_line(f"{arm.model} | {arm.strategy}", None) for arm in arms)]
     return "\n".join(lines)
 
 
@@ -89,17 +81,17 @@ def question_prompt(question: str, short: bool = False) -> str:
     return f"{question.strip()}{CUE}" if short else f"Question: {question.strip()}"
 
 
-def _model(name: str, descriptors: Descriptors) -> str:
+def _facts(model: str, descriptors: Descriptors) -> str:
     facts = []
-    price, latency_s = descriptors.price.get(name), descriptors.latency_s.get(name)
+    price, latency_s = descriptors.price.get(model), descriptors.latency_s.get(model)
     if price is not None and price.input == price.output:
         facts.append(f"USD {price.input:g} per 1M tokens")
     elif price is not None:
         facts.append(f"USD {price.input:g} per 1M tokens read, {price.output:g} written")
     if latency_s is not None:
         facts.append(f"about {latency_s:.2g} s a reply")
-    return _named(name, ", ".join(facts))
+    return ", ".join(facts)
 
 
-def _named(name: str, what: str | None) -> str:
-    return f"{name}: {what}" if what else name
+def _line(name: str, what: str | None) -> str:
+    return f"- {name}: {what}" if what else f"- {name}"

@@ -1,7 +1,7 @@
 """Router-R1's own form of a trajectory, and its reward (arXiv 2506.09033).
 
-`<think>`, `<search> LLM-Name:Query </search>`, after which the system puts `<information>`, and one `<answer>`. There are
-no strategies: a search is a turn whose arm has the strategy that `parse_router_r1` is given.
+`<think>`, `<search> LLM-Name:Query </search>`, after which the system puts `<information>`, and one `<answer>`. There
+are no strategies: a search is a turn whose arm has the strategy that `parse_router_r1` is given.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def router_r1_rewards(
 ) -> tuple[FloatQ, Any]:
     """The rewards of a batch of trajectories, and the buffer with their costs in it: `calibration.router_r1_reward`.
 
-    `cost_Q` are those of `list_price_cost`; `metric(answer, golds)` is exact match, or token F1 for Router-R1's F1 mode.
+    `cost_Q` are those of `list_price_cost`; `metric(answer, golds)` is exact match, or `scoring.f1` for Router-R1's F1
+    mode.
     """
     well_formed_Q = np.array([not each.broken for each in trajectory_Q], dtype=bool)
     pairs = zip(trajectory_Q, gold_Q, strict=True)
