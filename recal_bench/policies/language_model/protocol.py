@@ -48,7 +48,7 @@ RULES: Mapping[str, str] = MappingProxyType(
 _OF_TRAJECTORIES = ("no-answer", "too-many-calls")
 _FULL_FORM_ALONE = ("think-missing", "think-empty")
 _MOOT = {
-    "think-missing": {"think-empty", "two-thinks"},
+    "think-missing": {"think-empty"},
     "no-route": {"text-after", "two-routes", "route-form", "empty-answer"},
     "route-form": {"unknown-model"},
     "unknown-model": {"unknown-strategy"},
@@ -128,7 +128,7 @@ def parse(text: str, arms: Sequence[Arm], short: bool = False) -> Parsed:
         broken.add("no-route")
     elif len(acts) > 1:
         broken.add("two-routes")
-    if any(name in ("", "think") for name in names[first + 1 :]):
+    if any(name in ("", "think", "search") for name in names[first + 1 :]):
         broken.add("text-after")
     if any(name in ("", "search") for name in names[:first]):
         broken.add("text-outside")
