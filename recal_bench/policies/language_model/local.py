@@ -119,7 +119,7 @@ def best_dtype() -> Any:
     """bfloat16 where the CPU has instructions for it, else float32."""
     import torch
 
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if any(has.get(each) for each in _BF16) else torch.float32
 
 
@@ -166,7 +166,6 @@ def _tokenizer(texts: Sequence[str], vocabulary: int, length: int) -> Any:
     """Byte-level BPE in which no text is lost. Replies count as often as prompts, however few they are."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     special = ["<|pad|>", "<|bos|>", "<|eos|>"]
     tags = [tokenizers.AddedToken(f"<{end}{tag}>", normalized=False) for tag in TAGS for end in ("", "/")]
@@ -187,7 +186,7 @@ def _tokenizer(texts: Sequence[str], vocabulary: int, length: int) -> Any:
     replies = [text for text in texts if any(tag.content in text for tag in tags)]
     bpe.train_from_iterator([*texts, *replies * _OFTEN], trainer=trainer)
     bpe.add_tokens(tags)
-    return PreTrainedTokenizerFast(
+    return _transformers().PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=special[0],
         bos_token=special[1],
@@ -208,14 +207,15 @@ def _transformers() -> Any:
 
 
 def _missing(package: str) -> SettingsError:
-    return SettingsError(f'{package} is not installed: language models need pip install "recal-bench[lm]"')
+    return SettingsError(
+        f'{package} is not installed: it comes with pip install "recal-bench[lm]", which is ".[lm]" in a checkout'
+    )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and the warnings of transformers."""
-    from transformers.utils import logging
-
+    logging = _transformers().utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

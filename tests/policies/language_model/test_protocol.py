@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from recal_bench.policies.language_model.protocol import (
     parse_trajectory,
     render,
 )
-from recal_bench.policies.language_model.router_r1 import parse_router_r1
+from recal_bench.policies.language_model.router_r1 import ROUTER_R1_RULES, parse_router_r1
 
 ARMS = [
     Arm("small", "direct"), Arm("small", "cot"), Arm("large", "cot"), Arm("org/large:free", "cot"),
@@ -237,3 +238,11 @@ def test_turns_are_those_before_the_first_malformed_one() -> None:
 def test_a_long_text_takes_a_time_that_grows_with_it() -> None:
     for piece in ("<think>", "<information>", "</route>", "<route> small | cot : <", "<think></route>"):
         assert trajectory(piece * 20_000).broken
+
+
+def test_the_page_has_every_rule_in_its_order() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "language-model.md").read_text(encoding="utf-8")
+    ours, _, theirs = page.partition("### Router-R1's form")
+    assert re.findall(r"^\| `([\w-]+)` \|", ours, re.MULTILINE) == list(RULES)
+    rows = re.findall(r"^\| (`[^|]*`) \|", theirs.partition("### Prompts")[0], re.MULTILINE)
+    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == set(ROUTER_R1_RULES)
