@@ -187,10 +187,14 @@ def parse_trajectory(text: str, arms: Sequence[Arm], max_calls: int, short: bool
 def format_grade(broken: Collection[str], graded: bool, short: bool = False) -> float:
     """The format reward of a turn: 1 where no rule is broken; else 0, or with `graded` the share of rules kept.
 
-    The share is of the rules that apply: what a route must be is not asked where there is none.
+    The share is of the rules that apply: what a route must be is not asked where there is none. Raises SettingsError
+    where a share is asked of rules that are not in `RULES`.
     """
     if not broken or not graded:
         return float(not broken)
+    unknown = sorted(set(broken) - set(RULES))
+    if unknown:
+        raise SettingsError(f"a graded format reward knows no rule {unknown[0]}: only the project's own form is graded")
     moot = set(_OF_TRAJECTORIES) - set(broken) | (set(_FULL_FORM_ALONE) if short else set())
     for rule, others in _MOOT.items():
         if rule in broken or rule in moot:

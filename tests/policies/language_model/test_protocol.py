@@ -170,6 +170,8 @@ def test_a_grade_is_all_or_nothing_or_the_share_of_the_rules_that_apply() -> Non
     assert format_grade(("no-route",), graded=True, short=True) == pytest.approx(1 - 1 / 6)
     assert format_grade(("no-answer",), graded=True) == pytest.approx(1 - 1 / 17)
     assert format_grade(tuple(RULES), graded=True) == 0.0
+    with pytest.raises(SettingsError, match="knows no rule search-form"):
+        format_grade(("search-form",), graded=True)
 
 
 def test_on_the_way_to_a_turn_grades_rise() -> None:
