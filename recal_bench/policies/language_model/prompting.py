@@ -1,0 +1,97 @@
+"""What a language model is told of the pool and of the form of its replies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from recal_bench.errors import SettingsError, near_miss
+from recal_bench.outcomes import Arm
+from recal_bench.pools.pool import Pool
+from recal_bench.pools.prices import Rates
+from recal_bench.pools.strategies import STRATEGIES
+
+Form: TypeAlias = Literal["recal", "short", "router-r1"]
+FORMS: tuple[Form, ...] = ("recal", "short", "router-r1")
+CUE = "\nReply:"
+"""Ends a prompt of the short form."""
+
+
+class Descriptors(NamedTuple):
+    """What is known of the arms; nothing is said of what is not in it.
+
+    price      the rates of a model, USD per 1M tokens
+    latency_s  the mean seconds a model takes to reply
+    strategy   what a strategy means
+    """
+
+    price: Mapping[str, Rates]
+    latency_s: Mapping[str, float]
+    strategy: Mapping[str, str]
+
+
+def describe(pool: Pool | None = None, latency_s: Mapping[str, float] | None = None) -> Descriptors:
+    """What a pool file tells of models and strategies; without one, what the strategies of the package mean."""
+    strategies = STRATEGIES if pool is None else pool.strategies
+    return Descriptors(
+        {} if pool is None else {name: model.price for name, model in pool.models.items()},
+        latency_s or {},
+        {name: each.description for name, each in strategies.items()},
+    )
+
+
+def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int, form: Form = "recal") -> str:
+    """What the policy is told before any question; empty in the short form, whose models learn it from training.
+
+    Raises SettingsError on a form that is not known, and on a model that Router-R1's form cannot name.
+    """
+    if form not in FORMS:
+        raise SettingsError(f"no form is called {form}{near_miss(form, FORMS)}: there are {', '.join(FORMS)}")
+    if form == "short":
+        return ""
+    models = list(dict.fromkeys(arm.model for arm in arms))
+    unfit = [model for model in models if ":" in model and form == "router-r1"]
+    if unfit:
+        raise SettingsError(f"Router-R1's form cannot name the model {unfit[0]}: rename it, or take the form recal")
+    call = {
+        "recal": "<route> model | strategy : question </route>",
+        "router-r1": "<search> model:question </search>",
+    }[form]
+    often = "once" if max_calls == 1 else f"{max_calls} times"
+    lines = [
+        "Answer the question. First think inside <think> and </think>.",
+        f"Where you lack knowledge, ask a model: write {call} with names as listed below, and stop.",
+        "Its reply comes back inside <information> and </information>, which you never write. Then think again.",
+        f"You may ask {often} at most, and what the models cost counts against you.",
+        "When you know the answer, write <answer> a short phrase </answer> and nothing after it.",
+        "",
+        "Models:",
+        *(_line(model, _facts(model, descriptors)) for model in models),
+    ]
+    if form == "recal":
+        strategies = list(dict.fromkeys(arm.strategy for arm in arms))
+        lines += ["", "Strategies:", *(_line(each, descriptors.strategy.get(each)) for each in strategies)]
+        if len(arms) < len(models) * len(strategies):
+            lines += ["", "Only these go together:", *(_line(f"{arm.model} | {arm.strategy}", None) for arm in arms)]
+    return "\n".join(lines)
+
+
+def question_prompt(question: str, short: bool = False) -> str:
+    """The question as the policy gets it."""
+    return f"{question.strip()}{CUE}" if short else f"Question: {question.strip()}"
+
+
+def _facts(model: str, descriptors: Descriptors) -> str:
+    facts = []
+    price, latency_s = descriptors.price.get(model), descriptors.latency_s.get(model)
+    if price is not None and price.input == price.output:
+        facts.append(f"USD {price.input:g} per 1M tokens")
+    elif price is not None:
+        facts.append(f"USD {price.input:g} per 1M tokens read, {price.output:g} written")
+    if latency_s is not None:
+        facts.append(f"about {latency_s:.2g} s a reply")
+    return ", ".join(facts)
+
+
+def _line(name: str, what: str | None) -> str:
+    return f"- {name}: {what}" if what else f"- {name}"
