@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -104,6 +104,13 @@ class Judge:
         cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
         values = (torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q))
         return *values, torch.tensor(arm_Q)
+
+
+class Queried(NamedTuple):
+    """The queries of a step, as `step_metrics` counts them."""
+
+    dataset_Q: Tensor
+    available_QA: Tensor
 
 
 class _Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -232,11 +239,8 @@ class Run:
             ~reward_SQGK.isnan().all(dim=-1),
             in_groups(judged.advantage_N.float()),
         )
-        available_QA = torch.tensor(self.pool.available_QA)[rows][None]
-        dataset_Q = self.advantages.dataset_Q[rows][None]
-        metrics = step_metrics(
-            actions, weighed, dataset_Q, available_QA, self.reward, self.tasks, self.judge.cost_rank_A
-        )
+        asked = Queried(self.advantages.dataset_Q[rows][None], torch.tensor(self.pool.available_QA[rows])[None])
+        metrics = step_metrics(actions, weighed, asked, self.reward, self.tasks, self.judge.cost_rank_A)
         self.watched = by_seed(metrics, 1)[0]
 
     def _dataset(self) -> Dataset:

@@ -81,8 +81,7 @@ class Learner:
         rollouts = self.draw()
         judged = self.judge(rollouts)
         metrics = self.ascend(rollouts, judged.advantage_SQG) | self._watched()
-        seen = rollouts.batch.dataset_Q, rollouts.batch.available_QA
-        metrics |= step_metrics(rollouts.actions, judged, *seen, self.reward, self.tasks, self.cost_rank_A)
+        metrics |= step_metrics(rollouts.actions, judged, rollouts.batch, self.reward, self.tasks, self.cost_rank_A)
         learning_rate = self.optimizer.param_groups[0]["lr"]
         return [
             {"step": self.step, **line, "learning_rate": learning_rate}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,11 +21,19 @@ class Judged(NamedTuple):
     advantage_SQG: Tensor
 
 
+class Asked(Protocol):
+    """The queries of a batch: the dataset of each, `[S, Q]`, and its arms with an outcome, `[S, Q, A]`."""
+
+    @property
+    def dataset_Q(self) -> Tensor: ...
+    @property
+    def available_QA(self) -> Tensor: ...
+
+
 def step_metrics(
     actions: Actions,
     judged: Judged,
-    dataset_Q: Tensor,
-    available_QA: Tensor,
+    batch: Asked,
     reward: Reward,
     tasks: tuple[str, ...],
     cost_rank_A: Tensor,
@@ -50,18 +58,18 @@ def step_metrics(
     size_SQ = advantage_SQG.abs().sum(dim=-1)
     size_S = size_SQ.sum(dim=1).clamp(min=torch.finfo(size_SQ.dtype).tiny)
     for d, task in enumerate(tasks):
-        member_SQ = (dataset_Q == d).float()
+        member_SQ = (batch.dataset_Q == d).float()
         metrics[f"batch_share/{task}"] = member_SQ.mean(dim=1)
         metrics[f"update_share/{task}"] = (size_SQ * member_SQ).sum(dim=1) / size_S
 
     well_SQG = share_SQG * actions.well_formed_QG
     well_S = well_SQG.sum(dim=(1, 2)).clamp(min=torch.finfo(well_SQG.dtype).tiny)
-    count_SA = torch.zeros(len(well_SQG), available_QA.shape[-1], device=well_SQG.device)
+    count_SA = torch.zeros(len(well_SQG), batch.available_QA.shape[-1], device=well_SQG.device)
     count_SA.scatter_add_(1, actions.arm_QG.flatten(1), well_SQG.flatten(1))
     metrics["malformed_share"] = (share_SQG * ~actions.well_formed_QG).sum(dim=(1, 2))
     metrics["top_arm_share"] = count_SA.amax(dim=1) / well_S
     if reward.terms.has_cost:
-        cheapest_SQ1 = cheapest_arms(cost_rank_A, available_QA)[..., None]
+        cheapest_SQ1 = cheapest_arms(cost_rank_A, batch.available_QA)[..., None]
         metrics["cheapest_share"] = (well_SQG * (actions.arm_QG == cheapest_SQ1)).sum(dim=(1, 2)) / well_S
     return metrics
 

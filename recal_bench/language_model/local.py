@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recal_bench.errors import SettingsError
-from recal_bench.policies.language_model.protocol import TAGS
+from recal_bench.language_model.protocol import TAGS
 
 HEAD = 32
 """Width of an attention head: the least that vLLM serves on a CPU."""
@@ -41,7 +41,7 @@ def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
         return tiny(texts, seed)
     transformers = _transformers()
     path = smollm2(cache) if name == "smollm2" else Path(name)
-    with _quiet():
+    with quiet():
         source = str(path) if path.is_dir() else _from_hub(name)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", local_files_only=True)
@@ -150,7 +150,7 @@ def _convert(file: Path, folder: Path) -> None:
     if find_spec("gguf") is None or find_spec("accelerate") is None:
         raise _missing("gguf" if find_spec("gguf") is None else "accelerate")
     # The bar of the conversion knows no switch.
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
         tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             file.parent,
@@ -213,7 +213,7 @@ def _missing(package: str) -> SettingsError:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without progress bars and the warnings of transformers."""
     logging = _transformers().utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

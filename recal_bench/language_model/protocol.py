@@ -112,7 +112,12 @@ def render(turn: Turn) -> str:
 
 def information(text: str) -> str:
     """The block that the system puts after a route: what the arm replied, with a blank for each tag in it."""
-    return f"\n<information> {_TAG.sub(' ', text).strip()} </information>\n"
+    return f"\n<information> {without_tags(text)} </information>\n"
+
+
+def without_tags(text: str) -> str:
+    """A text that a block can hold: with a blank for each tag, and without blank ends."""
+    return _TAG.sub(" ", text).strip()
 
 
 def parse(text: str, arms: Sequence[Arm], short: bool = False) -> Parsed:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
-from recal_bench.policies.language_model.protocol import (
+from recal_bench.language_model.protocol import (
     RULES,
     TAGS,
     ParsedTrajectory,
@@ -23,7 +23,7 @@ from recal_bench.policies.language_model.protocol import (
     parse_trajectory,
     render,
 )
-from recal_bench.policies.language_model.router_r1 import ROUTER_R1_RULES, parse_router_r1
+from recal_bench.language_model.router_r1 import ROUTER_R1_RULES, parse_router_r1
 
 ARMS = [
     Arm("small", "direct"), Arm("small", "cot"), Arm("large", "cot"), Arm("org/large:free", "cot"),
