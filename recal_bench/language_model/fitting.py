@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from recal_bench import provenance
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.calibration.rewards import REWARDS, Reward, Terms
 from recal_bench.errors import SettingsError
-from recal_bench.folders import cache_folder
+from recal_bench.folders import cache_folder, written_whole
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.prompting import describe
 from recal_bench.language_model.protocol import Turn, render
 from recal_bench.language_model.teacher import Expected, cross_fitted
-from recal_bench.language_model.warm_start import supervise, targets
+from recal_bench.language_model.warm_start import supervise, targets, trained_parameters
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Context, Train, settings_of
 from recal_bench.toolbox.targets import typical_values
@@ -48,7 +47,7 @@ def fit(
 ) -> tuple[tuple[Arm, ...], list[str], Dialogue]:
     """Arms, the same as names with the best on train first, and the trained policy."""
     train, validation = learnable(train), learnable(validation)
-    objective, arms = train.objective, tuple(train.outcomes.arms)
+    arms = tuple(train.outcomes.arms)
     reward = reward_of(router, train)
     utility_A = np.round(typical_values(train.utility_QA, train.outcomes, worst=np.min), 12)
     fallback_A = np.argsort(-utility_A, kind="stable")
@@ -67,9 +66,7 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
     objective = train.objective
     reward: Reward = REWARDS[router.reward](Terms(objective.alpha, objective.has_cost, router.cost_gate))
     if reward.needs_cost and not objective.has_cost:
-        raise SettingsError(
-            f"reward={router.reward} needs the cost of every outcome: leave it out where there is none"
-        )
+        raise SettingsError(f"reward={router.reward} needs the cost of every outcome: leave it out where there is none")
     return reward
 
 
@@ -84,24 +81,31 @@ def started(
     """The policy after its supervised start, which is kept in the cache: runs that share it need it once."""
     arms, questions = tuple(train.outcomes.arms), train.queries.prompt
     texts = [*questions, *(render(Turn("", arm, None, None)) for arm in arms)]
-    local = load(router.policy, texts, context.seed, cache_folder() / "language-models")
+    # Small steps are lost in weights of half precision; adapters are of single precision whatever they adapt.
+    dtype = None if router.lora else torch.float32
+    local = load(router.policy, texts, context.seed, cache_folder() / "language-models", dtype)
+    local = adapted(router, local)
+    local.model.to(context.device)
+    dialogue = dialogue_of(router, local, arms)
     if router.warm_start == "none":
-        return dialogue_of(router, adapted(router, local), arms)
+        return dialogue
     settings = settings_of(router)
     told = [provenance.source_hash(type(router)), {name: settings[name] for name in _OF_START}, context.seed]
-    place = cache_folder() / STARTS / digest_of([*told, context.device], (train, validation), ())[:32]
-    if place.is_dir():
-        return dialogue_of(router, load(str(place), (), context.seed, place), arms)
-    dialogue = dialogue_of(router, adapted(router, local), arms)
-    count = router.examples or EXAMPLES.get(router.policy, OTHERS_EXAMPLES)
-    value_QA = None if router.warm_start == "format" or expected is None else expected.utility_QA(train.objective.alpha)
-    rng = np.random.default_rng([context.seed, 1])
-    rows, chosen = targets(value_QA, train.outcomes.observed_QA, router.temperature, count, rng)
-    rate = router.warm_learning_rate or WARM_LEARNING_RATE.get(router.policy, OTHERS_WARM_LEARNING_RATE)
-    work = context.folder / "warm-start"
-    supervise(dialogue, questions, rows, chosen, rate, WARM_BATCH, context.seed, context.device, work)
-    shutil.rmtree(work, ignore_errors=True)
-    _keep(dialogue.local, place)
+    place = cache_folder() / STARTS / f"{digest_of([*told, context.device], (train, validation), ())[:32]}.safetensors"
+    if not place.exists():
+        count = router.examples or EXAMPLES.get(router.policy, OTHERS_EXAMPLES)
+        guide = expected if router.warm_start == "distil" else None
+        value_QA = None if guide is None else guide.utility_QA(train.objective.alpha)
+        rng = np.random.default_rng([context.seed, 1])
+        rows, chosen = targets(value_QA, train.outcomes.observed_QA, router.temperature, count, rng)
+        rate = router.warm_learning_rate or WARM_LEARNING_RATE.get(router.policy, OTHERS_WARM_LEARNING_RATE)
+        work = context.folder / "warm-start"
+        supervise(dialogue, questions, rows, chosen, rate, WARM_BATCH, context.seed, context.device, work)
+        shutil.rmtree(work, ignore_errors=True)
+        with written_whole(place) as draft:
+            save_file(trained_parameters(local.model), draft)
+    # As kept, and not as trained, for both to be the same to the last bit.
+    local.model.load_state_dict(load_file(place), strict=False)
     return dialogue
 
 
@@ -113,17 +117,6 @@ def adapted(router: LanguageModelRouter, local: Local) -> Local:
 
     config = LoraConfig(r=router.lora, lora_alpha=2 * router.lora, target_modules="all-linear", task_type="CAUSAL_LM")
     return local._replace(model=get_peft_model(local.model, config))
-
-
-def _keep(local: Local, place: Path) -> None:
-    import tempfile
-
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=place.parent) as draft:
-        local.model.save_pretrained(Path(draft) / "model")
-        local.tokenizer.save_pretrained(Path(draft) / "model")
-        if not place.exists():
-            (Path(draft) / "model").rename(place)
 
 
 def _train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from recal_bench.calibration import Drawn
 from recal_bench.calibration.rewards import Reward
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Train
+from recal_bench.training.examples import cost_units
 
 if TYPE_CHECKING:
     from recal_bench.language_model.rollouts import Rollout
@@ -40,9 +41,8 @@ class LoggedPool:
     def of(cls, split: Train, fallback_A: IntQ, expected: tuple[FloatQA, FloatQA] | None, trust: float) -> LoggedPool:
         """A split's outcomes; with what was `expected` of each (score, cost), `trust` times the outcome and the rest
         of that, as in `training.examples.shrunk`."""
-        outcomes, objective = split.outcomes, split.objective
-        values = [outcomes.score_QA]
-        values += [outcomes.cost_QA / objective.cost_ref if objective.has_cost else np.zeros_like(outcomes.score_QA)]
+        outcomes = split.outcomes
+        values = [outcomes.score_QA, cost_units(split)]
         if expected is not None:
             values = [trust * value + (1 - trust) * guess for value, guess in zip(values, expected, strict=True)]
         score_QA, cost_QA = (np.where(outcomes.observed_QA, value_QA, 0.0) for value_QA in values)
@@ -67,22 +67,23 @@ class LoggedPool:
         text = self.response_QA[row, arm]
         return None if text is None else str(text)
 
-    def cost(self, row: int, calls: Sequence[int]) -> float:
+    def cost(self, row: int, calls: Iterable[int]) -> float:
         """What calls cost, each arm once: another call of it would find the same answer."""
         return float(sum(self.cost_QA[row, arm] for arm in set(calls)))
 
     def rewards(
-        self, reward: Reward, rows: IntQ, arm_N: IntQ, well_formed_N: BoolQA, cost_N: NDArray[Any], buffer: Any
+        self, reward: Reward, rows: IntQ, arm_N: IntQ, well_formed_N: BoolQA, cost_N: Sequence[float], buffer: Any
     ) -> tuple[torch.Tensor, Any]:
         """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost.
 
         NaN, all of them, where a well-formed reply names an arm without an outcome: nobody knows what it is worth.
         """
-        as_tensor = lambda value: torch.tensor(np.asarray(value), dtype=torch.float32)[None, None]  # noqa: E731
+        given_2N = np.stack([self.score_QA[rows, arm_N], np.asarray(cost_N)])
+        score_N, used_N = torch.tensor(given_2N, dtype=torch.float32)
         drawn = Drawn(
             well_formed_QG=torch.tensor(well_formed_N)[None, None],
-            score_QG=as_tensor(self.score_QA[rows, arm_N]),
-            cost_QG=as_tensor(cost_N),
+            score_QG=score_N[None, None],
+            cost_QG=used_N[None, None],
             column_QG={},
         )
         reward_SQGK, buffers = reward(drawn, [buffer])

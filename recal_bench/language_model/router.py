@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recal_bench import provenance
-from recal_bench.arrays import FloatQA
 from recal_bench.calibration import ESTIMATORS, Calibration
-from recal_bench.calibration.rewards import REWARDS, Reward, Terms
 from recal_bench.errors import SettingsError
-from recal_bench.outcomes import Arm, Objective
-from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
+from recal_bench.outcomes import Arm
+from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 
 FREE = ("tiny",)
 """Policies smaller than the encoders of other routers, whose own computation is not billed either."""
@@ -152,7 +149,10 @@ class LanguageModelRouter:
 
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: the model, its tokenizer and `router.json`."""
-        self._dialogue.local.model.save_pretrained(folder / "model")
+        model = self._dialogue.local.model
+        # Adapters become part of the weights: a saved router names no folder of another model.
+        whole = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        whole.save_pretrained(folder / "model")
         self._dialogue.local.tokenizer.save_pretrained(folder / "model")
         described = {"arms": [list(arm) for arm in self.arms], "fallback": self._fallback}
         (folder / _FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
@@ -168,4 +168,4 @@ class LanguageModelRouter:
             self._fallback = list(described["fallback"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{folder / _FILE} is missing or damaged: train the router again") from error
-        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder), self.arms)
+        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder, "auto"), self.arms)

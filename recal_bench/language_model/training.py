@@ -19,8 +19,10 @@ from recal_bench.calibration.rewards import Reward
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.pool import LoggedPool
+from recal_bench.language_model.processes import require_world, world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts, roll_out
 from recal_bench.language_model.trainer import REWARDS, ROW, Advantages, ComponentTrainer, Judged
+from recal_bench.language_model.warm_start import halved, trained_parameters
 from recal_bench.policies.actions import Actions
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.examples import draw_rows, reach_of
@@ -102,7 +104,7 @@ class Judge:
         calls = [{*each.calls, arm} for each, arm in zip(rollouts, arm_Q, strict=True)]
         cost_Q = np.array([self.pool.cost(row, paid) for row, paid in enumerate(calls)])
         cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
-        values = (torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q))
+        values = torch.tensor(np.stack([score_Q - self.alpha * cost_Q, score_Q, cost_Q]), dtype=torch.float32)
         return *values, torch.tensor(arm_Q)
 
 
@@ -214,9 +216,7 @@ class Run:
             "buffer": self.rollouts.buffer,
             "selection": self.selection.pack(),
         }
-        write_checkpoint(
-            self.folder, {"configuration": self.configuration, "step": step, "learner": learner}
-        )
+        write_checkpoint(self.folder, {"configuration": self.configuration, "step": step, "learner": learner})
 
     def _restore(self, learner: dict[str, Any]) -> None:
         self.advantages.restore(learner["advantages"])
@@ -225,7 +225,10 @@ class Run:
 
     def _watch(self, judged: Judged) -> None:
         group_size = self.steps.group_size
-        in_groups = lambda value: value.cpu().view(1, -1, group_size, *value.shape[1:])  # noqa: E731
+
+        def in_groups(value: Tensor) -> Tensor:
+            return value.cpu().view(1, -1, group_size, *value.shape[1:])
+
         rows = judged.row_N.cpu().view(-1, group_size)[:, 0]
         reward_SQGK = in_groups(judged.reward_NK.float())
         actions = Actions(
@@ -289,7 +292,7 @@ class Run:
             "disable_tqdm": True,
             "seed": self.seed,
             "use_cpu": self.device == "cpu",
-            "bf16": False,
+            "bf16": halved(self.dialogue, self.device),
             "gradient_checkpointing": False,
         }
         try:
@@ -304,24 +307,3 @@ def _component(number: int, name: str) -> Callable[..., list[float | None]]:
 
     reward.__name__ = name
     return reward
-
-
-def trained_parameters(model: Any) -> dict[str, Tensor]:
-    """Copies of the parameters that training changes (of LoRA the adapters alone)."""
-    return {name: value.detach().cpu().clone() for name, value in model.named_parameters() if value.requires_grad}
-
-
-def world_size() -> int:
-    """The number of processes that torchrun started."""
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def require_world(found: int) -> None:
-    """Raises SettingsError where the processes do not train together."""
-    if found != world_size():
-        raise SettingsError(
-            f"{world_size()} processes were started, and each would train alone ({found} together): start them by "
-            "torchrun"
-        )

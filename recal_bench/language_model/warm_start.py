@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import BoolQA, FloatQA, IntQ
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.local import best_dtype
+from recal_bench.language_model.processes import world_size
 from recal_bench.language_model.protocol import Turn, without_tags
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORED = -100
 """The label of a token that is not learnt."""
@@ -78,7 +83,7 @@ def supervise(
         args=TrainingArguments(
             output_dir=str(folder),
             num_train_epochs=1,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=max(batch_size // world_size(), 1),
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=10,
@@ -86,6 +91,7 @@ def supervise(
             remove_unused_columns=False,
             seed=seed,
             use_cpu=device == "cpu",
+            bf16=halved(dialogue, device),
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
@@ -104,3 +110,15 @@ def route(dialogue: Dialogue, arm: int, question: str) -> Turn:
     if dialogue.short:
         return Turn("", dialogue.arms[arm], None, None)
     return Turn(THOUGHT, dialogue.arms[arm], without_tags(question), None)
+
+
+def halved(dialogue: Dialogue, device: str) -> bool:
+    """Whether to compute in bfloat16: where the device can, but for a model too small to gain by it."""
+    import torch
+
+    return not dialogue.short and (device != "cpu" or best_dtype() is torch.bfloat16)
+
+
+def trained_parameters(model: Any) -> dict[str, Tensor]:
+    """Copies of the parameters that training changes (of LoRA the adapters alone)."""
+    return {name: value.detach().cpu().clone() for name, value in model.named_parameters() if value.requires_grad}
