@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +34,20 @@ if TYPE_CHECKING:
 
 STARTS = "language-model-starts"
 """Folder of the cache."""
-EXAMPLES, WARM_LEARNING_RATE, NEW_TOKENS = {"tiny": 30_000}, {"tiny": 2e-3}, {"tiny": 16}
-OTHERS_EXAMPLES, OTHERS_WARM_LEARNING_RATE, OTHERS_NEW_TOKENS = 300, 2e-4, 160
+
+
+class Suits(NamedTuple):
+    """What settings are where they are 0."""
+
+    examples: int
+    warm_learning_rate: float
+    learning_rate: float
+    max_new_tokens: int
+
+
+SUITS = {"tiny": Suits(30_000, 2e-3, 1e-3, 16)}
+"""By policy; others are pretrained, and adapted or trained whole."""
+ADAPTED, WHOLE = Suits(300, 1e-3, 1e-4, 160), Suits(300, 2e-5, 1e-6, 160)
 WARM_BATCH = 64
 CHECKPOINT_EVERY = 20
 _OF_START = ("policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds")
@@ -71,8 +83,13 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
 
 
 def dialogue_of(router: LanguageModelRouter, local: Local, arms: tuple[Arm, ...]) -> Dialogue:
-    length = router.max_new_tokens or NEW_TOKENS.get(router.policy, OTHERS_NEW_TOKENS)
-    return Dialogue(local, arms, describe(), router.rounds, length)
+    return Dialogue(local, arms, describe(), router.rounds, suited(router, "max_new_tokens"))
+
+
+def suited(router: LanguageModelRouter, setting: str) -> Any:
+    """A setting, or where it is 0 what suits the policy."""
+    suits = SUITS.get(router.policy, ADAPTED if router.lora else WHOLE)
+    return getattr(router, setting) or getattr(suits, setting)
 
 
 def started(
@@ -93,12 +110,12 @@ def started(
     told = [provenance.source_hash(type(router)), {name: settings[name] for name in _OF_START}, context.seed]
     place = cache_folder() / STARTS / f"{digest_of([*told, context.device], (train, validation), ())[:32]}.safetensors"
     if not place.exists():
-        count = router.examples or EXAMPLES.get(router.policy, OTHERS_EXAMPLES)
+        count = suited(router, "examples")
         guide = expected if router.warm_start == "distil" else None
         value_QA = None if guide is None else guide.utility_QA(train.objective.alpha)
         rng = np.random.default_rng([context.seed, 1])
         rows, chosen = targets(value_QA, train.outcomes.observed_QA, router.temperature, count, rng)
-        rate = router.warm_learning_rate or WARM_LEARNING_RATE.get(router.policy, OTHERS_WARM_LEARNING_RATE)
+        rate = suited(router, "warm_learning_rate")
         work = context.folder / "warm-start"
         supervise(dialogue, questions, rows, chosen, rate, WARM_BATCH, context.seed, context.device, work)
         shutil.rmtree(work, ignore_errors=True)
@@ -167,6 +184,7 @@ def _train(
         tasks=train.outcomes.tasks,
         steps=Steps(
             **{name: settings[name] for name in _OF_STEPS},
+            learning_rate=suited(router, "learning_rate"),
             checkpoint_every=CHECKPOINT_EVERY,
             trl=json.loads(router.trl),
         ),
@@ -184,6 +202,6 @@ def _train(
 
 
 _OF_STEPS = (
-    "steps", "batch_size", "group_size", "epochs", "learning_rate", "clip", "clip_high", "kl", "entropy", "balance",
+    "steps", "batch_size", "group_size", "epochs", "clip", "clip_high", "kl", "entropy", "balance",
     "evaluate_every",
 )  # fmt: skip

@@ -29,10 +29,13 @@ _FILE = "router.json"
 class LanguageModelRouter:
     """A language model whose reply names the arm; a malformed reply falls back to the best single arm.
 
+    What suits the policy is taken for `examples`, `warm_learning_rate`, `learning_rate` and `max_new_tokens` where they
+    are 0 (see `fitting.SUITS`).
+
     policy         tiny (made on the spot), smollm2, a folder or a name of Hugging Face
     warm_start     before RL: distil (from what `teacher` predicts), format (random well-formed routes), none
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
-    examples       supervised examples; 0: as many as suit the policy
+    examples       supervised examples
     rounds         calls that a reply may lead to, each told its answer before the next
     graded_format  the format component is the share of rules kept, not all or nothing
     token_price    USD per 1M tokens that the policy reads and writes, billed as the router's own cost
@@ -45,9 +48,9 @@ class LanguageModelRouter:
     compares_arms: ClassVar[bool] = True
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "learning_rate": (1e-4, 2e-4, 5e-4),
+        "learning_rate": (3e-4, 1e-3, 2e-3),
         "trust": (0.2, 0.5, 1.0),
-        "temperature": (0.02, 0.05, 0.1),
+        "temperature": (0.01, 0.02, 0.05),
         "group_size": (8, 16),
     }
 
@@ -55,14 +58,14 @@ class LanguageModelRouter:
     estimator: str = "recal"
     warm_start: Literal["distil", "format", "none"] = "distil"
     teacher: str = "hierarchy"
-    temperature: PositiveFloat = 0.05
+    temperature: PositiveFloat = 0.02
     examples: Annotated[int, Field(ge=0)] = 0
     warm_learning_rate: NonNegativeFloat = 0.0
     steps: Annotated[int, Field(ge=0)] = 60
     batch_size: PositiveInt = 16
     group_size: PositiveInt = 8
     epochs: PositiveInt = 1
-    learning_rate: PositiveFloat = 2e-4
+    learning_rate: NonNegativeFloat = 0.0
     clip: PositiveFloat = 0.2
     clip_high: PositiveFloat = 0.2
     entropy: NonNegativeFloat = 0.0
