@@ -137,9 +137,9 @@ def _typical_step(moments: list[tuple[int, float, bool]]) -> float | None:
 def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float, float]:
     """Expected utility of the likeliest and of the sampled reply to each test query, malformed shares, top-arm share."""
     import torch
+    from recal_bench.language_model.scoring import arm_log_probs
 
     from recal_bench.language_model.rollouts import roll_out
-    from recal_bench.language_model.scoring import arm_log_probs
 
     outcomes = bench.splits.evaluation["test"]
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)

@@ -43,12 +43,14 @@ class Suits(NamedTuple):
     warm_learning_rate: float
     learning_rate: float
     max_new_tokens: int
+    micro_batch: int
 
 
-SUITS = {"tiny": Suits(30_000, 2e-3, 1e-3, 16)}
+SUITS = {"tiny": Suits(30_000, 2e-3, 1e-3, 16, 1024)}
 """By policy; others are pretrained, and adapted or trained whole."""
-ADAPTED, WHOLE = Suits(300, 1e-3, 1e-4, 160), Suits(300, 2e-5, 1e-6, 160)
-WARM_BATCH = 64
+ADAPTED, WHOLE = Suits(300, 1e-3, 1e-4, 160, 8), Suits(300, 2e-5, 1e-6, 160, 8)
+WARM_BATCHES = {"tiny": 64}
+OTHERS_WARM_BATCH = 16
 CHECKPOINT_EVERY = 20
 _OF_START = ("policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds")
 """The settings that a supervised start depends on."""
@@ -117,7 +119,9 @@ def started(
         rows, chosen = targets(value_QA, train.outcomes.observed_QA, router.temperature, count, rng)
         rate = suited(router, "warm_learning_rate")
         work = context.folder / "warm-start"
-        supervise(dialogue, questions, rows, chosen, rate, WARM_BATCH, context.seed, context.device, work)
+        batch = WARM_BATCHES.get(router.policy, OTHERS_WARM_BATCH)
+        micro = suited(router, "micro_batch")
+        supervise(dialogue, questions, rows, chosen, rate, batch, micro, context.seed, context.device, work)
         shutil.rmtree(work, ignore_errors=True)
         with written_whole(place) as draft:
             save_file(trained_parameters(local.model), draft)
@@ -185,6 +189,7 @@ def _train(
         steps=Steps(
             **{name: settings[name] for name in _OF_STEPS},
             learning_rate=suited(router, "learning_rate"),
+            micro_batch=suited(router, "micro_batch"),
             checkpoint_every=CHECKPOINT_EVERY,
             trl=json.loads(router.trl),
         ),

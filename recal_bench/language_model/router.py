@@ -29,13 +29,14 @@ _FILE = "router.json"
 class LanguageModelRouter:
     """A language model whose reply names the arm; a malformed reply falls back to the best single arm.
 
-    What suits the policy is taken for `examples`, `warm_learning_rate`, `learning_rate` and `max_new_tokens` where they
-    are 0 (see `fitting.SUITS`).
+    What suits the policy is taken for `examples`, `warm_learning_rate`, `learning_rate`, `max_new_tokens` and
+    `micro_batch` where they are 0 (see `fitting.SUITS`).
 
     policy         tiny (made on the spot), smollm2, a folder or a name of Hugging Face
     warm_start     before RL: distil (from what `teacher` predicts), format (random well-formed routes), none
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
     examples       supervised examples
+    micro_batch    replies of one forward and backward in a process: what bounds the memory, and changes no result
     rounds         calls that a reply may lead to, each told its answer before the next
     graded_format  the format component is the share of rules kept, not all or nothing
     token_price    USD per 1M tokens that the policy reads and writes, billed as the router's own cost
@@ -74,6 +75,7 @@ class LanguageModelRouter:
     trust: Annotated[float, Field(gt=0, le=1)] = 0.2
     rounds: Annotated[int, Field(ge=1)] = 1
     max_new_tokens: Annotated[int, Field(ge=0)] = 0
+    micro_batch: Annotated[int, Field(ge=0)] = 0
     graded_format: bool = False
     reward: Literal["components", "router-r1"] = "components"
     cost_gate: bool = False

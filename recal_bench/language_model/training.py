@@ -22,7 +22,7 @@ from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.processes import require_world, world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts, roll_out
 from recal_bench.language_model.trainer import REWARDS, ROW, Advantages, ComponentTrainer, Judged
-from recal_bench.language_model.warm_start import halved, trained_parameters
+from recal_bench.language_model.warm_start import divisor, halved, trained_parameters
 from recal_bench.policies.actions import Actions
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.examples import draw_rows, reach_of
@@ -43,6 +43,7 @@ class Steps:
     group_size: int
     epochs: int
     learning_rate: float
+    micro_batch: int
     clip: float
     clip_high: float
     kl: float
@@ -261,13 +262,14 @@ class Run:
             raise SettingsError(
                 f"batch_size={steps.batch_size} x group_size={steps.group_size} is not a multiple of {world} processes"
             )
+        micro = divisor(rollouts // world, steps.micro_batch)
         # In the middle of a block of reused rollouts a checkpoint could not be gone on from: they are not in it.
         every = -(-steps.checkpoint_every // steps.epochs) * steps.epochs
         own = {
             "output_dir": str(self.folder / TRAINER),
             "max_steps": steps.steps,
-            "per_device_train_batch_size": rollouts // world,
-            "gradient_accumulation_steps": 1,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": rollouts // world // micro,
             "num_generations": steps.group_size,
             "num_iterations": steps.epochs,
             "max_completion_length": self.dialogue.max_new_tokens,

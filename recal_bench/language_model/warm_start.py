@@ -49,6 +49,7 @@ def supervise(
     arms: NDArray[Any],
     learning_rate: float,
     batch_size: int,
+    micro_batch: int,
     seed: int,
     device: str,
     folder: Path,
@@ -76,6 +77,7 @@ def supervise(
             "logits_to_keep": kept,
         }
 
+    micro = divisor(batch_size // world_size(), micro_batch)
     trainer = Trainer(
         model=dialogue.local.model,
         train_dataset=examples,
@@ -83,7 +85,8 @@ def supervise(
         args=TrainingArguments(
             output_dir=str(folder),
             num_train_epochs=1,
-            per_device_train_batch_size=max(batch_size // world_size(), 1),
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=max(batch_size // world_size() // micro, 1),
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=10,
@@ -110,6 +113,11 @@ def route(dialogue: Dialogue, arm: int, question: str) -> Turn:
     if dialogue.short:
         return Turn("", dialogue.arms[arm], None, None)
     return Turn(THOUGHT, dialogue.arms[arm], without_tags(question), None)
+
+
+def divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`."""
+    return next(part for part in range(max(min(number, most), 1), 0, -1) if number % part == 0)
 
 
 def halved(dialogue: Dialogue, device: str) -> bool:
