@@ -1,8 +1,8 @@
 """The language model as the router, measured: what RL adds to its supervised start, by the policy that it samples.
 
     python benchmarks/lm_policy.py study                          # tiny, five seeds, on a CPU: about an hour
-    python benchmarks/lm_policy.py gpu-tiny --device cuda         # 1,024 rollouts a step, three seeds: at most 5 minutes
-    python benchmarks/lm_policy.py gpu-smollm2 --device cuda      # SmolLM2 in bfloat16: at most 7 minutes
+    python benchmarks/lm_policy.py gpu-tiny --device cuda         # 1,024 rollouts a step: at most 5 minutes
+    python benchmarks/lm_policy.py gpu-smollm2 --device cuda      # SmolLM2, bfloat16: at most 7 minutes
     python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # the same paths in a minute, to see that they work
 
 All on the embedded pool (simulated), whose true expected utility judges: of the likeliest replies (greedy), and of the
@@ -13,6 +13,7 @@ best-single's for what is left. Runs are kept in `--runs` and found again; table
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -128,14 +129,14 @@ def _typical_step(moments: list[tuple[int, float, bool]]) -> float | None:
     """Median seconds of a step without an evaluation in it."""
     gaps = [
         there - here
-        for (step, here, _), (following, there, judged) in zip(moments, moments[1:], strict=False)
+        for (step, here, _), (following, there, judged) in itertools.pairwise(moments)
         if following == step + 1 and not judged
     ]
     return float(np.median(gaps)) if gaps else None
 
 
 def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float, float]:
-    """Expected utility of the likeliest and of the sampled reply to each test query, malformed shares, top-arm share."""
+    """Expected utility of the likeliest and of the sampled reply to each test query; malformed and top-arm shares."""
     import torch
     from recal_bench.language_model.scoring import arm_log_probs
 

@@ -91,8 +91,8 @@ def page(part: Any, content: dict[str, Any]) -> str:
     rows = content["rows"]
     first = [
         [
-            label, row["seeds"], _shown(row["greedy"]), _shown(row["sampled"]), _shown(row["greedy_less_best_single"], True),
-            _number(row["sampled_seed_sd"]), f"{1 - row['malformed']:.3f}", f"{1 - row['sampled_malformed']:.3f}",
+            label, row["seeds"], _shown(row["greedy"]), _shown(row["sampled"]),
+            _shown(row["greedy_less_best_single"], True), _number(row["sampled_seed_sd"]), f"{1 - row['malformed']:.3f}", f"{1 - row['sampled_malformed']:.3f}",
             f"{row['top_arm_share']:.2f}", _number(row["cpu_seconds"], 0),
         ]
         for label, row in rows.items()
