@@ -89,14 +89,7 @@ def columns(log: list[dict[str, Any]]) -> dict[str, Curve]:
 def page(part: Any, content: dict[str, Any]) -> str:
     """The tables in markdown."""
     rows = content["rows"]
-    first = [
-        [
-            label, row["seeds"], _shown(row["greedy"]), _shown(row["sampled"]),
-            _shown(row["greedy_less_best_single"], True), _number(row["sampled_seed_sd"]), f"{1 - row['malformed']:.3f}", f"{1 - row['sampled_malformed']:.3f}",
-            f"{row['top_arm_share']:.2f}", _number(row["cpu_seconds"], 0),
-        ]
-        for label, row in rows.items()
-    ]  # fmt: skip
+    first = [[label, *_cells(row)] for label, row in rows.items()]
     second = [
         [label, _shown(row["sampled_less_start"], True), _shown(row["greedy_less_start"], True)]
         for label, row in rows.items()
@@ -125,6 +118,13 @@ def page(part: Any, content: dict[str, Any]) -> str:
         f"    {content['command']}\n"
     )
     return "\n\n".join([f"# {part.name}", about, *tables]) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    shares = [f"{1 - row[name]:.3f}" for name in ("malformed", "sampled_malformed")]
+    utilities = [_shown(row["greedy"]), _shown(row["sampled"]), _shown(row["greedy_less_best_single"], True)]
+    rest = [*shares, f"{row['top_arm_share']:.2f}", _number(row["cpu_seconds"], 0)]
+    return [row["seeds"], *utilities, _number(row["sampled_seed_sd"]), *rest]
 
 
 def _shown(interval: dict[str, float], signed: bool = False) -> str:
