@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +66,7 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
     objective = train.objective
     reward: Reward = REWARDS[router.reward](Terms(objective.alpha, objective.has_cost, router.cost_gate))
     if reward.needs_cost and not objective.has_cost:
-        raise SettingsError(
-            f"reward={router.reward} needs the cost of every outcome: leave it out where there is none"
-        )
+        raise SettingsError(f"reward={router.reward} needs the cost of every outcome: leave it out where there is none")
     return reward
 
 
@@ -148,7 +145,10 @@ def _train(
     calibration = router.calibration if isinstance(router.calibration, entry.settings) else entry.settings()
     cost_A = np.where(pool.available_QA, pool.cost_QA, 0.0).sum(axis=0) / pool.available_QA.sum(axis=0).clip(min=1)
     settings = settings_of(router)
-    run = Run(
+    arms = router.decode == "arms"
+    if arms:
+        from recal_bench.language_model.arms_training import ArmJudge, ArmRun
+    run = (ArmRun if arms else Run)(
         dialogue=dialogue,
         rollouts=TrainingRollouts(
             dialogue,
@@ -159,9 +159,11 @@ def _train(
             router.graded_format,
             torch.zeros(0),
         ),
-        advantages=Advantages(entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q)),
+        advantages=Advantages(
+            entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q), every_action=arms
+        ),
         reward=reward,
-        judge=Judge(
+        judge=(ArmJudge if arms else Judge)(
             dialogue,
             judged,
             [dialogue.prompt_ids(each) for each in validation.queries.prompt],

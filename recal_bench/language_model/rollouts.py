@@ -71,9 +71,7 @@ def roll_out(
     return rollouts
 
 
-def _take(
-    dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None
-) -> None:
+def _take(dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None) -> None:
     parsed = dialogue.parse(reply)
     rollout.done = True
     if parsed.turn is None:

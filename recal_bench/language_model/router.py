@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recal_bench import provenance
-from recal_bench.arrays import FloatQA
 from recal_bench.calibration import ESTIMATORS, Calibration
-from recal_bench.calibration.rewards import REWARDS, Reward, Terms
 from recal_bench.errors import SettingsError
-from recal_bench.outcomes import Arm, Objective
-from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router, settings_of
+from recal_bench.outcomes import Arm
+from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
 
 FREE = ("tiny",)
 """Policies smaller than the encoders of other routers, whose own computation is not billed either."""
 _FILE = "router.json"
 
 
+@router(
+    "expected-lm-arms",
+    "the exact gradient of the expected reward, on a language model that scores the arms: a control",
+    decode="arms",
+    estimator="expected",
+)
+@router("recal-lm-arms", "RL on calibrated rewards of a language model that scores the arms", decode="arms")
 @router("dr-grpo-lm", "Dr. GRPO on a language model that writes its route", estimator="dr-grpo")
 @router("gdpo-lm", "GDPO on a language model that writes its route", estimator="gdpo")
 @router("grpo-lm", "GRPO on a language model that writes its route", estimator="grpo")
@@ -36,6 +40,8 @@ class LanguageModelRouter:
     warm_start     before RL: distil (from what `teacher` predicts), format (random well-formed routes), none
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
     examples       supervised examples; 0: as many as suit the policy
+    decode         how an arm is chosen: by the reply that the policy writes (text), or by the probability that it would
+                   name each arm, read in one forward (arms)
     rounds         calls that a reply may lead to, each told its answer before the next
     graded_format  the format component is the share of rules kept, not all or nothing
     token_price    USD per 1M tokens that the policy reads and writes, billed as the router's own cost
@@ -55,6 +61,7 @@ class LanguageModelRouter:
     }
 
     policy: str = "tiny"
+    decode: Literal["text", "arms"] = "text"
     estimator: str = "recal"
     warm_start: Literal["distil", "format", "none"] = "distil"
     teacher: str = "hierarchy"
@@ -89,7 +96,14 @@ class LanguageModelRouter:
 
     def __post_init__(self) -> None:
         """Raises SettingsError on names that nothing has, and on a policy whose tokens have no price."""
-        ESTIMATORS[self.estimator]
+        if ESTIMATORS[self.estimator].all_actions and self.decode == "text":
+            raise SettingsError(
+                f"estimator={self.estimator} needs the probability of every arm, and replies are drawn: take decode=arms"
+            )
+        if self.decode == "arms" and self.rounds > 1:
+            raise SettingsError(
+                f"decode=arms chooses one arm and reads no answer: rounds={self.rounds} needs decode=text"
+            )
         if self.token_price is not None and not self.token_price >= 0:
             raise SettingsError(f"token_price={self.token_price}: give USD per 1M tokens, 0 or more")
         if self.token_price is None and self.policy not in FREE:
@@ -132,6 +146,9 @@ class LanguageModelRouter:
         column = {arm: calls.arms.index(arm) if arm in calls.arms else -1 for arm in self.arms}
         column_A = [column[arm] for arm in self.arms]
 
+        if self.decode == "arms":
+            return self._choose(queries, calls, column_A)
+
         def ask(row: int, arm: int) -> str | None:
             there = column_A[arm] >= 0 and calls.available_QA[row, column_A[arm]]
             return calls.ask(row, column_A[arm]).text if there else None
@@ -144,6 +161,22 @@ class LanguageModelRouter:
             if each.well_formed and column_A[each.calls[-1]] >= 0:
                 value_QA[row, column_A[each.calls[-1]]] = 1.0
             calls.bill(row, each.tokens * self._price_usd)
+        return calls.choose(value_QA)
+
+    def _choose(self, queries: Queries, calls: Calls, column_A: Sequence[int]) -> Decisions:
+        """The available arm that the policy would most probably name."""
+        from recal_bench.language_model.scoring import named_log_probs, named_tree
+        from recal_bench.toolbox.threads import one_thread
+
+        with one_thread():
+            prompts = [self._dialogue.prompt_ids(each) for each in queries.prompt]
+            log_prob_QA = named_log_probs(self._dialogue, prompts)
+        read = len(named_tree(self._dialogue).inner_I)
+        for row, prompt in enumerate(prompts):
+            calls.bill(row, (len(prompt) + read) * self._price_usd)
+        there_A = [arm for arm, column in enumerate(column_A) if column >= 0]
+        value_QA = np.zeros((len(prompts), len(calls.arms)))
+        value_QA[:, [column_A[arm] for arm in there_A]] = log_prob_QA[:, there_A]
         return calls.choose(value_QA)
 
     @property

@@ -14,8 +14,8 @@ import numpy as np
 
 from recal_bench.arrays import FloatQ
 from recal_bench.calibration.rewards import router_r1_reward
-from recal_bench.outcomes import Arm
 from recal_bench.language_model.protocol import ParsedTrajectory, Turn, blocks_of
+from recal_bench.outcomes import Arm
 from recal_bench.scoring import exact_match
 
 ROUTER_R1_RULES: Mapping[str, str] = MappingProxyType(

@@ -102,7 +102,9 @@ class Judge:
         calls = [{*each.calls, arm} for each, arm in zip(rollouts, arm_Q, strict=True)]
         cost_Q = np.array([self.pool.cost(row, paid) for row, paid in enumerate(calls)])
         cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
-        values = (torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q))
+        values = (
+            torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q)
+        )
         return *values, torch.tensor(arm_Q)
 
 
@@ -113,7 +115,7 @@ class Queried(NamedTuple):
     available_QA: Tensor
 
 
-class _Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """One line a step: what the rollouts were, what TRL says of the update, and now and then how validation goes."""
 
     def __init__(self, run: Run) -> None:
@@ -170,17 +172,7 @@ class Run:
             step = 0
             shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
             self.log({"step": 0, **self.evaluate(0)})
-        trainer = ComponentTrainer(
-            model=self.dialogue.local.model,
-            processing_class=self.dialogue.local.tokenizer,
-            reward_funcs=[_component(number, name) for number, name in enumerate(self.reward.names)],
-            args=self._arguments(),
-            train_dataset=self._dataset(),
-            rollout_func=self.rollouts,
-            callbacks=[_Log(self)],
-            advantages=self.advantages,
-            watch=self._watch,
-        )
+        trainer = self._trainer()
         trainer.remove_callback(PrinterCallback)
         require_world(trainer.accelerator.num_processes)
         trainer.train(resume_from_checkpoint=str(saved) if step else None)
@@ -188,6 +180,19 @@ class Run:
         self.dialogue.local.model.eval()
         remove_checkpoint(self.folder)
         shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
+
+    def _trainer(self) -> Any:
+        return ComponentTrainer(
+            model=self.dialogue.local.model,
+            processing_class=self.dialogue.local.tokenizer,
+            reward_funcs=[_component(number, name) for number, name in enumerate(self.reward.names)],
+            args=self._arguments(),
+            train_dataset=self._dataset(),
+            rollout_func=self.rollouts,
+            callbacks=[Log(self)],
+            advantages=self.advantages,
+            watch=self._watch,
+        )
 
     def evaluate(self, step: int) -> dict[str, float]:
         return self.judge.line(self.selection, trained_parameters(self.dialogue.local.model), step)
@@ -214,9 +219,7 @@ class Run:
             "buffer": self.rollouts.buffer,
             "selection": self.selection.pack(),
         }
-        write_checkpoint(
-            self.folder, {"configuration": self.configuration, "step": step, "learner": learner}
-        )
+        write_checkpoint(self.folder, {"configuration": self.configuration, "step": step, "learner": learner})
 
     def _restore(self, learner: dict[str, Any]) -> None:
         self.advantages.restore(learner["advantages"])
