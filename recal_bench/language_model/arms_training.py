@@ -96,7 +96,8 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
     def _draw(self, now: ActionDistribution, rows: list[int]) -> Drawn:
         """Actions, judged together with those of the other processes."""
         if self.advantages.estimator.all_actions:
-            actions = now.everything()
+            # Without the malformed action, whose share is 0.
+            actions = Actions(*(part[..., :-1] for part in now.everything()))
         else:
             seed = np.random.SeedSequence([self.draw_seed, self.state.global_step, self.accelerator.process_index])
             generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,9 +73,17 @@ class LoggedPool:
         return float(sum(self.cost_QA[row, arm] for arm in set(calls)))
 
     def rewards(
-        self, reward: Reward, rows: IntQ, arm_N: IntQ, well_formed_N: BoolQA, cost_N: NDArray[Any], buffer: Any
+        self,
+        reward: Reward,
+        rows: IntQ,
+        arm_N: IntQ,
+        well_formed_N: BoolQA,
+        cost_N: NDArray[Any],
+        buffer: Any,
+        column_N: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> tuple[torch.Tensor, Any]:
-        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost.
+        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost. `column_N` is
+        what else the reward reads, by its name.
 
         NaN, all of them, where a well-formed reply names an arm without an outcome: nobody knows what it is worth.
         """
@@ -83,7 +92,7 @@ class LoggedPool:
             well_formed_QG=torch.tensor(well_formed_N)[None, None],
             score_QG=as_tensor(self.score_QA[rows, arm_N]),
             cost_QG=as_tensor(cost_N),
-            column_QG={},
+            column_QG={name: as_tensor(value_N) for name, value_N in column_N.items()},
         )
         reward_SQGK, buffers = reward(drawn, [buffer])
         reward_NK = reward_SQGK[0, 0]

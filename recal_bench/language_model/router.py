@@ -42,9 +42,14 @@ class LanguageModelRouter:
     examples       supervised examples; 0: as many as suit the policy
     decode         how an arm is chosen: by the reply that the policy writes (text), or by the probability that it would
                    name each arm, read in one forward (arms)
+    form           how a chat model writes: recal, or Router-R1's own form, for outcomes with one strategy a model
     rounds         calls that a reply may lead to, each told its answer before the next
     graded_format  the format component is the share of rules kept, not all or nothing
     token_price    USD per 1M tokens that the policy reads and writes, billed as the router's own cost
+    learned        with several rounds, a component of what the teacher expects of each called arm, kept from being
+                   exploited: bounded from above (clip, at `learned_threshold`), or by differences (delta)
+    learned_weight what a unit of it is worth in units of score
+    td             calls that its n-step temporal-difference targets look ahead; 0: it is not smoothed
     trust          a reply is rewarded with `trust` times the outcome and, for the rest, with what the teacher predicts
     lora           rank of LoRA's adapters; 0: all weights are trained
     trl            further arguments of TRL's GRPOConfig, as JSON
@@ -62,6 +67,7 @@ class LanguageModelRouter:
 
     policy: str = "tiny"
     decode: Literal["text", "arms"] = "text"
+    form: Literal["recal", "router-r1"] = "recal"
     estimator: str = "recal"
     warm_start: Literal["distil", "format", "none"] = "distil"
     teacher: str = "hierarchy"
@@ -84,6 +90,10 @@ class LanguageModelRouter:
     graded_format: bool = False
     reward: Literal["components", "router-r1"] = "components"
     cost_gate: bool = False
+    learned: Literal["none", "clip", "delta"] = "none"
+    learned_weight: NonNegativeFloat = 0.2
+    learned_threshold: float = 0.5
+    td: Annotated[int, Field(ge=0)] = 0
     token_price: float | None = None
     lora: Annotated[int, Field(ge=0)] = 0
     evaluate_every: PositiveInt = 20
@@ -104,6 +114,16 @@ class LanguageModelRouter:
             raise SettingsError(
                 f"decode=arms chooses one arm and reads no answer: rounds={self.rounds} needs decode=text"
             )
+        if self.form == "router-r1" and self.graded_format:
+            raise SettingsError("graded_format grades the project's own rules alone: leave it out with form=router-r1")
+        if self.learned != "none" and self.rounds == 1:
+            raise SettingsError(f"learned={self.learned} rewards the rounds of a reply: it needs rounds above 1")
+        if self.learned != "none" and self.reward == "router-r1":
+            raise SettingsError(
+                f"learned={self.learned} is a component, and reward=router-r1 takes none: leave one out"
+            )
+        if self.td and self.learned == "none":
+            raise SettingsError(f"td={self.td} smooths the learned scores: it needs learned=clip or learned=delta")
         if self.token_price is not None and not self.token_price >= 0:
             raise SettingsError(f"token_price={self.token_price}: give USD per 1M tokens, 0 or more")
         if self.token_price is None and self.policy not in FREE:
