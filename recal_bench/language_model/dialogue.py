@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from recal_bench.errors import SettingsError
 from recal_bench.language_model.local import Local
 from recal_bench.language_model.prompting import Descriptors, question_prompt, system_prompt
 from recal_bench.language_model.protocol import Parsed, Turn, information, parse, render
+from recal_bench.language_model.router_r1 import parse_reply, render_search, require_one_strategy
 from recal_bench.outcomes import Arm
 
 CHUNK = 256
@@ -32,24 +34,35 @@ class Dialogue:
     descriptors: Descriptors
     rounds: int = 1
     max_new_tokens: int = 24
+    form: Literal["recal", "router-r1"] = "recal"
 
     def __post_init__(self) -> None:
+        """Raises SettingsError where Router-R1's form does not suit the model or the arms."""
         tokenizer = self.local.tokenizer
         self.short = not tokenizer.chat_template
         self.eos = {tokenizer.eos_token_id, *_ids(self.local.model.generation_config.eos_token_id)} - {None}
+        if self.form == "router-r1":
+            require_one_strategy(self.arms)
+            if self.short:
+                raise SettingsError(
+                    "form=router-r1 needs a policy with a chat template: take form=recal, or another one"
+                )
 
     def prompt_ids(self, question: str) -> list[int]:
         """The tokens of a first prompt."""
         text = question_prompt(question, self.short)
         if self.short:
             return self._encode(text)
-        messages = [{"role": "system", "content": system_prompt(self.arms, self.descriptors, self.rounds)}]
+        messages = [{"role": "system", "content": system_prompt(self.arms, self.descriptors, self.rounds, self.form)}]
         messages.append({"role": "user", "content": text})
         return self._encode(self._templated(messages))
 
     def reply_ids(self, turn: Turn) -> list[int]:
         """The tokens of a reply, its end among them."""
-        return [*self._encode(render(turn)), self.local.tokenizer.eos_token_id]
+        return [
+            *self._encode(render(turn) if self.form == "recal" else render_search(turn)),
+            self.local.tokenizer.eos_token_id,
+        ]
 
     def information_ids(self, text: str) -> list[int]:
         """The tokens that are inserted after a reply: an arm's answer, and the cue to go on."""
@@ -62,11 +75,18 @@ class Dialogue:
         end = self.local.tokenizer.eos_token or ""
         return self._encode(after.removeprefix(end))
 
-    def parse(self, reply_ids: Sequence[int]) -> Parsed:
-        """What a reply says, and which rules it broke."""
+    def parse(self, reply_ids: Sequence[int], before_ids: Sequence[int] = ()) -> Parsed:
+        """What a reply says, and which rules it broke; in Router-R1's form, which the whole trajectory broke by it.
+
+        `before_ids` is what of the trajectory was written and inserted before the reply.
+        """
         ended = bool(reply_ids) and reply_ids[-1] in self.eos
         text = self.local.tokenizer.decode(reply_ids[:-1] if ended else reply_ids, skip_special_tokens=False)
-        parsed = parse(text, self.arms, self.short)
+        if self.form == "recal":
+            parsed = parse(text, self.arms, self.short)
+        else:
+            before = self.local.tokenizer.decode(list(before_ids), skip_special_tokens=False)
+            parsed = parse_reply(before, text, self.arms)
         return parsed if ended else Parsed(None, (*parsed.broken, CUT_OFF))
 
     def generate(self, prompts: Sequence[Sequence[int]], sample: torch.Generator | None = None) -> list[list[int]]:

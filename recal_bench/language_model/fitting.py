@@ -12,14 +12,17 @@ from safetensors.torch import load_file, save_file
 
 from recal_bench import provenance
 from recal_bench.calibration import ESTIMATORS
+from recal_bench.calibration.components import Weighted
 from recal_bench.calibration.rewards import REWARDS, Reward, Terms
 from recal_bench.errors import SettingsError
 from recal_bench.folders import cache_folder, written_whole
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.learned import LEARNED, Learned
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.prompting import describe
 from recal_bench.language_model.protocol import Turn, render
+from recal_bench.language_model.router_r1 import require_one_strategy
 from recal_bench.language_model.teacher import Expected, cross_fitted
 from recal_bench.language_model.warm_start import supervise, targets, trained_parameters
 from recal_bench.outcomes import Arm
@@ -52,7 +55,17 @@ ADAPTED, WHOLE = Suits(300, 1e-3, 1e-4, 160, 8), Suits(300, 2e-5, 1e-6, 160, 8)
 WARM_BATCHES = {"tiny": 64}
 OTHERS_WARM_BATCH = 16
 CHECKPOINT_EVERY = 20
-_OF_START = ("policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds")
+_OF_START = (
+    "policy",
+    "warm_start",
+    "teacher",
+    "temperature",
+    "examples",
+    "warm_learning_rate",
+    "lora",
+    "rounds",
+    "form",
+)
 """The settings that a supervised start depends on."""
 
 
@@ -62,12 +75,14 @@ def fit(
     """Arms, the same as names with the best on train first, and the trained policy."""
     train, validation = learnable(train), learnable(validation)
     arms = tuple(train.outcomes.arms)
+    if router.form == "router-r1":
+        require_one_strategy(arms)
     reward = reward_of(router, train)
     utility_A = np.round(typical_values(train.utility_QA, train.outcomes, worst=np.min), 12)
     fallback_A = np.argsort(-utility_A, kind="stable")
     fallback = [str(arms[arm]) for arm in fallback_A]
     with one_thread(), quiet():
-        needed = router.warm_start == "distil" or router.trust < 1
+        needed = router.warm_start == "distil" or router.trust < 1 or router.learned != "none"
         expected = cross_fitted(router.teacher, train, validation, context) if needed else None
         dialogue = started(router, train, validation, expected, context)
         if router.steps:
@@ -78,14 +93,16 @@ def fit(
 def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
     """Raises SettingsError where the reward needs costs and there are none."""
     objective = train.objective
-    reward: Reward = REWARDS[router.reward](Terms(objective.alpha, objective.has_cost, router.cost_gate))
+    added = () if router.learned == "none" else (Weighted(LEARNED, router.learned_weight),)
+    reward: Reward = REWARDS[router.reward](Terms(objective.alpha, objective.has_cost, router.cost_gate, added))
     if reward.needs_cost and not objective.has_cost:
         raise SettingsError(f"reward={router.reward} needs the cost of every outcome: leave it out where there is none")
     return reward
 
 
 def dialogue_of(router: LanguageModelRouter, local: Local, arms: tuple[Arm, ...]) -> Dialogue:
-    return Dialogue(local, arms, describe(), router.rounds, suited(router, "max_new_tokens"))
+    length = suited(router, "max_new_tokens")
+    return Dialogue(local, arms, describe(), router.rounds, length, router.form)
 
 
 def suited(router: LanguageModelRouter, setting: str) -> Any:
@@ -162,7 +179,13 @@ def _train(
     calibration = router.calibration if isinstance(router.calibration, entry.settings) else entry.settings()
     cost_A = np.where(pool.available_QA, pool.cost_QA, 0.0).sum(axis=0) / pool.available_QA.sum(axis=0).clip(min=1)
     settings = settings_of(router)
-    run = Run(
+    learned = None
+    if router.learned != "none" and expected is not None:
+        learned = Learned(router.learned, router.learned_threshold, router.td, expected.score_QA)
+    arms = router.decode == "arms"
+    if arms:
+        from recal_bench.language_model.arms_training import ArmJudge, ArmRun
+    run = (ArmRun if arms else Run)(
         dialogue=dialogue,
         rollouts=TrainingRollouts(
             dialogue,
@@ -172,10 +195,13 @@ def _train(
             price,
             router.graded_format,
             torch.zeros(0),
+            learned,
         ),
-        advantages=Advantages(entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q)),
+        advantages=Advantages(
+            entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q), every_action=arms
+        ),
         reward=reward,
-        judge=Judge(
+        judge=(ArmJudge if arms else Judge)(
             dialogue,
             judged,
             [dialogue.prompt_ids(each) for each in validation.queries.prompt],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,9 +73,17 @@ class LoggedPool:
         return float(sum(self.cost_QA[row, arm] for arm in set(calls)))
 
     def rewards(
-        self, reward: Reward, rows: IntQ, arm_N: IntQ, well_formed_N: BoolQA, cost_N: Sequence[float], buffer: Any
+        self,
+        reward: Reward,
+        rows: IntQ,
+        arm_N: IntQ,
+        well_formed_N: BoolQA,
+        cost_N: Sequence[float],
+        buffer: Any,
+        column_N: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> tuple[torch.Tensor, Any]:
-        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost.
+        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost. `column_N` is
+        what else the reward reads, by its name.
 
         NaN, all of them, where a well-formed reply names an arm without an outcome: nobody knows what it is worth.
         """
@@ -84,7 +93,9 @@ class LoggedPool:
             well_formed_QG=torch.tensor(well_formed_N)[None, None],
             score_QG=score_N[None, None],
             cost_QG=used_N[None, None],
-            column_QG={},
+            column_QG={
+                name: torch.tensor(value_N, dtype=torch.float32)[None, None] for name, value_N in column_N.items()
+            },
         )
         reward_SQGK, buffers = reward(drawn, [buffer])
         reward_NK = reward_SQGK[0, 0]

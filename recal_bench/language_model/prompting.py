@@ -43,6 +43,9 @@ def describe(pool: Pool | None = None, latency_s: Mapping[str, float] | None = N
 def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int, form: Form = "recal") -> str:
     """What the policy is told before any question; empty in the short form, whose models learn it from training.
 
+    With one call the called arm answers the user itself. With more the policy reads each reply, and the last one is
+    what the user gets.
+
     Raises SettingsError on a form that is not known, and on a model that Router-R1's form cannot name.
     """
     if form not in FORMS:
@@ -57,13 +60,21 @@ def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int,
         "recal": "<route> model | strategy : question </route>",
         "router-r1": "<search> model:question </search>",
     }[form]
-    often = "once" if max_calls == 1 else f"{max_calls} times"
-    lines = [
-        "Answer the question. First think inside <think> and </think>.",
-        f"Where you lack knowledge, ask a model: write {call} with names as listed below, and stop.",
+    once = [
+        "Choose the model that answers the question. First think inside <think> and </think>.",
+        f"Then ask it: write {call} with names as listed below, and stop.",
+        "Its reply goes to the user as the answer, and you do not see it. What the model costs counts against you.",
+    ]
+    several = [
+        "Get the question answered. First think inside <think> and </think>.",
+        f"Then ask a model: write {call} with names as listed below, and stop.",
         "Its reply comes back inside <information> and </information>, which you never write. Then think again.",
-        f"You may ask {often} at most, and what the models cost counts against you.",
-        "When you know the answer, write <answer> a short phrase </answer> and nothing after it.",
+        f"You may ask {max_calls} times at most, and what the models cost counts against you.",
+        "The reply to your last call is what the user gets: when it will do, write <answer> a short phrase </answer> and "
+        "nothing after it.",
+    ]
+    lines = [
+        *(once if max_calls == 1 else several),
         "",
         "Models:",
         *(_line(model, _facts(model, descriptors)) for model in models),

@@ -10,6 +10,7 @@ import numpy as np
 
 from recal_bench.calibration.rewards import Reward
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.learned import Learned
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.protocol import format_grade
 
@@ -72,7 +73,7 @@ def roll_out(
 
 
 def _take(dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None) -> None:
-    parsed = dialogue.parse(reply)
+    parsed = dialogue.parse(reply, rollout.completion_ids[: -len(reply)] if reply else rollout.completion_ids)
     rollout.done = True
     if parsed.turn is None:
         rollout.broken = parsed.broken
@@ -93,7 +94,7 @@ class TrainingRollouts:
     """What TRL calls for a batch of prompts: the replies of the policy in training, each with its reward.
 
     `prompt_ids_Q` are the train prompts in tokens; `price` is that of one token of the policy's own, in units of
-    `cost_ref`.
+    `cost_ref`. `learned` gives the component of that name, where the reward has it.
     """
 
     dialogue: Dialogue
@@ -103,6 +104,7 @@ class TrainingRollouts:
     price: float
     graded: bool
     buffer: Any
+    learned: Learned | None = None
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
         rows = list(trainer.rows)
@@ -130,7 +132,14 @@ class TrainingRollouts:
         arm_N = np.array([each.calls[-1] if each.calls else 0 for each in rollouts])
         cost_N = [self.pool.cost(each.row, each.calls) + self.price * each.tokens for each in rollouts]
         well_formed_N = np.array([each.well_formed for each in rollouts])
-        reward_NK, self.buffer = self.pool.rewards(self.reward, rows, arm_N, well_formed_N, cost_N, self.buffer)
+        columns = {}
+        if self.learned:
+            outcome_N = self.pool.score_QA[rows, arm_N]
+            told = [self.learned(each.row, each.calls, outcome_N[n]) for n, each in enumerate(rollouts)]
+            columns["learned"] = np.array(told)
+        reward_NK, self.buffer = self.pool.rewards(
+            self.reward, rows, arm_N, well_formed_N, cost_N, self.buffer, columns
+        )
         if self.graded and "format" in self.reward.names:
             grades = [format_grade(each.broken, True, self.dialogue.short) for each in rollouts]
             reward_NK[:, self.reward.names.index("format")] = reward_NK.new_tensor(grades)

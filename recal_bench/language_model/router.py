@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,6 +22,13 @@ FREE = ("tiny",)
 _FILE = "router.json"
 
 
+@router(
+    "expected-lm-arms",
+    "the exact gradient of the expected reward, on a language model that scores the arms: a control",
+    decode="arms",
+    estimator="expected",
+)
+@router("recal-lm-arms", "RL on calibrated rewards of a language model that scores the arms", decode="arms")
 @router("dr-grpo-lm", "Dr. GRPO on a language model that writes its route", estimator="dr-grpo")
 @router("gdpo-lm", "GDPO on a language model that writes its route", estimator="gdpo")
 @router("grpo-lm", "GRPO on a language model that writes its route", estimator="grpo")
@@ -37,9 +45,16 @@ class LanguageModelRouter:
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
     examples       supervised examples
     micro_batch    replies of one forward and backward in a process: what bounds the memory, and changes no result
+    decode         how an arm is chosen: by the reply that the policy writes (text), or by the probability that it would
+                   name each arm, read in one forward (arms)
+    form           how a chat model writes: recal, or Router-R1's own form, for outcomes with one strategy a model
     rounds         calls that a reply may lead to, each told its answer before the next
     graded_format  the format component is the share of rules kept, not all or nothing
     token_price    USD per 1M tokens that the policy reads and writes, billed as the router's own cost
+    learned        with several rounds, a component of what the teacher expects of each called arm, kept from being
+                   exploited: bounded from above (clip, at `learned_threshold`), or by differences (delta)
+    learned_weight what a unit of it is worth in units of score
+    td             calls that its n-step temporal-difference targets look ahead; 0: it is not smoothed
     trust          a reply is rewarded with `trust` times the outcome and, for the rest, with what the teacher predicts
     lora           rank of LoRA's adapters; 0: all weights are trained
     trl            further arguments of TRL's GRPOConfig, as JSON
@@ -56,6 +71,8 @@ class LanguageModelRouter:
     }
 
     policy: str = "tiny"
+    decode: Literal["text", "arms"] = "text"
+    form: Literal["recal", "router-r1"] = "recal"
     estimator: str = "recal"
     warm_start: Literal["distil", "format", "none"] = "distil"
     teacher: str = "hierarchy"
@@ -79,6 +96,10 @@ class LanguageModelRouter:
     graded_format: bool = False
     reward: Literal["components", "router-r1"] = "components"
     cost_gate: bool = False
+    learned: Literal["none", "clip", "delta"] = "none"
+    learned_weight: NonNegativeFloat = 0.2
+    learned_threshold: float = 0.5
+    td: Annotated[int, Field(ge=0)] = 0
     token_price: float | None = None
     lora: Annotated[int, Field(ge=0)] = 0
     evaluate_every: PositiveInt = 20
@@ -91,7 +112,24 @@ class LanguageModelRouter:
 
     def __post_init__(self) -> None:
         """Raises SettingsError on names that nothing has, and on a policy whose tokens have no price."""
-        ESTIMATORS[self.estimator]
+        if ESTIMATORS[self.estimator].all_actions and self.decode == "text":
+            raise SettingsError(
+                f"estimator={self.estimator} needs the probability of every arm, and replies are drawn: take decode=arms"
+            )
+        if self.decode == "arms" and self.rounds > 1:
+            raise SettingsError(
+                f"decode=arms chooses one arm and reads no answer: rounds={self.rounds} needs decode=text"
+            )
+        if self.form == "router-r1" and self.graded_format:
+            raise SettingsError("graded_format grades the project's own rules alone: leave it out with form=router-r1")
+        if self.learned != "none" and self.rounds == 1:
+            raise SettingsError(f"learned={self.learned} rewards the rounds of a reply: it needs rounds above 1")
+        if self.learned != "none" and self.reward == "router-r1":
+            raise SettingsError(
+                f"learned={self.learned} is a component, and reward=router-r1 takes none: leave one out"
+            )
+        if self.td and self.learned == "none":
+            raise SettingsError(f"td={self.td} smooths the learned scores: it needs learned=clip or learned=delta")
         if self.token_price is not None and not self.token_price >= 0:
             raise SettingsError(f"token_price={self.token_price}: give USD per 1M tokens, 0 or more")
         if self.token_price is None and self.policy not in FREE:
@@ -134,6 +172,9 @@ class LanguageModelRouter:
         column = {arm: calls.arms.index(arm) if arm in calls.arms else -1 for arm in self.arms}
         column_A = [column[arm] for arm in self.arms]
 
+        if self.decode == "arms":
+            return self._choose(queries, calls, column_A)
+
         def ask(row: int, arm: int) -> str | None:
             there = column_A[arm] >= 0 and calls.available_QA[row, column_A[arm]]
             return calls.ask(row, column_A[arm]).text if there else None
@@ -146,6 +187,22 @@ class LanguageModelRouter:
             if each.well_formed and column_A[each.calls[-1]] >= 0:
                 value_QA[row, column_A[each.calls[-1]]] = 1.0
             calls.bill(row, each.tokens * self._price_usd)
+        return calls.choose(value_QA)
+
+    def _choose(self, queries: Queries, calls: Calls, column_A: Sequence[int]) -> Decisions:
+        """The available arm that the policy would most probably name."""
+        from recal_bench.language_model.scoring import named_log_probs, named_tree
+        from recal_bench.toolbox.threads import one_thread
+
+        with one_thread():
+            prompts = [self._dialogue.prompt_ids(each) for each in queries.prompt]
+            log_prob_QA = named_log_probs(self._dialogue, prompts)
+        read = len(named_tree(self._dialogue).inner_I)
+        for row, prompt in enumerate(prompts):
+            calls.bill(row, (len(prompt) + read) * self._price_usd)
+        there_A = [arm for arm, column in enumerate(column_A) if column >= 0]
+        value_QA = np.zeros((len(prompts), len(calls.arms)))
+        value_QA[:, [column_A[arm] for arm in there_A]] = log_prob_QA[:, there_A]
         return calls.choose(value_QA)
 
     @property

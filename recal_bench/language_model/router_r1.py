@@ -14,7 +14,8 @@ import numpy as np
 
 from recal_bench.arrays import FloatQ
 from recal_bench.calibration.rewards import router_r1_reward
-from recal_bench.language_model.protocol import ParsedTrajectory, Turn, blocks_of
+from recal_bench.errors import SettingsError
+from recal_bench.language_model.protocol import Parsed, ParsedTrajectory, Turn, blocks_of
 from recal_bench.outcomes import Arm
 from recal_bench.scoring import exact_match
 
@@ -74,6 +75,49 @@ def parse_router_r1(text: str, models: Collection[str], strategy: str = "direct"
         if sound:
             turns.append(turn)
     return ParsedTrajectory(tuple(turns), tuple(rule for rule in ROUTER_R1_RULES if rule in broken))
+
+
+def parse_reply(before: str, reply: str, arms: Sequence[Arm]) -> Parsed:
+    """The search or answer that a reply adds to a trajectory, or the rules that the trajectory then breaks.
+
+    `before` are the earlier replies, with the information between them. A trajectory that goes on may lack its answer.
+    Besides the rules of the form there is `two-routes` of the project's own: a reply searches or answers once, for
+    nothing can be inserted in the middle of it.
+    """
+    strategy = {arm.model: arm.strategy for arm in arms}
+    so_far = parse_router_r1(before + reply, strategy)
+    added = so_far.turns[len(parse_router_r1(before, strategy).turns) :]
+    broken = [each for each in so_far.broken if each != "no-answer" or not added]
+    if len(added) > 1:
+        broken.append("two-routes")
+    if broken:
+        return Parsed(None, tuple(broken))
+    (turn,) = added
+    arm = None if turn.arm is None else Arm(turn.arm.model, strategy[turn.arm.model])
+    return Parsed(turn._replace(arm=arm), ())
+
+
+def render_search(turn: Turn) -> str:
+    """The reply that says a turn with a thought that searches, which `parse_reply` gives back.
+
+    Raises SettingsError where it does not, or the query or the model's name has a colon.
+    """
+    if turn.arm is None or not turn.think or not turn.query:
+        raise SettingsError("a reply in Router-R1's form thinks, and asks a model something: give think, arm and query")
+    if ":" in turn.arm.model + turn.query:
+        raise SettingsError(f"Router-R1's form has one colon, after the model: {turn.arm.model}: {turn.query[:60]}")
+    return f"<think> {turn.think} </think>\n<search> {turn.arm.model}: {turn.query} </search>"
+
+
+def require_one_strategy(arms: Sequence[Arm]) -> None:
+    """Raises SettingsError where Router-R1's form cannot say which arm is meant: a search names a model alone."""
+    models = [arm.model for arm in arms]
+    several = next((model for model in models if models.count(model) > 1), None)
+    if several is not None:
+        raise SettingsError(
+            f"form=router-r1 names no strategies, and {several} has several: take form=recal, or outcomes of one "
+            "strategy a model"
+        )
 
 
 def list_price_cost(tokens_C: Sequence[int], price_C: Sequence[float]) -> float:

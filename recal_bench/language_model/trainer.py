@@ -45,7 +45,8 @@ class Advantages:
     """From component rewards to advantages: an estimator, its settings, and what it remembers between steps.
 
     `dataset_Q` is the dataset of each train row; `weight_K` what a unit of each component is worth, `outcome` the
-    number of the component that a query's uncertainty is about.
+    number of the component that a query's uncertainty is about. With `every_action` groups hold every action, and a
+    call says how probable each is.
     """
 
     estimator: Estimator
@@ -54,10 +55,11 @@ class Advantages:
     outcome: int
     dataset_Q: Tensor
     state: Any = None
+    every_action: bool = False
 
     def __post_init__(self) -> None:
         """Raises SettingsError on an estimator that needs the probability of every action."""
-        if self.estimator.all_actions:
+        if self.estimator.all_actions and not self.every_action:
             raise SettingsError(
                 f"estimator {self.estimator.name} needs every action's probability, and a language model's replies are "
                 "drawn: use decode=arms, or another estimator"
@@ -66,8 +68,11 @@ class Advantages:
             like_K, like_D = torch.zeros(len(self.weight_K)), torch.zeros(int(self.dataset_Q.max()) + 1)
             self.state = self.estimator.start(like_K, like_D, self.settings)
 
-    def __call__(self, reward_NK: Tensor, row_N: Tensor, group_size: int, remember: bool) -> Tensor:
-        """One advantage a rollout, `[N]`. The state moves on only where it is to `remember`."""
+    def __call__(
+        self, reward_NK: Tensor, row_N: Tensor, group_size: int, remember: bool, share_QG: Tensor | None = None
+    ) -> Tensor:
+        """One advantage a rollout, `[N]`. The state moves on only where it is to `remember`. `share_QG` is how much of
+        its query each is worth: all the same where it is not given."""
         device, n_components = reward_NK.device, reward_NK.shape[1]
         reward_QGK = reward_NK.view(-1, group_size, n_components).float().cpu()
         weight_K = torch.tensor(self.weight_K)
@@ -76,7 +81,7 @@ class Advantages:
             weight_K=weight_K,
             is_outcome_K=torch.arange(n_components) == self.outcome,
             outcome_QG=reward_QGK[..., self.outcome],
-            share_QG=torch.full(reward_QGK.shape[:2], 1 / group_size),
+            share_QG=torch.full(reward_QGK.shape[:2], 1 / group_size) if share_QG is None else share_QG.cpu(),
             dataset_Q=self.dataset_Q[row_N.cpu().view(-1, group_size)[:, 0]],
             valid_QG=~reward_QGK.isnan().all(dim=-1),
         )

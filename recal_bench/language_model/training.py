@@ -116,7 +116,7 @@ class Queried(NamedTuple):
     available_QA: Tensor
 
 
-class _Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """One line a step: what the rollouts were, what TRL says of the update, and now and then how validation goes."""
 
     def __init__(self, run: Run) -> None:
@@ -173,17 +173,7 @@ class Run:
             step = 0
             shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
             self.log({"step": 0, **self.evaluate(0)})
-        trainer = ComponentTrainer(
-            model=self.dialogue.local.model,
-            processing_class=self.dialogue.local.tokenizer,
-            reward_funcs=[_component(number, name) for number, name in enumerate(self.reward.names)],
-            args=self._arguments(),
-            train_dataset=self._dataset(),
-            rollout_func=self.rollouts,
-            callbacks=[_Log(self)],
-            advantages=self.advantages,
-            watch=self._watch,
-        )
+        trainer = self._trainer()
         trainer.remove_callback(PrinterCallback)
         require_world(trainer.accelerator.num_processes)
         trainer.train(resume_from_checkpoint=str(saved) if step else None)
@@ -191,6 +181,19 @@ class Run:
         self.dialogue.local.model.eval()
         remove_checkpoint(self.folder)
         shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
+
+    def _trainer(self) -> Any:
+        return ComponentTrainer(
+            model=self.dialogue.local.model,
+            processing_class=self.dialogue.local.tokenizer,
+            reward_funcs=[_component(number, name) for number, name in enumerate(self.reward.names)],
+            args=self._arguments(),
+            train_dataset=self._dataset(),
+            rollout_func=self.rollouts,
+            callbacks=[Log(self)],
+            advantages=self.advantages,
+            watch=self._watch,
+        )
 
     def evaluate(self, step: int) -> dict[str, float]:
         return self.judge.line(self.selection, trained_parameters(self.dialogue.local.model), step)

@@ -108,11 +108,14 @@ def supervise(
 def route(dialogue: Dialogue, arm: int, question: str) -> Turn:
     """The plainest route of a question to an arm: what is thought, and what is asked instead, is the policy's to find.
 
-    A question that no route can hold, for its tags, is asked without them.
+    A question that no route can hold, for its tags (in Router-R1's form its colons), is asked without them.
     """
     if dialogue.short:
         return Turn("", dialogue.arms[arm], None, None)
-    return Turn(THOUGHT, dialogue.arms[arm], without_tags(question), None)
+    query = without_tags(question)
+    if dialogue.form == "router-r1":
+        query = " ".join(query.replace(":", " ").split())
+    return Turn(THOUGHT, dialogue.arms[arm], query, None)
 
 
 def divisor(number: int, most: int) -> int:
