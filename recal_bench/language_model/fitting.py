@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def fit(
 ) -> tuple[tuple[Arm, ...], list[str], Dialogue]:
     """Arms, the same as names with the best on train first, and the trained policy."""
     train, validation = learnable(train), learnable(validation)
-    objective, arms = train.objective, tuple(train.outcomes.arms)
+    arms = tuple(train.outcomes.arms)
     reward = reward_of(router, train)
     utility_A = np.round(typical_values(train.utility_QA, train.outcomes, worst=np.min), 12)
     fallback_A = np.argsort(-utility_A, kind="stable")
@@ -67,9 +66,7 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
     objective = train.objective
     reward: Reward = REWARDS[router.reward](Terms(objective.alpha, objective.has_cost, router.cost_gate))
     if reward.needs_cost and not objective.has_cost:
-        raise SettingsError(
-            f"reward={router.reward} needs the cost of every outcome: leave it out where there is none"
-        )
+        raise SettingsError(f"reward={router.reward} needs the cost of every outcome: leave it out where there is none")
     return reward
 
 
@@ -145,7 +142,6 @@ def _train(
     judged = LoggedPool.of(validation, fallback_A, None, 1.0)
     price = 0.0 if objective.cost_ref is None else (router.token_price or 0.0) / 1e6 / objective.cost_ref
     entry = ESTIMATORS[router.estimator]
-    calibration = router.calibration if isinstance(router.calibration, entry.settings) else entry.settings()
     cost_A = np.where(pool.available_QA, pool.cost_QA, 0.0).sum(axis=0) / pool.available_QA.sum(axis=0).clip(min=1)
     settings = settings_of(router)
     run = Run(
@@ -159,7 +155,9 @@ def _train(
             router.graded_format,
             torch.zeros(0),
         ),
-        advantages=Advantages(entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q)),
+        advantages=Advantages(
+            entry, entry.settings_from(router.calibration), reward.weights, reward.outcome, torch.tensor(pool.dataset_Q)
+        ),
         reward=reward,
         judge=Judge(
             dialogue,

@@ -1,4 +1,4 @@
-"""Rollouts: up to T rounds of a reply and what the called arm answers to it, for TRL's trainer and for routing alike."""
+"""Rollouts: up to T rounds of a reply and what the called arm answers to it, in training and in routing alike."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def roll_out(
     return rollouts
 
 
-def _take(
-    dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None
-) -> None:
+def _take(dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None) -> None:
     parsed = dialogue.parse(reply)
     rollout.done = True
     if parsed.turn is None:

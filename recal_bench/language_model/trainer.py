@@ -118,9 +118,7 @@ class ComponentTrainer(GRPOTrainer):  # type: ignore[misc, unused-ignore]
         self.rows: list[int] = []
         super().__init__(*args, **kwargs)
 
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         reward_NK: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         told_N3 = torch.tensor(
             [[each[ROW], each.get(ARM, 0), each.get(WELL_FORMED, True)] for each in inputs], device=reward_NK.device

@@ -102,7 +102,9 @@ class Judge:
         calls = [{*each.calls, arm} for each, arm in zip(rollouts, arm_Q, strict=True)]
         cost_Q = np.array([self.pool.cost(row, paid) for row, paid in enumerate(calls)])
         cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
-        values = (torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q))
+        values = (
+            torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q)
+        )
         return *values, torch.tensor(arm_Q)
 
 
@@ -214,9 +216,7 @@ class Run:
             "buffer": self.rollouts.buffer,
             "selection": self.selection.pack(),
         }
-        write_checkpoint(
-            self.folder, {"configuration": self.configuration, "step": step, "learner": learner}
-        )
+        write_checkpoint(self.folder, {"configuration": self.configuration, "step": step, "learner": learner})
 
     def _restore(self, learner: dict[str, Any]) -> None:
         self.advantages.restore(learner["advantages"])
