@@ -18,6 +18,7 @@ from recal_bench.folders import cache_folder
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
+from recal_bench.language_model.processes import is_first
 from recal_bench.language_model.prompting import describe
 from recal_bench.language_model.protocol import Turn, render
 from recal_bench.language_model.teacher import Expected, cross_fitted
@@ -97,8 +98,9 @@ def started(
     rate = router.warm_learning_rate or WARM_LEARNING_RATE.get(router.policy, OTHERS_WARM_LEARNING_RATE)
     work = context.folder / "warm-start"
     supervise(dialogue, questions, rows, chosen, rate, WARM_BATCH, context.seed, context.device, work)
-    shutil.rmtree(work, ignore_errors=True)
-    _keep(dialogue.local, place)
+    if is_first():
+        shutil.rmtree(work, ignore_errors=True)
+        _keep(dialogue.local, place)
     return dialogue
 
 

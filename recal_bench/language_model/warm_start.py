@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recal_bench.arrays import BoolQA, FloatQA, IntQ
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.processes import share_of
 from recal_bench.language_model.protocol import Turn, without_tags
 
 IGNORED = -100
@@ -78,7 +79,7 @@ def supervise(
         args=TrainingArguments(
             output_dir=str(folder),
             num_train_epochs=1,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=share_of(batch_size, f"a batch of {batch_size}"),
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=10,
