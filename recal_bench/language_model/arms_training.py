@@ -17,10 +17,12 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from recal_bench.errors import SettingsError
+from recal_bench.language_model.judging import Judge
+from recal_bench.language_model.processes import world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts
 from recal_bench.language_model.scoring import distribution_of, log_probs, named_log_probs, named_tree
 from recal_bench.language_model.trainer import ROW, Advantages
-from recal_bench.language_model.training import TRAINER, Judge, Log, Queried, Run, Steps, world_size
+from recal_bench.language_model.training import TRAINER, Log, Queried, Run, Steps
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.training.examples import draw_rows, reach_of
 from recal_bench.training.metrics import Judged, step_metrics

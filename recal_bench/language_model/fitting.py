@@ -20,6 +20,7 @@ from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.learned import LEARNED, Learned
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
+from recal_bench.language_model.processes import is_first
 from recal_bench.language_model.prompting import describe
 from recal_bench.language_model.protocol import Turn, render
 from recal_bench.language_model.router_r1 import require_one_strategy
@@ -127,6 +128,7 @@ def started(
         return dialogue
     settings = settings_of(router)
     told = [provenance.source_hash(type(router)), {name: settings[name] for name in _OF_START}, context.seed]
+    # Of several processes each trains its share of the start; the first one keeps it.
     place = cache_folder() / STARTS / f"{digest_of([*told, context.device], (train, validation), ())[:32]}.safetensors"
     if not place.exists():
         count = suited(router, "examples")
@@ -139,10 +141,11 @@ def started(
         batch = WARM_BATCHES.get(router.policy, OTHERS_WARM_BATCH)
         micro = suited(router, "micro_batch")
         supervise(dialogue, questions, rows, chosen, rate, batch, micro, context.seed, context.device, work)
-        shutil.rmtree(work, ignore_errors=True)
-        with written_whole(place) as draft:
-            save_file(trained_parameters(local.model), draft)
-    # As kept, and not as trained, for both to be the same to the last bit.
+        if is_first():
+            shutil.rmtree(work, ignore_errors=True)
+            with written_whole(place) as draft:
+                save_file(trained_parameters(local.model), draft)
+        return dialogue
     local.model.load_state_dict(load_file(place), strict=False)
     return dialogue
 
@@ -167,16 +170,16 @@ def _train(
     dialogue: Dialogue,
     context: Context,
 ) -> None:
+    from recal_bench.language_model.judging import Judge
     from recal_bench.language_model.rollouts import TrainingRollouts
     from recal_bench.language_model.trainer import Advantages
-    from recal_bench.language_model.training import Judge, Run, Steps
+    from recal_bench.language_model.training import Run, Steps
 
     objective = train.objective
     pool = LoggedPool.of(train, fallback_A, expected if router.trust < 1 else None, router.trust)
     judged = LoggedPool.of(validation, fallback_A, None, 1.0)
     price = 0.0 if objective.cost_ref is None else (router.token_price or 0.0) / 1e6 / objective.cost_ref
     entry = ESTIMATORS[router.estimator]
-    calibration = router.calibration if isinstance(router.calibration, entry.settings) else entry.settings()
     cost_A = np.where(pool.available_QA, pool.cost_QA, 0.0).sum(axis=0) / pool.available_QA.sum(axis=0).clip(min=1)
     settings = settings_of(router)
     learned = None
@@ -198,7 +201,12 @@ def _train(
             learned,
         ),
         advantages=Advantages(
-            entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q), every_action=arms
+            entry,
+            entry.settings_from(router.calibration),
+            reward.weights,
+            reward.outcome,
+            torch.tensor(pool.dataset_Q),
+            every_action=arms,
         ),
         reward=reward,
         judge=(ArmJudge if arms else Judge)(

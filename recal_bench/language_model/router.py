@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recal_bench.calibration import ESTIMATORS, Calibration
+from recal_bench.calibration import ESTIMATORS, Calibration, with_settings_of
 from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
@@ -30,8 +30,6 @@ _FILE = "router.json"
 )
 @router("recal-lm-arms", "RL on calibrated rewards of a language model that scores the arms", decode="arms")
 @router("dr-grpo-lm", "Dr. GRPO on a language model that writes its route", estimator="dr-grpo")
-@router("gdpo-lm", "GDPO on a language model that writes its route", estimator="gdpo")
-@router("grpo-lm", "GRPO on a language model that writes its route", estimator="grpo")
 @router("recal-lm", "RL on calibrated rewards of a language model that writes its route")
 @dataclass
 class LanguageModelRouter:
@@ -130,6 +128,7 @@ class LanguageModelRouter:
             )
         if self.td and self.learned == "none":
             raise SettingsError(f"td={self.td} smooths the learned scores: it needs learned=clip or learned=delta")
+        ESTIMATORS[self.estimator].settings_from(self.calibration)
         if self.token_price is not None and not self.token_price >= 0:
             raise SettingsError(f"token_price={self.token_price}: give USD per 1M tokens, 0 or more")
         if self.token_price is None and self.policy not in FREE:
@@ -231,3 +230,9 @@ class LanguageModelRouter:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{folder / _FILE} is missing or damaged: train the router again") from error
         self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder, "auto"), self.arms)
+
+
+for _of, _name in (("gdpo", "GDPO"), ("grpo", "GRPO")):
+    router(f"{_of}-lm", f"{_name} on a language model that writes its route", estimator=_of)(
+        with_settings_of(ESTIMATORS[_of], LanguageModelRouter, f"{_of}-lm")
+    )

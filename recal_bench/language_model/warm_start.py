@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recal_bench.arrays import BoolQA, FloatQA, IntQ
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.local import best_dtype
-from recal_bench.language_model.processes import world_size
+from recal_bench.language_model.processes import share_of
 from recal_bench.language_model.protocol import Turn, without_tags
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def supervise(
             "logits_to_keep": kept,
         }
 
-    micro = divisor(batch_size // world_size(), micro_batch)
+    share = share_of(batch_size, f"a batch of {batch_size}")
+    micro = divisor(share, micro_batch)
     trainer = Trainer(
         model=dialogue.local.model,
         train_dataset=examples,
@@ -86,7 +87,7 @@ def supervise(
             output_dir=str(folder),
             num_train_epochs=1,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=max(batch_size // world_size() // micro, 1),
+            gradient_accumulation_steps=share // micro,
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=10,

@@ -92,7 +92,10 @@ def test_diagnose_and_stability_read_its_log(folder: Path) -> None:
         (("--policy", "tiny", "--set", "trl=[1]"), 'give arguments of GRPOConfig as JSON, as in {"use_vllm": true}'),
         (("--policy", "tiny", "--set", "teacher=best-single"), "teacher=best-single predicts no scores and costs"),
         (("--policy", "tiny", "--set", 'trl={"nonsense": 1}'), "TRL refuses its settings"),
-        (("--policy", "tiny", "--set", "estimator=expected"), "estimator expected needs every action's probability"),
+        (
+            ("--policy", "tiny", "--set", "estimator=expected"),
+            "needs the probability of every arm, and replies are drawn: take decode=arms",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(words: tuple[str, ...], message: str, folder: Path) -> None:
