@@ -6,8 +6,8 @@
     python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # the same paths in a minute, to see that they work
 
 All on the embedded pool (simulated), whose true expected utility judges: of the likeliest replies (greedy), and of the
-whole distribution (sampled), exactly: the probability of each arm's reply times that arm's expectation, and
-best-single's for what is left. Runs are kept in `--runs` and found again; tables and curves go to `--out`.
+whole distribution (sampled): for tiny exactly, the probability of each arm's reply times that arm's expectation, and
+best-single's for what is left; for SmolLM2, whose thoughts are free, by one draw a query. Runs are kept in `--runs` and found again; tables and curves go to `--out`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,14 @@ def _rows(*estimators: str) -> tuple[Row, ...]:
     )
 
 
+UNBIASED = Row(
+    "recal-unbiased",
+    "recal-lm",
+    {"calibration.standardise": False, "calibration.reweighting": False, "entropy": 0.03},
+    START,
+)
 CONTROLS = (
+    Row("recal without shrinkage", "recal-lm", {"trust": 1.0}, START),
     Row(CONTROL, "recal-lm", {"steps": 0, "warm_start": "format"}),
     Row("recal from a format start", "recal-lm", {"warm_start": "format"}, CONTROL),
 )
@@ -68,19 +75,17 @@ class Part:
     rows: tuple[Row, ...]
     settings: dict[str, Any]
     seeds: int
-    small: dict[str, Any]
 
 
 MANY = {"batch_size": 64, "group_size": 16}
 PARTS = (
-    Part("study", (*_rows("recal", "grpo", "dr-grpo", "gdpo"), *CONTROLS), {}, 5, {}),
-    Part("gpu-tiny", _rows("recal", "grpo", "dr-grpo", "recal-unbiased"), {**MANY, "steps": 60}, 3, {}),
+    Part("study", (*_rows("recal", "grpo", "dr-grpo", "gdpo"), *CONTROLS), {}, 5),
+    Part("gpu-tiny", (*_rows("recal", "grpo", "dr-grpo"), UNBIASED), {**MANY, "steps": 60}, 3),
     Part(
         "gpu-smollm2",
         _rows("recal", "grpo"),
         {"policy": "smollm2", "token_price": 0.0, **MANY, "steps": 30, "evaluate_every": 15},
         3,
-        {},
     ),
 )
 SMALL = {"examples": 256, "batch_size": 4, "group_size": 4, "evaluate_every": 2}
@@ -138,9 +143,9 @@ def _typical_step(moments: list[tuple[int, float, bool]]) -> float | None:
 def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float, float]:
     """Expected utility of the likeliest and of the sampled reply to each test query; malformed and top-arm shares."""
     import torch
-    from recal_bench.language_model.scoring import arm_log_probs
 
     from recal_bench.language_model.rollouts import roll_out
+    from recal_bench.language_model.scoring import arm_log_probs, expected_utility
 
     outcomes = bench.splits.evaluation["test"]
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
@@ -148,18 +153,24 @@ def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float
     dialogue, queries = router._dialogue, queries_of(outcomes)
     prompts = [dialogue.prompt_ids(each) for each in queries.prompt]
     rows = np.arange(len(prompts))
-    names = [str(arm) for arm in outcomes.arms]
-    own = [names.index(str(arm)) for arm in router.arms]
-    fallback_Q = expected_QA[:, names.index(router._fallback[0])]
-    with torch.no_grad():
-        probability_QA = np.exp(np.asarray(arm_log_probs(dialogue, prompts), dtype=np.float64))
-    greedy = roll_out(dialogue, prompts, rows.tolist(), dialogue.generate)
-    well_Q = np.array([each.well_formed for each in greedy])
-    arm_Q = np.array([own[each.calls[-1]] if each.well_formed else names.index(router._fallback[0]) for each in greedy])
-    named_Q = probability_QA.sum(axis=1)
-    sampled_Q = (probability_QA * expected_QA[:, own]).sum(axis=1) + (1 - named_Q) * fallback_Q
-    top = np.bincount(arm_Q).max() / len(arm_Q)
-    return expected_QA[rows, arm_Q], sampled_Q, float(1 - well_Q.mean()), float(1 - named_Q.mean()), float(top)
+    expected_QA = expected_QA[:, [list(outcomes.arms).index(arm) for arm in router.arms]]
+    fallback = [str(arm) for arm in router.arms].index(router._fallback[0])
+
+    def chosen(sample: torch.Generator | None) -> tuple[np.ndarray, float]:
+        replies = roll_out(dialogue, prompts, rows.tolist(), lambda prompts: dialogue.generate(prompts, sample))
+        arm_Q = np.array([each.calls[-1] if each.well_formed else fallback for each in replies])
+        return arm_Q, float(np.mean([not each.well_formed for each in replies]))
+
+    arm_Q, malformed = chosen(None)
+    if dialogue.short:
+        log_prob_QA = arm_log_probs(dialogue, queries.prompt)
+        sampled_Q = expected_utility(log_prob_QA, expected_QA, np.full(len(rows), fallback))
+        sampled_malformed = float(1 - np.exp(log_prob_QA).sum(axis=1).mean())
+    else:
+        drawn_Q, sampled_malformed = chosen(torch.Generator().manual_seed(0))
+        sampled_Q = expected_QA[rows, drawn_Q]
+    top_share = float(np.bincount(arm_Q).max() / len(arm_Q))
+    return expected_QA[rows, arm_Q], sampled_Q, malformed, sampled_malformed, top_share
 
 
 def compared(one: np.ndarray, other: np.ndarray, task_Q: np.ndarray) -> Interval:

@@ -210,11 +210,14 @@ class LanguageModelRouter:
 
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: the model, its tokenizer and `router.json`."""
+        from recal_bench.language_model.local import quiet
+
         model = self._dialogue.local.model
         # Adapters become part of the weights: a saved router names no folder of another model.
         whole = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        whole.save_pretrained(folder / "model")
-        self._dialogue.local.tokenizer.save_pretrained(folder / "model")
+        with quiet():
+            whole.save_pretrained(folder / "model")
+            self._dialogue.local.tokenizer.save_pretrained(folder / "model")
         described = {"arms": [list(arm) for arm in self.arms], "fallback": self._fallback}
         (folder / _FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
