@@ -25,7 +25,7 @@ test: $(VENV)/test-extras  ## What a change must pass: style, types, tests, cove
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n $(WORKERS) --dist worksteal
 
 docs: $(VENV)/docs-extra  ## The pages of docs/ as a site in site/; a warning is an error
 	$(BIN)/mkdocs build --strict --quiet

@@ -35,13 +35,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str, settings: tuple[str, ...] = (), refused: bool = False) -> str:
-    """`recal-bench run` on the log, with the plug-ins; what it says."""
-    command = [sys.executable, "-m", "recal_bench.cli", "run", "--include-path", "plugins", "--outcomes", "log.parquet"]
+# A run of a process of its own, in which few queries are timed.
+RUN = """
+from recal_bench.cli import main
+from recal_bench.experiments import latency
+latency.TIMED_QUERIES, latency.REPEATS = 3, 1
+main()
+"""
+
+
+def run(folder: Path, *words: str, settings: tuple[str, ...] = ()) -> None:
+    """`recal-bench run` on the log, with the plug-ins."""
+    command = [sys.executable, "-c", RUN, "run", "--include-path", "plugins", "--outcomes", "log.parquet"]
     sets = [part for each in settings for part in ("--set", each)]
     done = subprocess.run([*command, *words, *sets], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == (2 if refused else 0), done.stderr
-    return done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def records(folder: Path, router: str) -> list[dict[str, Any]]:
@@ -106,8 +114,6 @@ def test_an_edited_plug_in_is_run_again_and_an_unchanged_one_is_not(trained: Pat
 def test_a_baseline_encodes_with_an_encoder_of_ones_own(folder: Path) -> None:
     run(folder, "--router", "ridge", settings=("encoder=shape",))
     assert [record["encoder"] for record in records(folder, "ridge")] == ["shape"]
-    said = run(folder, "--router", "ridge", settings=("encoder=shap",), refused=True)
-    assert "no encoder is called shap (did you mean shape?)" in said
 
 
 def test_what_is_not_there_is_refused_in_one_line(folder: Path) -> None:
@@ -120,19 +126,21 @@ from recal_bench.routers import create, discover
 discover((Path("plugins"),))
 for word in sys.argv[1:]:
     try:
-        create("recal", dict(part.split("=") for part in word.split()))
+        router, *parts = word.split()
+        create(router, dict(part.split("=") for part in parts))
     except SettingsError as error:
         print(error)
 """
     wrong = {
-        "components=latncy": "no component is called latncy (did you mean latency?)",
-        "components=latency:fast": "the weight of latency is a number, as in latency:0.1",
-        "components=latency,latency:1": "names latency twice",
-        "components=latency reward=router-r1": "reward=router-r1 is one number",
-        "estimator=stead": "no estimator is called stead (did you mean steady?)",
-        "estimator=steady": "estimator steady has settings of its own: use the router steady instead",
-        "encoder=tfidf+shap": "no encoder is called shap (did you mean shape?)",
-        "encoder=shape+shape": "names a part twice",
+        "ridge encoder=shap": "no encoder is called shap (did you mean shape?)",
+        "recal components=latncy": "no component is called latncy (did you mean latency?)",
+        "recal components=latency:fast": "the weight of latency is a number, as in latency:0.1",
+        "recal components=latency,latency:1": "names latency twice",
+        "recal components=latency reward=router-r1": "reward=router-r1 is one number",
+        "recal estimator=stead": "no estimator is called stead (did you mean steady?)",
+        "recal estimator=steady": "estimator steady has settings of its own: use the router steady instead",
+        "recal encoder=tfidf+shap": "no encoder is called shap (did you mean shape?)",
+        "recal encoder=shape+shape": "names a part twice",
     }
     done = subprocess.run([sys.executable, "-c", code, *wrong], cwd=folder, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()

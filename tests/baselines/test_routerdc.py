@@ -15,7 +15,7 @@ from test_baselines import cache, fitted, part, with_gaps, world  # noqa: F401
 from recal_bench.errors import RecalBenchError
 from recal_bench.routers import Context, create
 
-SMALL = {"hidden": 64, "learning_rate": 3e-3, "steps": 400}
+SMALL = {"hidden": 64, "learning_rate": 3e-3, "steps": 200}
 """Settings for a few hundred queries."""
 NAN = np.nan
 
