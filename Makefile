@@ -25,7 +25,8 @@ test: $(VENV)/test-extras  ## What a change must pass: style, types, tests, cove
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --fail-under 90
 
 docs: $(VENV)/docs-extra  ## The pages of docs/ as a site in site/; a warning is an error
 	$(BIN)/mkdocs build --strict --quiet
