@@ -126,21 +126,19 @@ from recal_bench.routers import create, discover
 discover((Path("plugins"),))
 for word in sys.argv[1:]:
     try:
-        router, *parts = word.split()
-        create(router, dict(part.split("=") for part in parts))
+        create("recal", dict(part.split("=") for part in word.split()))
     except SettingsError as error:
         print(error)
 """
     wrong = {
-        "ridge encoder=shap": "no encoder is called shap (did you mean shape?)",
-        "recal components=latncy": "no component is called latncy (did you mean latency?)",
-        "recal components=latency:fast": "the weight of latency is a number, as in latency:0.1",
-        "recal components=latency,latency:1": "names latency twice",
-        "recal components=latency reward=router-r1": "reward=router-r1 is one number",
-        "recal estimator=stead": "no estimator is called stead (did you mean steady?)",
-        "recal estimator=steady": "estimator steady has settings of its own: use the router steady instead",
-        "recal encoder=tfidf+shap": "no encoder is called shap (did you mean shape?)",
-        "recal encoder=shape+shape": "names a part twice",
+        "components=latncy": "no component is called latncy (did you mean latency?)",
+        "components=latency:fast": "the weight of latency is a number, as in latency:0.1",
+        "components=latency,latency:1": "names latency twice",
+        "components=latency reward=router-r1": "reward=router-r1 is one number",
+        "estimator=stead": "no estimator is called stead (did you mean steady?)",
+        "estimator=steady": "estimator steady has settings of its own: use the router steady instead",
+        "encoder=tfidf+shap": "no encoder is called shap (did you mean shape?)",
+        "encoder=shape+shape": "names a part twice",
     }
     done = subprocess.run([sys.executable, "-c", code, *wrong], cwd=folder, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
