@@ -11,20 +11,19 @@ settings.register_profile("recal-bench", deadline=None, derandomize=True, max_ex
 settings.load_profile("recal-bench")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Lines are counted where examples run them: tracing a property's every draw costs most of the suite's time."""
-    if config.pluginmanager.hasplugin("_cov"):
-        for item in items:
-            if item.get_closest_marker("hypothesis"):
-                item.add_marker("no_cover")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def garbage_is_of_this_module() -> None:
     """What was imported before is never garbage, and looking through it is most of a collection's time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_queries_are_timed() -> None:
+    """How long routers take is no test's matter, and measuring it is a third of a small run."""
+    from recal_bench.experiments import latency
+
+    latency.TIMED_QUERIES, latency.REPEATS = 3, 1
 
 
 @pytest.fixture(scope="session")

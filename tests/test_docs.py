@@ -21,6 +21,7 @@ ELSEWHERE = {
 # The same calls on a small, fast setting.
 QUICK = {
     '["recal", "knn"], seeds=5': '["recal", "knn"], seeds=2, settings={"recal": {"steps": 10}}',
+    'tasks=["nq", "musique"]': 'tasks=["nq"]',
     "world_seed=3": "world_seed=0",
     "questions_by_prompt(3)": "questions_by_prompt(0)",
     "Pool(3)": "Pool(0)",
@@ -76,7 +77,9 @@ def pages() -> dict[str, Path]:
 RUNNER = """
 import importlib, json, sys
 from pathlib import Path
+from recal_bench.experiments import latency
 from recal_bench.routers import load_folder
+latency.TIMED_QUERIES, latency.REPEATS = 3, 1
 sys.path.insert(0, "")
 for text, line, file in json.loads(Path("blocks.json").read_text()):
     if file is None:

@@ -35,13 +35,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str, settings: tuple[str, ...] = (), refused: bool = False) -> str:
-    """`recal-bench run` on the log, with the plug-ins; what it says."""
-    command = [sys.executable, "-m", "recal_bench.cli", "run", "--include-path", "plugins", "--outcomes", "log.parquet"]
+# A run of a process of its own, in which few queries are timed.
+RUN = """
+from recal_bench.cli import main
+from recal_bench.experiments import latency
+latency.TIMED_QUERIES, latency.REPEATS = 3, 1
+main()
+"""
+
+
+def run(folder: Path, *words: str, settings: tuple[str, ...] = ()) -> None:
+    """`recal-bench run` on the log, with the plug-ins."""
+    command = [sys.executable, "-c", RUN, "run", "--include-path", "plugins", "--outcomes", "log.parquet"]
     sets = [part for each in settings for part in ("--set", each)]
     done = subprocess.run([*command, *words, *sets], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == (2 if refused else 0), done.stderr
-    return done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def records(folder: Path, router: str) -> list[dict[str, Any]]:
@@ -106,8 +114,6 @@ def test_an_edited_plug_in_is_run_again_and_an_unchanged_one_is_not(trained: Pat
 def test_a_baseline_encodes_with_an_encoder_of_ones_own(folder: Path) -> None:
     run(folder, "--router", "ridge", settings=("encoder=shape",))
     assert [record["encoder"] for record in records(folder, "ridge")] == ["shape"]
-    said = run(folder, "--router", "ridge", settings=("encoder=shap",), refused=True)
-    assert "no encoder is called shap (did you mean shape?)" in said
 
 
 def test_what_is_not_there_is_refused_in_one_line(folder: Path) -> None:

@@ -57,7 +57,7 @@ def representatives() -> list[str]:
 
 ROUTERS = representatives()
 every_router = pytest.mark.parametrize("name", ROUTERS)
-a_few_times = settings(max_examples=4, phases=(Phase.explicit, Phase.generate))
+a_few_times = settings(max_examples=3, phases=(Phase.explicit, Phase.generate))
 
 
 @dataclass

@@ -13,8 +13,8 @@ collect_storm = pytest.importorskip("collect_storm", reason="benchmarks/ is not 
 def test_nothing_is_lost_and_nothing_asked_again(tmp_path: Path, collectors: int) -> None:
     found = collect_storm.storm(
         tmp_path,
-        kills=3,
-        documents=12,
+        kills=collectors,
+        documents=6,
         faults=",".join(f"{kind}=0.03" for kind in collect_storm.KINDS),
         tasks="nq,musique",
         collectors=collectors,
@@ -22,8 +22,8 @@ def test_nothing_is_lost_and_nothing_asked_again(tmp_path: Path, collectors: int
         latency_ms=30,
         seed=collectors,
     )
-    assert found.kills == 3
-    assert found.rows == 2 * 12 * 24
+    assert found.kills == collectors
+    assert found.rows == 2 * 6 * 24
     assert found.differences == []
     assert found.asked_again == []
     assert found.usd == found.quiet_usd

@@ -112,18 +112,7 @@ def test_no_router_reads_a_test_score(tmp_path):
     test = poisoned["split"] == "test"
     poisoned.loc[test, "score"] = 1 - poisoned.loc[test, "score"]
     poisoned.loc[test, "cost_usd"] *= 100
-    routers = (
-        "recal",
-        "grpo",
-        "knn",
-        "ridge",
-        "mlp",
-        "svm",
-        "logistic",
-        "gradient-boosting",
-        "best-single",
-        "cheapest",
-    )
+    routers = ("recal", "knn", "ridge", "best-single", "cheapest")  # test_every_router asks it of each
     named = [word for name in routers for word in ("--router", name)]
     for name, rows in (("a", frame), ("b", poisoned)):
         (tmp_path / name).mkdir()

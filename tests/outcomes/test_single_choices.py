@@ -273,8 +273,8 @@ def test_routers_that_compare_arms_are_refused_before_any_work(tmp_path: Path, n
 
 def test_settings_are_tuned_by_the_estimate_on_validation(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
-    logged(small_log(900)).to_parquet(path, index=False)
-    result = cli_run("tune", "--router", "ridge", "--trials", 3, "--outcomes", path, "--out", tmp_path / "tuned.json")
+    logged(small_log(600)).to_parquet(path, index=False)
+    result = cli_run("tune", "--router", "ridge", "--trials", 2, "--outcomes", path, "--out", tmp_path / "tuned.json")
     assert result.exit_code == 0, result.output
     (tuned,) = json.loads((tmp_path / "tuned.json").read_text(encoding="utf-8"))
     assert all(0.3 < trial["validation_utility"] < 1.1 for trial in tuned["trials"])

@@ -47,17 +47,17 @@ def test_what_is_no_share_is_refused(bench, fraction):
 
 def test_several_shares_give_curves_in_the_terminal_and_on_the_board(tmp_path):
     runs, board = tmp_path / "runs", tmp_path / "board"
-    words = ["run", "--router", "ridge", "--tasks", "nq", "--train-fraction", "1,0.02,0.1", "--runs", str(runs)]
+    words = ["run", "--router", "ridge", "--tasks", "nq", "--train-fraction", "1,0.02", "--runs", str(runs)]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
     assert "Expected utility on test by number of train queries (share), embedded, simulated" in result.output
     (found,) = learning(tables(read_runs(runs)))
-    assert found.count_P == [20, 100, 1000]
+    assert found.count_P == [20, 1000]
     assert {"ridge", "knn", "best-single"} < set(found.routers)
     assert "oracle" not in found.routers
     row = found.value_RP[found.routers.index("ridge")]
     # Simulated: with 2% of the log it learns less than with all of it.
-    assert row[0] < row[2]
+    assert row[0] < row[1]
     assert (found.low_RP <= found.value_RP).all()
     assert (found.value_RP <= found.high_RP).all()
     assert any("--train-fraction 0.02" in run.record.command for run in read_runs(runs))

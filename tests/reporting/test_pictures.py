@@ -29,8 +29,12 @@ def drawn(monkeypatch):
     return figures
 
 
+@functools.cache
 def texts_of(figure):
-    """The texts that a reader sees, with their boxes in pixels (of a name with a line back to its point its own)."""
+    """The texts that a reader sees, with their boxes in pixels (of a name with a line back to its point its own).
+
+    A figure is drawn once for it: nothing changes it after it was saved.
+    """
     figure.draw_without_rendering()
     beyond = {
         tick.label1

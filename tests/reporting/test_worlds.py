@@ -130,13 +130,13 @@ def test_worlds_are_run_tuned_and_written_by_the_command_line(tmp_path: Path) ->
     runs, tuned, board = (str(tmp_path / name) for name in ("runs", "tuned.json", "board"))
     said = call("tune", "--router", "knn", "--tasks", "nq", "--trials", "2", "--worlds", "2", "--out", tuned)
     assert "--tasks nq --worlds 2 --tuned" in said.replace("\n", " ") or "--worlds 2" in said
-    words = ("--router", "knn,random", "--tasks", "nq", "--world-seed", "2", "--worlds", "2", "--tuned", tuned)
+    words = ("--router", "knn,random", "--tasks", "nq", "--world-seed", "1", "--worlds", "2", "--tuned", tuned)
     shown = call("run", *words, "--runs", runs)
     assert "(2 worlds)" in shown
     rows = json.loads(call("compare", runs, "--format", "json"))
     knn = next(row for row in rows if row["router"] == "knn")
     assert "2 trials on embedded, embedded-seed1" in knn["tuned"]
-    assert "--world-seed 2 --worlds 2" in knn["command"].replace("--tasks nq ", "")
+    assert "--world-seed 1 --worlds 2" in knn["command"].replace("--tasks nq ", "")
     assert knn["expected_utility_ci"][0] < knn["expected_utility"] < knn["expected_utility_ci"][1]
     call("leaderboard", runs, "--out", board)
     assert "2 worlds" in (tmp_path / "board" / "README.md").read_text(encoding="utf-8")

@@ -92,7 +92,10 @@ def _candidates(point: Array, size: Array, unit: float) -> tuple[Array, Array]:
 
 def _count_inside(box_C4: Array, point_P2: Array, pad: float) -> Array:
     low_C12, high_C12 = box_C4[:, None, :2] - pad, box_C4[:, None, 2:] + pad
-    inside_CP = np.all((point_P2 >= low_C12) & (point_P2 <= high_C12), axis=2)
+    # One axis after the other: numpy takes ten times as long to reduce over an axis of two.
+    x_P, y_P = np.ascontiguousarray(point_P2.T)
+    inside_CP = (x_P >= low_C12[..., 0]) & (x_P <= high_C12[..., 0])
+    inside_CP &= (y_P >= low_C12[..., 1]) & (y_P <= high_C12[..., 1])
     return np.asarray(inside_CP.sum(axis=1), dtype=np.float64)
 
 
