@@ -42,16 +42,8 @@ OTHERS_EXAMPLES, OTHERS_WARM_LEARNING_RATE, OTHERS_NEW_TOKENS = 300, 2e-4, 160
 WARM_BATCH = 64
 CHECKPOINT_EVERY = 20
 _OF_START = (
-    "policy",
-    "warm_start",
-    "teacher",
-    "temperature",
-    "examples",
-    "warm_learning_rate",
-    "lora",
-    "rounds",
-    "form",
-)
+    "policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds", "form",
+)  # fmt: skip
 """The settings that a supervised start depends on."""
 
 

@@ -1,4 +1,4 @@
-"""Rollouts: up to T rounds of a reply and what the called arm answers to it, for TRL's trainer and for routing alike."""
+"""Rollouts: up to T rounds of a reply and what the called arm answers to it, for TRL's trainer and for routing."""
 
 from __future__ import annotations
 
