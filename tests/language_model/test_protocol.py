@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recal_bench.errors import SettingsError
-from recal_bench.outcomes import Arm
 from recal_bench.language_model.protocol import (
     RULES,
     TAGS,
@@ -24,6 +23,7 @@ from recal_bench.language_model.protocol import (
     render,
 )
 from recal_bench.language_model.router_r1 import ROUTER_R1_RULES, parse_router_r1
+from recal_bench.outcomes import Arm
 
 ARMS = [
     Arm("small", "direct"), Arm("small", "cot"), Arm("large", "cot"), Arm("org/large:free", "cot"),
@@ -243,7 +243,7 @@ def test_a_long_text_takes_a_time_that_grows_with_it() -> None:
 
 
 def test_the_page_has_every_rule_in_its_order() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "language-model.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "language-model.md").read_text(encoding="utf-8")
     ours, _, theirs = page.partition("### Router-R1's form")
     assert re.findall(r"^\| `([\w-]+)` \|", ours, re.MULTILINE) == list(RULES)
     rows = re.findall(r"^\| (`[^|]*`) \|", theirs.partition("### Prompts")[0], re.MULTILINE)
