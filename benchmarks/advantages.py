@@ -40,7 +40,6 @@ from tabulate import tabulate
 from recal_bench.calibration import (
     ESTIMATORS,
     Batch,
-    Calibration,
     gdpo,
     grpo,
     rloo,
@@ -98,7 +97,8 @@ def arrays(rows: Rows, numpy: bool = False) -> Batch:
 def ours(name: str, rows: Rows, numpy: bool = False) -> Callable[[], Any]:
     batch = arrays(rows, numpy)
     like_D = batch.reward_QGK[:N_DATASETS, 0, 0]
-    estimator, settings = ESTIMATORS[name], Calibration()
+    estimator = ESTIMATORS[name]
+    settings = estimator.settings()
     state = estimator.start(0 * batch.weight_K, 0 * like_D, settings)
     return lambda: estimator.compute(batch, state, settings)[0]
 

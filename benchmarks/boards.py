@@ -35,6 +35,9 @@ ROUTERS = (
     *("thompson", "pilot", "uniroute", "avengers", "carrot", "hybrid-llm", "logistic", "hierarchy", "ridge-tasks"),
     *("knn", "ridge", "routellm-bt", "elo", "borda"),
 )
+# Estimators on the priors of before, with what the calibration study tuned for them there (tuned-PRIOR.json).
+PRIORS = {"embedded": ("knn", "none")}
+ON_PRIORS = ("grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected")
 # These read what the arms answered, or need what only the embedded pool has.
 READ_ANSWERS = ("frugal-gpt", "automix", "cascade-routing")
 ONLY_ON = {"embedded": (*READ_ANSWERS, "prompt-llm", "dearest"), "nq500": (*READ_ANSWERS, "dearest")}
@@ -75,7 +78,7 @@ def dealt(command: str, routers: list[str], words: list[str]) -> list[list[str]]
 
 def make(board: str, tuned: bool, runs: Path, out: Path) -> None:
     routers = [*ROUTERS, *ONLY_ON.get(board, ())]
-    words = [*outcomes_of(board, "run"), "--seeds", str(SEEDS), "--runs", str(runs)]
+    shared = words = [*outcomes_of(board, "run"), "--seeds", str(SEEDS), "--runs", str(runs)]
     if tuned:
         file = out / "tuned.json"
         there = {each["router"] for each in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else set()
@@ -83,6 +86,8 @@ def make(board: str, tuned: bool, runs: Path, out: Path) -> None:
         side_by_side(dealt("tune", untuned, [*outcomes_of(board, "tune"), "--trials", str(TRIALS), "--out", str(file)]))
         words += ["--tuned", str(file)]
     side_by_side(dealt("run", routers, words))
+    for prior in PRIORS.get(board, ()) if tuned else ():
+        side_by_side(dealt("run", [*ON_PRIORS], [*shared, "--tuned", str(out / f"tuned-{prior}.json")]))
     # All is found again by one process, which measures the latencies that two at once would have disturbed.
     side_by_side([["run", "--router", ",".join(routers), *words]])
     # The rows of real logs are not ours to publish.

@@ -7,7 +7,7 @@ same policy, prior and loop with another calibration, so that what differs betwe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from recal_bench import provenance
 from recal_bench.arrays import FloatQA
-from recal_bench.calibration import ESTIMATORS, Calibration, Estimator
+from recal_bench.calibration import ESTIMATORS, Calibration, Estimator, with_settings_of
 from recal_bench.calibration.components import columns_read, parse_components
 from recal_bench.calibration.registry import NoSettings
 from recal_bench.calibration.rewards import REWARDS, Reward, Terms
@@ -104,11 +104,13 @@ class RecalRouter(Optimisation):
     def __post_init__(self) -> None:
         """Raises SettingsError on names that nothing has, and on settings that do not go together."""
         parts_of(self.encoder)
-        of_estimator = ESTIMATORS[self.estimator].settings
-        if of_estimator is not NoSettings and not isinstance(self.calibration, of_estimator):
+        entry = ESTIMATORS[self.estimator]
+        own = not entry.shipped and entry.settings is not NoSettings
+        if own and not isinstance(self.calibration, entry.settings):
             raise SettingsError(
                 f"estimator {self.estimator} has settings of its own: use the router {self.estimator} instead"
             )
+        entry.settings_from(self.calibration)
         if parse_components(self.components) and not REWARDS[self.reward].extensible:
             raise SettingsError(f"reward={self.reward} is one number: use reward=components with components")
 
@@ -163,6 +165,7 @@ class RecalRouter(Optimisation):
         size = embedding_QE.shape[1] + first.sweeps
         examples = first._examples(train, embedding_QE, device, fitted and fitted.left_out)
         judged = first._examples(validation, of_validation_QE, device)
+        entry = ESTIMATORS[first.estimator]
 
         def make(numbers: Sequence[int]) -> Learner:
             generators = [torch.Generator().manual_seed(contexts[number].seed) for number in numbers]
@@ -171,8 +174,8 @@ class RecalRouter(Optimisation):
                 policy=policy.to(device),
                 generators=generators,
                 reward=reward,
-                estimator=ESTIMATORS[first.estimator],
-                calibration=first.calibration,
+                estimator=entry,
+                calibration=entry.settings_from(first.calibration),
                 settings=first,
                 price=first.policy.alpha,
                 tasks=outcomes.tasks,
@@ -280,19 +283,12 @@ class RecalRouter(Optimisation):
 
 
 def _as_router(name: str, entry: Estimator) -> None:
-    """Make an estimator a router by name; a plug-in's with its own settings, if any, as `calibration.*`."""
+    """Make an estimator a router by name; its own settings, if any, are `calibration.*`."""
     if name == RecalRouter.estimator:
         router(name, f"RL on calibrated rewards: {entry.summary}")(RecalRouter)
         return
-    cls: type[Any] = RecalRouter
-    if not entry.compute.__module__.startswith("recal_bench."):
-        cls = make_dataclass(
-            "".join(word.capitalize() for word in name.split("-")),
-            [("estimator", str, name), ("calibration", entry.settings, field(default_factory=entry.settings))],
-            bases=(RecalRouter,),
-            # Its source is that of the function.
-            namespace={"__module__": entry.compute.__module__, "__wrapped__": entry.compute},
-        )
+    own = entry.settings is not NoSettings or not entry.shipped
+    cls: type[Any] = with_settings_of(entry, RecalRouter, name) if own else RecalRouter
     router(name, f"ReCal's policy and loop, {entry.summary}", estimator=name, **entry.preset)(cls)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from recal_bench import routers
-from recal_bench.calibration import ESTIMATORS
-from recal_bench.errors import RecalBenchError
+from recal_bench.calibration import ESTIMATORS, Calibration, Spread
+from recal_bench.errors import RecalBenchError, SettingsError
 from recal_bench.outcomes import Arm, Objective, Outcomes
 from recal_bench.recal import RecalRouter
 from recal_bench.routers import Calls, Context, Queries, Train, decide
@@ -164,17 +164,34 @@ def test_a_reward_that_asks_whether_an_answer_is_right_gets_outcomes_as_they_are
 
 def test_all_names_are_one_class_one_loop_and_one_search_space() -> None:
     made = {name: routers.create(name) for name in NAMES}
-    assert {type(router) for router in made.values()} == {RecalRouter}
+    own = {name for name, router in made.items() if type(router) is not RecalRouter}
+    assert own == {name for name in ESTIMATORS if ESTIMATORS[name].settings is Spread}
+    assert all(isinstance(router, RecalRouter) for router in made.values())
     differing = {
         key
         for key, value in routers.settings_of(made["recal"]).items()
-        if any(routers.settings_of(router)[key] != value for router in made.values())
+        if any(routers.settings_of(router).get(key) != value for router in made.values())
     }
     assert all(key.startswith("calibration.") or key in ("estimator", "clip_high") for key in differing)
     assert set(RecalRouter.space) <= set(routers.setting_names(RecalRouter))
     for key, values in RecalRouter.space.items():
         for value in values:
             assert routers.settings_of(routers.create("recal", {key: value}))[key] == value
+
+
+def test_an_estimator_that_divides_by_a_spread_says_how() -> None:
+    as_trl = routers.create("grpo", {"calibration.ddof": "1", "calibration.eps": "1e-4"})
+    assert as_trl.calibration == Spread(ddof=1, eps=1e-4)
+    assert routers.create("gdpo").calibration == Spread(ddof=0, eps=1e-6)
+    # Another estimator takes its own defaults, and never drops what was set.
+    assert (
+        ESTIMATORS["recal"].settings_from(routers.create("grpo", {"estimator": "recal"}).calibration) == Calibration()
+    )
+    assert ESTIMATORS["grpo"].settings_from(routers.create("recal", {"estimator": "grpo"}).calibration) == Spread()
+    with pytest.raises(SettingsError, match=r"calibration\.ddof .* not settings of estimator dr-grpo"):
+        routers.create("grpo", {"estimator": "dr-grpo", "calibration.ddof": "1"})
+    with pytest.raises(SettingsError, match=r"calibration\.ddof=2"):
+        routers.create("lite-ppo", {"calibration.ddof": "2"})
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from recal_bench.calibration.estimators import (
 )
 from recal_bench.calibration.moments import EPS, divide, has_spread, weighted_sum
 from recal_bench.calibration.pipeline import Calibration, CalibrationState, observe_spread, recal
-from recal_bench.calibration.registry import ESTIMATORS, Estimator, estimator
+from recal_bench.calibration.registry import ESTIMATORS, Estimator, Spread, estimator, with_settings_of
 from recal_bench.calibration.running import Running, observe
 from recal_bench.calibration.state import Batch
 from recal_bench.calibration.weights import group_spread, observe_mean, relative_weights, variance_weights
@@ -39,6 +39,7 @@ __all__ = [
     "Drawn",
     "Estimator",
     "Running",
+    "Spread",
     "component",
     "component_advantages",
     "dapo",
@@ -71,4 +72,5 @@ __all__ = [
     "variance_weights",
     "weighted_sum",
     "whiten",
+    "with_settings_of",
 ]

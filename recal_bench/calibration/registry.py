@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
+from pydantic import Field, NonNegativeFloat
+
+from recal_bench.calibration.moments import EPS
 from recal_bench.calibration.state import Batch
+from recal_bench.errors import SettingsError
 from recal_bench.plugins import Registry
 
 Compute: TypeAlias = Callable[[Batch, Any, Any], tuple[Any, Any]]
@@ -17,6 +21,18 @@ _Function = TypeVar("_Function", bound=Compute)
 @dataclass
 class NoSettings:
     """The settings of an estimator that has none."""
+
+
+@dataclass
+class Spread:
+    """The settings of an estimator that divides by a standard deviation: it divides by `std + eps`.
+
+    ddof  0: of the population, so that a z-score is at most sqrt(G - 1); 1: of a sample, as TRL and verl have it
+    eps   TRL has 1e-4
+    """
+
+    ddof: Annotated[int, Field(ge=0, le=1)] = 0
+    eps: NonNegativeFloat = EPS
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,25 @@ class Estimator:
     all_actions: bool
     watch: Callable[[Any], Mapping[str, Any]] | None
     preset: Mapping[str, Any]
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of this package."""
+        return self.compute.__module__.startswith("recal_bench.")
+
+    def settings_from(self, given: Any) -> Any:
+        """`given` where it is this estimator's own settings, else its defaults.
+
+        A router whose `calibration` is another estimator's may be told to use this one. Raises SettingsError where
+        something was set in settings that only one other estimator has.
+        """
+        if isinstance(given, self.settings):
+            return given
+        if isinstance(given, Spread) and given != type(given)():
+            raise SettingsError(
+                f"calibration.ddof and calibration.eps are not settings of estimator {self.name}: leave them out"
+            )
+        return self.settings()
 
 
 ESTIMATORS: Registry[Estimator] = Registry("estimator", "`recal-bench routers` lists the router of each")
@@ -72,3 +107,15 @@ def estimator(
         return compute
 
     return register
+
+
+def with_settings_of(entry: Estimator, cls: type[Any], name: str) -> type[Any]:
+    """A router class under a name for one estimator alone: its `calibration` are that estimator's settings."""
+    of_plug_in = {"__module__": entry.compute.__module__, "__wrapped__": entry.compute}
+    return make_dataclass(
+        "".join(word.capitalize() for word in name.split("-")),
+        [("estimator", str, entry.name), ("calibration", entry.settings, field(default_factory=entry.settings))],
+        bases=(cls,),
+        # Whose source it is.
+        namespace={"__module__": cls.__module__} if entry.shipped else of_plug_in,
+    )

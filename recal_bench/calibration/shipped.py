@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from recal_bench.calibration import estimators as formulas
 from recal_bench.calibration.datasets import dataset_minima, observe_datasets
-from recal_bench.calibration.registry import Compute, estimator
+from recal_bench.calibration.registry import Compute, Spread, estimator
 from recal_bench.calibration.running import Running
 from recal_bench.calibration.state import DECAY, Batch
 from recal_bench.calibration.weights import group_spread, observe_mean
@@ -24,12 +24,21 @@ def _of_total(formula: Callable[[Any, Any], Any]) -> Compute:
     return compute
 
 
+def _scaled(formula: Callable[..., Any]) -> Compute:
+    """The same of a formula that divides by a standard deviation."""
+
+    def compute(batch: Batch, state: Any, settings: Spread) -> tuple[Any, Any]:
+        return formula(batch.total_QG, batch.valid_QG, eps=settings.eps, ddof=settings.ddof), state
+
+    return compute
+
+
 estimator("reinforce", "reward minus the batch's mean (REINFORCE)")(_of_total(formulas.reinforce))
-estimator("reinforce-pp", "whitened over the batch (REINFORCE++)")(_of_total(formulas.reinforce_pp))
+estimator("reinforce-pp", "whitened over the batch (REINFORCE++)", settings=Spread)(_scaled(formulas.reinforce_pp))
 estimator("rloo", "reward minus the mean of the group's others (RLOO)")(_of_total(formulas.rloo))
-estimator("grpo", "z-score within the group (GRPO)")(_of_total(formulas.grpo))
+estimator("grpo", "z-score within the group (GRPO)", settings=Spread)(_scaled(formulas.grpo))
 estimator("dr-grpo", "reward minus the group's mean (Dr. GRPO)")(_of_total(formulas.dr_grpo))
-estimator("lite-ppo", "group mean and batch spread (Lite PPO)")(_of_total(formulas.lite_ppo))
+estimator("lite-ppo", "group mean and batch spread (Lite PPO)", settings=Spread)(_scaled(formulas.lite_ppo))
 
 
 @estimator("dapo", "GRPO on the groups whose scores vary (DAPO)", preset={"clip_high": 0.28})
@@ -37,9 +46,10 @@ def _dapo(batch: Batch, state: Any, settings: Any) -> tuple[Any, Any]:
     return formulas.dapo(batch.total_QG, batch.outcome_QG, batch.valid_QG), state
 
 
-@estimator("gdpo", "component z-scores, whitened over the batch (GDPO)")
-def _gdpo(batch: Batch, state: Any, settings: Any) -> tuple[Any, Any]:
-    return formulas.gdpo(batch.reward_QGK, batch.weight_K, batch.valid_QG), state
+@estimator("gdpo", "component z-scores, whitened over the batch (GDPO)", settings=Spread)
+def _gdpo(batch: Batch, state: Any, settings: Spread) -> tuple[Any, Any]:
+    advantage_QG = formulas.gdpo(batch.reward_QGK, batch.weight_K, batch.valid_QG, eps=settings.eps, ddof=settings.ddof)
+    return advantage_QG, state
 
 
 @estimator("dvao", "component z-scores weighted by their spread in the group (DVAO)")

@@ -13,6 +13,7 @@ from recal_bench.cli import (
     routing,
     running,
     serving,
+    training,
     tuning,
     viewing,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "routing",
     "running",
     "serving",
+    "training",
     "tuning",
     "viewing",
 ]

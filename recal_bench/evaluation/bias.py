@@ -93,7 +93,8 @@ def _firm(state: Any) -> Any:
 def _estimate(rule: Rule, alpha: float, groups: Groups, state: Any = None) -> tuple[Floats, Any]:
     """The estimator itself. Without a state the running quantities are those of the groups."""
     estimator = ESTIMATORS[rule.estimator]
-    state = estimator.start(np.zeros(3), np.zeros(1), rule.calibration) if state is None else state
+    settings = estimator.settings_from(rule.calibration)
+    state = estimator.start(np.zeros(3), np.zeros(1), settings) if state is None else state
     shape = groups.arm_QG.shape
     reward_QGK = component_rewards(np.ones(shape, dtype=bool), groups.score_QG, groups.cost_QG)
     batch = Batch(
@@ -105,7 +106,7 @@ def _estimate(rule: Rule, alpha: float, groups: Groups, state: Any = None) -> tu
         dataset_Q=np.zeros(shape[0], dtype=np.int64),
         valid_QG=np.ones(shape, dtype=bool),
     )
-    return estimator.compute(batch, state, rule.calibration)
+    return estimator.compute(batch, state, settings)
 
 
 def draw_groups(

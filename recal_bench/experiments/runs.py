@@ -104,10 +104,36 @@ def _run(
     router = plan.router
     if plan.constraint is not None:
         require_sweep(router, plan.constraint)
-    flags = routers.flags_of(router)
+    configurations = configurations_of(bench, plan)
+    targets = [_target(folder, each) for each in configurations]
+    found = [None if fresh else find_run(bench, target) for target in targets]
+    fitted: list[Router] = []
+    with ExitStack() as locks:
+        absent = sorted(target for target, run in zip(targets, found, strict=True) if run is None)
+        for target in absent:
+            locks.enter_context(locked(target))
+            recover(target)
+        # Another process may have done the work while this one waited for its turn.
+        todo = [
+            (configuration, target)
+            for configuration, target in zip(configurations, targets, strict=True)
+            if target in absent and (fresh or find_run(bench, target) is None)
+        ]
+        at_once = SEEDS_AT_ONCE[configurations[0].device] if hasattr(router, "fit_seeds") else 1
+        for start in range(0, len(todo), at_once):
+            fitted += _fit_and_keep(bench, plan, todo[start : start + at_once], fresh, on_step, on_seed)[:1]
+        for _ in range(len(targets) - len(todo)):
+            on_seed()
+        runs = [run or read_run(target) for run, target in zip(found, targets, strict=True)]
+    return Fitted(plan, runs, fitted[0] if fitted else None)
+
+
+def configurations_of(bench: Bench, plan: RunPlan) -> list[Configuration]:
+    """What each seed's record of a plan is found by."""
+    router, flags = plan.router, routers.flags_of(plan.router)
     device = provenance.resolve_device(plan.device) if flags.accelerated else "cpu"
     origins = (type(router), *_plugins_in(router))
-    configurations = [
+    return [
         Configuration(
             router=plan.name,
             settings=routers.settings_of(router),
@@ -123,27 +149,20 @@ def _run(
         )
         for seed in plan.seeds
     ]
-    targets = [folder / f"{slug(each.router)}-{each.key}-s{each.seed}" for each in configurations]
-    found = [None if fresh else find_run(bench, target) for target in targets]
-    fitted: list[Router] = []
-    with ExitStack() as locks:
-        absent = sorted(target for target, run in zip(targets, found, strict=True) if run is None)
-        for target in absent:
-            locks.enter_context(locked(target))
-            recover(target)
-        # Another process may have done the work while this one waited for its turn.
-        todo = [
-            (configuration, target)
-            for configuration, target in zip(configurations, targets, strict=True)
-            if target in absent and (fresh or find_run(bench, target) is None)
-        ]
-        at_once = SEEDS_AT_ONCE[device] if hasattr(router, "fit_seeds") else 1
-        for start in range(0, len(todo), at_once):
-            fitted += _fit_and_keep(bench, plan, todo[start : start + at_once], fresh, on_step, on_seed)[:1]
-        for _ in range(len(targets) - len(todo)):
-            on_seed()
-        runs = [run or read_run(target) for run, target in zip(found, targets, strict=True)]
-    return Fitted(plan, runs, fitted[0] if fitted else None)
+
+
+def _target(folder: Path, configuration: Configuration) -> Path:
+    return folder / f"{slug(configuration.router)}-{configuration.key}-s{configuration.seed}"
+
+
+def follow(bench: Bench, plan: RunPlan, folder: Path, fresh: bool = False) -> None:
+    """The part of a run of every process of torchrun but the first: fit with it what it fits, from the checkpoint that
+    it kept, and write nothing."""
+    for configuration in configurations_of(bench, plan):
+        target = _target(folder, configuration)
+        if fresh or find_run(bench, target) is None:
+            context = Context(configuration.seed, configuration.device, work_folder(target), lambda line: None)
+            copy.deepcopy(plan.router).fit(bench.train, bench.validation, context)
 
 
 def _plugins_in(router: Any) -> list[Any]:

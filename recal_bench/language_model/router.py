@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recal_bench.calibration import ESTIMATORS, Calibration
+from recal_bench.calibration import ESTIMATORS, Calibration, with_settings_of
 from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
@@ -29,17 +30,19 @@ _FILE = "router.json"
 )
 @router("recal-lm-arms", "RL on calibrated rewards of a language model that scores the arms", decode="arms")
 @router("dr-grpo-lm", "Dr. GRPO on a language model that writes its route", estimator="dr-grpo")
-@router("gdpo-lm", "GDPO on a language model that writes its route", estimator="gdpo")
-@router("grpo-lm", "GRPO on a language model that writes its route", estimator="grpo")
 @router("recal-lm", "RL on calibrated rewards of a language model that writes its route")
 @dataclass
 class LanguageModelRouter:
     """A language model whose reply names the arm; a malformed reply falls back to the best single arm.
 
+    What suits the policy is taken for `examples`, `warm_learning_rate`, `learning_rate`, `max_new_tokens` and
+    `micro_batch` where they are 0 (see `fitting.SUITS`).
+
     policy         tiny (made on the spot), smollm2, a folder or a name of Hugging Face
     warm_start     before RL: distil (from what `teacher` predicts), format (random well-formed routes), none
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
-    examples       supervised examples; 0: as many as suit the policy
+    examples       supervised examples
+    micro_batch    replies of one forward and backward in a process: what bounds the memory, and changes no result
     decode         how an arm is chosen: by the reply that the policy writes (text), or by the probability that it would
                    name each arm, read in one forward (arms)
     form           how a chat model writes: recal, or Router-R1's own form, for outcomes with one strategy a model
@@ -59,9 +62,9 @@ class LanguageModelRouter:
     compares_arms: ClassVar[bool] = True
     accelerated: ClassVar[bool] = True
     space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "learning_rate": (1e-4, 2e-4, 5e-4),
+        "learning_rate": (3e-4, 1e-3, 2e-3),
         "trust": (0.2, 0.5, 1.0),
-        "temperature": (0.02, 0.05, 0.1),
+        "temperature": (0.01, 0.02, 0.05),
         "group_size": (8, 16),
     }
 
@@ -71,14 +74,14 @@ class LanguageModelRouter:
     estimator: str = "recal"
     warm_start: Literal["distil", "format", "none"] = "distil"
     teacher: str = "hierarchy"
-    temperature: PositiveFloat = 0.05
+    temperature: PositiveFloat = 0.02
     examples: Annotated[int, Field(ge=0)] = 0
     warm_learning_rate: NonNegativeFloat = 0.0
     steps: Annotated[int, Field(ge=0)] = 60
     batch_size: PositiveInt = 16
     group_size: PositiveInt = 8
     epochs: PositiveInt = 1
-    learning_rate: PositiveFloat = 2e-4
+    learning_rate: NonNegativeFloat = 0.0
     clip: PositiveFloat = 0.2
     clip_high: PositiveFloat = 0.2
     entropy: NonNegativeFloat = 0.0
@@ -87,6 +90,7 @@ class LanguageModelRouter:
     trust: Annotated[float, Field(gt=0, le=1)] = 0.2
     rounds: Annotated[int, Field(ge=1)] = 1
     max_new_tokens: Annotated[int, Field(ge=0)] = 0
+    micro_batch: Annotated[int, Field(ge=0)] = 0
     graded_format: bool = False
     reward: Literal["components", "router-r1"] = "components"
     cost_gate: bool = False
@@ -124,6 +128,7 @@ class LanguageModelRouter:
             )
         if self.td and self.learned == "none":
             raise SettingsError(f"td={self.td} smooths the learned scores: it needs learned=clip or learned=delta")
+        ESTIMATORS[self.estimator].settings_from(self.calibration)
         if self.token_price is not None and not self.token_price >= 0:
             raise SettingsError(f"token_price={self.token_price}: give USD per 1M tokens, 0 or more")
         if self.token_price is None and self.policy not in FREE:
@@ -205,8 +210,14 @@ class LanguageModelRouter:
 
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: the model, its tokenizer and `router.json`."""
-        self._dialogue.local.model.save_pretrained(folder / "model")
-        self._dialogue.local.tokenizer.save_pretrained(folder / "model")
+        from recal_bench.language_model.local import quiet
+
+        model = self._dialogue.local.model
+        # Adapters become part of the weights: a saved router names no folder of another model.
+        whole = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        with quiet():
+            whole.save_pretrained(folder / "model")
+            self._dialogue.local.tokenizer.save_pretrained(folder / "model")
         described = {"arms": [list(arm) for arm in self.arms], "fallback": self._fallback}
         (folder / _FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
@@ -221,4 +232,10 @@ class LanguageModelRouter:
             self._fallback = list(described["fallback"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{folder / _FILE} is missing or damaged: train the router again") from error
-        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder), self.arms)
+        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder, "auto"), self.arms)
+
+
+for _of, _name in (("gdpo", "GDPO"), ("grpo", "GRPO")):
+    router(f"{_of}-lm", f"{_name} on a language model that writes its route", estimator=_of)(
+        with_settings_of(ESTIMATORS[_of], LanguageModelRouter, f"{_of}-lm")
+    )

@@ -121,15 +121,16 @@ class ComponentTrainer(GRPOTrainer):  # type: ignore[misc, unused-ignore]
         require_known_trainer()
         self.advantages, self.watch = advantages, watch
         self.rows: list[int] = []
+        self._rewards = self._told = torch.zeros(0)
         super().__init__(*args, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        reward_NK: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        reward_NK = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         told_N3 = torch.tensor(
             [[each[ROW], each.get(ARM, 0), each.get(WELL_FORMED, True)] for each in inputs], device=reward_NK.device
         )
         self._rewards, self._told = reward_NK, self.accelerator.gather(told_N3)
-        return reward_NK
+        return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.rows = [each[ROW] for each in inputs]

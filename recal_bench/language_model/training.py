@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from accelerate.utils import broadcast
 from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
@@ -18,16 +19,19 @@ from trl import GRPOConfig
 from recal_bench.calibration.rewards import Reward
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.judging import Judge
 from recal_bench.language_model.pool import LoggedPool
-from recal_bench.language_model.rollouts import Rollout, TrainingRollouts, roll_out
+from recal_bench.language_model.processes import is_first, require_world, share_of
+from recal_bench.language_model.rollouts import TrainingRollouts
 from recal_bench.language_model.trainer import REWARDS, ROW, Advantages, ComponentTrainer, Judged
+from recal_bench.language_model.warm_start import divisor, halved, trained_parameters
 from recal_bench.policies.actions import Actions
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.examples import draw_rows, reach_of
 from recal_bench.training.metrics import Judged as Weighed
-from recal_bench.training.metrics import cheapest_arms, step_metrics
+from recal_bench.training.metrics import step_metrics
 from recal_bench.training.seeds import by_seed
-from recal_bench.training.selection import Selection, macro_mean
+from recal_bench.training.selection import Selection
 
 TRAINER = "trainer"
 
@@ -41,6 +45,7 @@ class Steps:
     group_size: int
     epochs: int
     learning_rate: float
+    micro_batch: int
     clip: float
     clip_high: float
     kl: float
@@ -49,63 +54,6 @@ class Steps:
     evaluate_every: int
     checkpoint_every: int
     trl: Mapping[str, Any]
-
-
-@dataclass
-class Judge:
-    """The policy on validation: what it chooses (`greedy`) and what it draws, one draw a query, by their outcomes."""
-
-    dialogue: Dialogue
-    pool: LoggedPool
-    prompt_ids_Q: list[list[int]]
-    alpha: float
-    price: float
-    best_single: float
-    cost_ref: float | None
-    cost_rank_A: Tensor
-
-    def rollouts(self, sample: torch.Generator | None) -> list[Rollout]:
-        """One trajectory a query: of the likeliest tokens, or drawn."""
-        rows = list(range(len(self.prompt_ids_Q)))
-        generate = lambda prompts: self.dialogue.generate(prompts, sample)  # noqa: E731
-        return roll_out(self.dialogue, self.prompt_ids_Q, rows, generate, self.pool.answer)
-
-    def line(self, selection: Selection, parameters: dict[str, Tensor], step: int) -> dict[str, float]:
-        """What to log of the policy now; `selection` remembers its parameters where they are to be kept."""
-        greedy, drawn = self.rollouts(None), self.rollouts(torch.Generator().manual_seed(step))
-        utility_Q, score_Q, cost_Q, arm_Q = self._outcomes(greedy)
-        dataset_Q = torch.tensor(self.pool.dataset_Q)
-        selection.consider(utility_Q, dataset_Q, parameters, step)
-        line = {
-            "validation_utility": macro_mean(utility_Q, dataset_Q),
-            "validation_score": macro_mean(score_Q, dataset_Q),
-            "validation_top_arm_share": float(torch.bincount(arm_Q).max() / len(arm_Q)),
-            "validation_malformed_share": float(np.mean([not each.well_formed for each in greedy])),
-            "validation_sampled_utility": macro_mean(self._outcomes(drawn)[0], dataset_Q),
-            "validation_sampled_malformed_share": float(np.mean([not each.well_formed for each in drawn])),
-            "validation_best_single": self.best_single,
-            "kept_step": selection.kept_step,
-            "kept_gain": selection.gain,
-            "kept_gain_error": selection.error,
-        }
-        if self.cost_ref is not None:
-            cheapest_Q = cheapest_arms(self.cost_rank_A, torch.tensor(self.pool.available_QA))
-            line["validation_cost_usd_per_1k"] = 1000 * self.cost_ref * float(cost_Q.mean())
-            line["validation_cheapest_share"] = float((arm_Q == cheapest_Q).float().mean())
-        return line
-
-    def _outcomes(self, rollouts: list[Rollout]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Utility, score, cost (in units of `cost_ref`) and arm of each; a malformed one falls back to best-single."""
-        rows = np.arange(len(rollouts))
-        arm_Q = np.array([self.pool.chosen(each) for each in rollouts])
-        score_Q = self.pool.score_QA[rows, arm_Q]
-        calls = [{*each.calls, arm} for each, arm in zip(rollouts, arm_Q, strict=True)]
-        cost_Q = np.array([self.pool.cost(row, paid) for row, paid in enumerate(calls)])
-        cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
-        values = (
-            torch.tensor(value, dtype=torch.float32) for value in (score_Q - self.alpha * cost_Q, score_Q, cost_Q)
-        )
-        return *values, torch.tensor(arm_Q)
 
 
 class Queried(NamedTuple):
@@ -122,6 +70,8 @@ class Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.run = run
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         if state.global_step % self.run.steps.evaluate_every == 0 or state.global_step == state.max_steps:
             self.run.judged = self.run.evaluate(state.global_step)
 
@@ -161,25 +111,46 @@ class Run:
         return self.rollouts.pool
 
     def fit(self) -> None:
-        """Train, from the checkpoint of the same configuration where there is one."""
-        found = read_checkpoint(self.folder)
-        going_on = found is not None and found["configuration"] == self.configuration
-        step = found["step"] if found is not None and going_on else 0
-        saved = self.folder / TRAINER / f"checkpoint-{step}"
-        if found is not None and step and saved.is_dir():
-            self._restore(found["learner"])
-        else:
-            step = 0
+        """Train, from the checkpoint of the same configuration where there is one.
+
+        Of several processes the first judges, logs and writes; all of them end with the parameters that are kept.
+        """
+        step = self._resume()
+        if step == 0 and is_first():
             shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
             self.log({"step": 0, **self.evaluate(0)})
         trainer = self._trainer()
         trainer.remove_callback(PrinterCallback)
         require_world(trainer.accelerator.num_processes)
-        trainer.train(resume_from_checkpoint=str(saved) if step else None)
-        self.dialogue.local.model.load_state_dict(self.selection.kept, strict=False)
-        self.dialogue.local.model.eval()
-        remove_checkpoint(self.folder)
-        shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
+        if step < self.steps.steps:
+            trainer.train(resume_from_checkpoint=str(self._saved(step)) if step else None)
+        self._take_kept(trainer.accelerator.device)
+        if is_first():
+            remove_checkpoint(self.folder)
+            shutil.rmtree(self.folder / TRAINER, ignore_errors=True)
+
+    def _saved(self, step: int) -> Path:
+        return self.folder / TRAINER / f"checkpoint-{step}"
+
+    def _resume(self) -> int:
+        """Take up the checkpoint of the same configuration; the step from which to go on, 0 where there is none."""
+        found = read_checkpoint(self.folder)
+        if found is None or found["configuration"] != self.configuration or not self._saved(found["step"]).is_dir():
+            return 0
+        learner = found["learner"]
+        self.advantages.restore(learner["advantages"])
+        self.rollouts.buffer = learner["buffer"]
+        self.selection = Selection(**learner["selection"])
+        return int(found["step"])
+
+    def _take_kept(self, device: Any) -> None:
+        """The kept parameters, which the first process knows, become the model's in all."""
+        model = self.dialogue.local.model
+        kept = self.selection.kept if is_first() else trained_parameters(model)
+        assert kept is not None
+        kept = broadcast({name: value.to(device) for name, value in kept.items()})
+        model.load_state_dict(kept, strict=False)
+        model.eval()
 
     def _trainer(self) -> Any:
         return ComponentTrainer(
@@ -221,14 +192,12 @@ class Run:
         }
         write_checkpoint(self.folder, {"configuration": self.configuration, "step": step, "learner": learner})
 
-    def _restore(self, learner: dict[str, Any]) -> None:
-        self.advantages.restore(learner["advantages"])
-        self.rollouts.buffer = learner["buffer"]
-        self.selection = Selection(**learner["selection"])
-
     def _watch(self, judged: Judged) -> None:
         group_size = self.steps.group_size
-        in_groups = lambda value: value.cpu().view(1, -1, group_size, *value.shape[1:])  # noqa: E731
+
+        def in_groups(value: Tensor) -> Tensor:
+            return value.cpu().view(1, -1, group_size, *value.shape[1:])
+
         rows = judged.row_N.cpu().view(-1, group_size)[:, 0]
         reward_SQGK = in_groups(judged.reward_NK.float())
         actions = Actions(
@@ -256,18 +225,15 @@ class Run:
 
     def _arguments(self) -> GRPOConfig:
         steps = self.steps
-        world, rollouts = world_size(), steps.batch_size * steps.group_size
-        if rollouts % world:
-            raise SettingsError(
-                f"batch_size={steps.batch_size} x group_size={steps.group_size} is not a multiple of {world} processes"
-            )
+        share = share_of(steps.batch_size * steps.group_size, "batch_size x group_size")
+        micro = divisor(share, steps.micro_batch)
         # In the middle of a block of reused rollouts a checkpoint could not be gone on from: they are not in it.
         every = -(-steps.checkpoint_every // steps.epochs) * steps.epochs
         own = {
             "output_dir": str(self.folder / TRAINER),
             "max_steps": steps.steps,
-            "per_device_train_batch_size": rollouts // world,
-            "gradient_accumulation_steps": 1,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": share // micro,
             "num_generations": steps.group_size,
             "num_iterations": steps.epochs,
             "max_completion_length": self.dialogue.max_new_tokens,
@@ -292,13 +258,21 @@ class Run:
             "disable_tqdm": True,
             "seed": self.seed,
             "use_cpu": self.device == "cpu",
-            "bf16": False,
+            "bf16": halved(self.dialogue, self.device),
             "gradient_checkpointing": False,
         }
         try:
-            return GRPOConfig(**{**own, **steps.trl})
+            arguments = GRPOConfig(**{**own, **steps.trl})
         except (TypeError, ValueError) as error:
             raise SettingsError(f"TRL refuses its settings: {str(error).splitlines()[0]}") from error
+        drawn, steps_of_draw = arguments.generation_batch_size, arguments.steps_per_generation
+        # The queries of the steps, and the steps of which there are checkpoints, are counted on it.
+        if drawn != steps.batch_size * steps.group_size or steps_of_draw != arguments.gradient_accumulation_steps:
+            raise SettingsError(
+                f"trl={json.dumps(dict(steps.trl))} changes how many rollouts a step has ({drawn} in {steps_of_draw} "
+                "parts): say that by batch_size and group_size"
+            )
+        return arguments
 
 
 def _component(number: int, name: str) -> Callable[..., list[float | None]]:
@@ -307,24 +281,3 @@ def _component(number: int, name: str) -> Callable[..., list[float | None]]:
 
     reward.__name__ = name
     return reward
-
-
-def trained_parameters(model: Any) -> dict[str, Tensor]:
-    """Copies of the parameters that training changes (of LoRA the adapters alone)."""
-    return {name: value.detach().cpu().clone() for name, value in model.named_parameters() if value.requires_grad}
-
-
-def world_size() -> int:
-    """The number of processes that torchrun started."""
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def require_world(found: int) -> None:
-    """Raises SettingsError where the processes do not train together."""
-    if found != world_size():
-        raise SettingsError(
-            f"{world_size()} processes were started, and each would train alone ({found} together): start them by "
-            "torchrun"
-        )

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recal_bench.arrays import BoolQA, FloatQA, IntQ
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.local import best_dtype
+from recal_bench.language_model.processes import share_of
 from recal_bench.language_model.protocol import Turn, without_tags
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORED = -100
 """The label of a token that is not learnt."""
@@ -44,6 +49,7 @@ def supervise(
     arms: NDArray[Any],
     learning_rate: float,
     batch_size: int,
+    micro_batch: int,
     seed: int,
     device: str,
     folder: Path,
@@ -71,6 +77,8 @@ def supervise(
             "logits_to_keep": kept,
         }
 
+    share = share_of(batch_size, f"a batch of {batch_size}")
+    micro = divisor(share, micro_batch)
     trainer = Trainer(
         model=dialogue.local.model,
         train_dataset=examples,
@@ -78,7 +86,8 @@ def supervise(
         args=TrainingArguments(
             output_dir=str(folder),
             num_train_epochs=1,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=share // micro,
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=10,
@@ -86,6 +95,7 @@ def supervise(
             remove_unused_columns=False,
             seed=seed,
             use_cpu=device == "cpu",
+            bf16=halved(dialogue, device),
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
@@ -107,3 +117,20 @@ def route(dialogue: Dialogue, arm: int, question: str) -> Turn:
     if dialogue.form == "router-r1":
         query = " ".join(query.replace(":", " ").split())
     return Turn(THOUGHT, dialogue.arms[arm], query, None)
+
+
+def divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`."""
+    return next(part for part in range(max(min(number, most), 1), 0, -1) if number % part == 0)
+
+
+def halved(dialogue: Dialogue, device: str) -> bool:
+    """Whether to compute in bfloat16: where the device can, but for a model too small to gain by it."""
+    import torch
+
+    return not dialogue.short and (device != "cpu" or best_dtype() is torch.bfloat16)
+
+
+def trained_parameters(model: Any) -> dict[str, Tensor]:
+    """Copies of the parameters that training changes (of LoRA the adapters alone)."""
+    return {name: value.detach().cpu().clone() for name, value in model.named_parameters() if value.requires_grad}

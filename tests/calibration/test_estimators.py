@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from recal_bench.calibration import (
     ESTIMATORS,
     Batch,
-    Calibration,
     Running,
+    Spread,
     component_advantages,
     dapo,
     dataset_scales,
@@ -199,11 +199,11 @@ def test_padding_a_group_changes_nothing_and_nothing_missing_becomes_a_number(na
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     reward_QGK = rng.random((5, 4, 3))
     dataset_Q, entry = np.arange(5) % 2, ESTIMATORS[name]
-    state = entry.start(np.zeros(3), np.zeros(2), Calibration())
+    state = entry.start(np.zeros(3), np.zeros(2), entry.settings())
 
     def advantages(reward_QGK: np.ndarray, valid_QG: np.ndarray, share_QG: np.ndarray) -> np.ndarray:
         batch = Batch(reward_QGK, WEIGHT_K, np.arange(3) == 1, reward_QGK[..., 1], share_QG, dataset_Q, valid_QG)
-        return np.asarray(entry.compute(batch, state, Calibration())[0])
+        return np.asarray(entry.compute(batch, state, entry.settings())[0])
 
     whole = advantages(reward_QGK, np.ones((5, 4), dtype=bool), np.full((5, 4), 0.25))
     padding = np.full((5, 2, 3), np.nan)
@@ -306,3 +306,16 @@ def test_popart_is_the_same_for_rewards_that_are_all_larger(offset: float) -> No
             advantage_QG, state = estimator.compute(batch_of(reward_QGK), state, settings)
         found.append(advantage_QG)
     np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("eps", [1e-6, 1e-4])
+def test_the_settings_of_a_spread_reach_the_formula(ddof: int, eps: float) -> None:
+    batch = batch_of(components(3))
+    of_total = {"grpo": grpo, "lite-ppo": lite_ppo, "reinforce-pp": reinforce_pp}
+    expected = {name: each(batch.total_QG, batch.valid_QG, eps, ddof) for name, each in of_total.items()}
+    expected["gdpo"] = gdpo(batch.reward_QGK, batch.weight_K, batch.valid_QG, eps, ddof)
+    assert set(expected) == {name for name in ESTIMATORS if ESTIMATORS[name].settings is Spread}
+    for name, advantage_QG in expected.items():
+        found_QG, _ = ESTIMATORS[name].compute(batch, (), Spread(ddof, eps))
+        np.testing.assert_array_equal(found_QG, advantage_QG)

@@ -39,7 +39,7 @@ def run_of(estimator: str, folder: Path, lines: list[dict[str, Any]] | None = No
     dialogue, pool, entry = policy(), outcomes(), ESTIMATORS[estimator]
     reward, prompts = Components(Terms(ALPHA, True)), [dialogue.prompt_ids(each) for each in QUESTIONS]
     every = {"balance": True, "evaluate_every": 2, "checkpoint_every": 2, "trl": {}}
-    size = {"steps": 4, "batch_size": 4, "group_size": 3, "epochs": 1, "learning_rate": 1e-3}
+    size = {"steps": 4, "batch_size": 4, "group_size": 3, "micro_batch": 64, "epochs": 1, "learning_rate": 1e-3}
     chosen = {**every, **size, "clip": 0.2, "clip_high": 0.2, "kl": 0.0, "entropy": 0.0, **steps}
     settings, dataset_Q = entry.settings(), torch.tensor(pool.dataset_Q)
     return ArmRun(
@@ -81,6 +81,15 @@ def test_the_gradient_of_expected_is_that_of_the_expected_reward(tmp_path: Path)
     assert largest > 1e-3
     for ours, theirs in zip(given, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5 * max(largest, 1), rtol=1e-3)
+
+
+def test_micro_batches_change_nothing(tmp_path: Path) -> None:
+    gradients = []
+    for micro_batch in (64, 3):
+        run = run_of("expected", tmp_path, micro_batch=micro_batch)
+        trainer_of(run).compute_loss(run.dialogue.local.model, {ROW: torch.arange(8)}).backward()
+        gradients.append(torch.cat([each.grad.flatten() for each in run.dialogue.local.model.parameters()]))
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
 
 
 def test_the_gradient_of_draws_is_right_on_average(tmp_path: Path) -> None:

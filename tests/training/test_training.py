@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recal_bench.calibration import ESTIMATORS, Batch, Calibration, Component, Estimator
+from recal_bench.calibration import ESTIMATORS, Batch, Component, Estimator
 from recal_bench.calibration.components import Weighted
 from recal_bench.calibration.registry import stateless
 from recal_bench.calibration.rewards import REWARDS, Components, Terms
@@ -82,7 +82,7 @@ def learner(
         generators=generators,
         reward=REWARDS[kind](Terms(0.05, has_cost)),
         estimator=ESTIMATORS[estimator],
-        calibration=Calibration(),
+        calibration=ESTIMATORS[estimator].settings(),
         settings=settings,
         price=price,
         tasks=("even", "odd"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PANELS = {
     "validation_utility": "utility on validation",
+    "validation_sampled_utility": "utility on validation, replies sampled",
     "validation_score": "accuracy on validation",
     "validation_cost_usd_per_1k": "USD per 1,000 queries, validation",
     "entropy": "entropy of the policy, nats",

@@ -1,0 +1,48 @@
+"""A training whose process was killed goes on from its checkpoint, and ends as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl", minversion="1.16", reason="TRL is not installed: it comes with the extra lm")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+import preset_training as preset
+import torch
+
+from recal_bench.experiments.work import METRICS, work_folder
+from recal_bench.training import checkpoint_step
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the remains of `preset_training.killed`."""
+    out = tmp_path_factory.mktemp("killed")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "RECAL_BENCH_CACHE": str(out)}
+    done = subprocess.run(
+        [sys.executable, preset.__file__, "killed", str(out)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-5000:]
+    return out
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_killed_training_ends_as_one_that_was_not(epochs: int, killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECAL_BENCH_CACHE", str(killed))
+    target = killed / f"killed-{epochs}"
+    work, whole = work_folder(target), killed / f"whole-{epochs}"
+    assert checkpoint_step(work) == 4
+    assert len((work / METRICS).read_text(encoding="utf-8").splitlines()) == 6
+    resumed, undisturbed = preset.Killed(target).fit(epochs=epochs), preset.Killed(whole).fit(epochs=epochs)
+    lines, expected = ((folder / METRICS).read_text(encoding="utf-8") for folder in (work, work_folder(whole)))
+    assert lines == expected
+    assert len(lines.splitlines()) == 7
+    found, wanted = preset.weights(resumed), preset.weights(undisturbed)
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+    assert sorted(path.name for path in work.iterdir()) == [METRICS]
