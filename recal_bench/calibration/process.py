@@ -1,4 +1,4 @@
-"""Rewards of the rounds of a trajectory by a learned score, kept from being exploited. Numpy or torch arrays, `[..., T]`.
+"""Rewards of the rounds of a trajectory by a learned score, which it cannot exploit. Numpy or torch, `[..., T]`.
 
 A score for every round beside the one for the result invites a policy to collect it: by more rounds, or by repeating
 what scores well. `clip_scores` and `score_deltas` bound what a trajectory can collect, `n_step_returns` smooths it.

@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.judging import Judge
-from recal_bench.language_model.processes import world_size
+from recal_bench.language_model.processes import share_of, world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts
 from recal_bench.language_model.scoring import distribution_of, log_probs, named_log_probs, named_tree
 from recal_bench.language_model.trainer import ROW, Advantages
 from recal_bench.language_model.training import TRAINER, Log, Queried, Run, Steps
+from recal_bench.language_model.warm_start import halved
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.training.examples import draw_rows, reach_of
 from recal_bench.training.metrics import Judged, step_metrics
@@ -66,9 +68,18 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
 
     def distribution(self, model: Any, rows: list[int]) -> ActionDistribution:
         """Of the arms, for rows of train: `[1, Q, A]`."""
-        prompts = [self.rollouts.prompt_ids_Q[row] for row in rows]
         pad = self.rollouts.dialogue.local.tokenizer.pad_token_id
-        score_QA = log_probs(model, prompts, [self.tree] * len(rows), pad)
+
+        def of_prompts(prompts: list[list[int]]) -> Tensor:
+            return log_probs(model, prompts, [self.tree] * len(prompts), pad)
+
+        prompts, most = [self.rollouts.prompt_ids_Q[row] for row in rows], self.steps.micro_batch
+        if len(rows) > most and world_size() == 1:
+            # What a forward keeps for the backward is computed again: memory is bounded, and nothing else changes.
+            parts = [prompts[start : start + most] for start in range(0, len(rows), most)]
+            score_QA = torch.cat([checkpoint(of_prompts, part, use_reentrant=False) for part in parts])
+        else:
+            score_QA = of_prompts(prompts)
         available_QA = torch.tensor(self.rollouts.pool.available_QA[rows], device=score_QA.device)
         return distribution_of(score_QA[None], available_QA[None])
 
@@ -105,14 +116,13 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
             generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
             actions = now.sample(self.steps.group_size, [generator])
         group_size, device = actions.arm_QG.shape[-1], now.log_arm_QA.device
-        reward_NK = self._rewards(rows, actions).to(device)
         everyone = Actions(
             self.accelerator.gather(actions.well_formed_QG[0].long()).bool()[None],
             self.accelerator.gather(actions.arm_QG[0].contiguous())[None],
             self.accelerator.gather(actions.share_QG[0])[None],
         )
-        reward_NK = self.accelerator.gather(reward_NK)
         row_Q = self.accelerator.gather(torch.tensor(rows, device=device))
+        reward_NK = self._rewards(row_Q.tolist(), everyone).to(device)
         advantage_N = self.advantages(
             reward_NK, row_Q.repeat_interleave(group_size), group_size, remember=True, share_QG=everyone.share_QG[0]
         )
@@ -189,13 +199,11 @@ class ArmRun(Run):
         return [int(row) for row in rows.repeat_interleave(steps.epochs, dim=0).flatten()]
 
     def _training_arguments(self) -> TrainingArguments:
-        steps, world = self.steps, world_size()
-        if steps.batch_size % world:
-            raise SettingsError(f"batch_size={steps.batch_size} is not a multiple of {world} processes")
+        steps = self.steps
         own = {
             "output_dir": str(self.folder / TRAINER),
             "max_steps": steps.steps,
-            "per_device_train_batch_size": steps.batch_size // world,
+            "per_device_train_batch_size": share_of(steps.batch_size, f"batch_size={steps.batch_size}"),
             "learning_rate": steps.learning_rate,
             "lr_scheduler_type": "linear",
             "remove_unused_columns": False,
@@ -209,6 +217,7 @@ class ArmRun(Run):
             "seed": self.seed,
             "use_cpu": self.device == "cpu",
             "dataloader_pin_memory": False,
+            "bf16": halved(self.dialogue, self.device),
         }
         try:
             arguments = TrainingArguments(**{**own, **steps.trl})

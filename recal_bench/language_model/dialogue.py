@@ -60,10 +60,8 @@ class Dialogue:
 
     def reply_ids(self, turn: Turn) -> list[int]:
         """The tokens of a reply, its end among them."""
-        return [
-            *self._encode(render(turn) if self.form == "recal" else render_search(turn)),
-            self.local.tokenizer.eos_token_id,
-        ]
+        text = render(turn) if self.form == "recal" else render_search(turn)
+        return [*self._encode(text), self.local.tokenizer.eos_token_id]
 
     def information_ids(self, text: str) -> list[int]:
         """The tokens that are inserted after a reply: an arm's answer, and the cue to go on."""

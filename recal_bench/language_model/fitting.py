@@ -57,16 +57,8 @@ WARM_BATCHES = {"tiny": 64}
 OTHERS_WARM_BATCH = 16
 CHECKPOINT_EVERY = 20
 _OF_START = (
-    "policy",
-    "warm_start",
-    "teacher",
-    "temperature",
-    "examples",
-    "warm_learning_rate",
-    "lora",
-    "rounds",
-    "form",
-)
+    "policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds", "form",
+)  # fmt: skip
 """The settings that a supervised start depends on."""
 
 

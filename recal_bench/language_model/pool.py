@@ -82,8 +82,9 @@ class LoggedPool:
         buffer: Any,
         column_N: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> tuple[torch.Tensor, Any]:
-        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost. `column_N` is
-        what else the reward reads, by its name.
+        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost.
+
+        `column_N` is what else the reward reads, by its name.
 
         NaN, all of them, where a well-formed reply names an arm without an outcome: nobody knows what it is worth.
         """

@@ -70,8 +70,7 @@ def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int,
         f"Then ask a model: write {call} with names as listed below, and stop.",
         "Its reply comes back inside <information> and </information>, which you never write. Then think again.",
         f"You may ask {max_calls} times at most, and what the models cost counts against you.",
-        "The reply to your last call is what the user gets: when it will do, write <answer> a short phrase </answer> and "
-        "nothing after it.",
+        "The user gets the reply to your last call: when it will do, write <answer> a short phrase </answer> and stop.",
     ]
     lines = [
         *(once if max_calls == 1 else several),

@@ -112,7 +112,7 @@ class LanguageModelRouter:
         """Raises SettingsError on names that nothing has, and on a policy whose tokens have no price."""
         if ESTIMATORS[self.estimator].all_actions and self.decode == "text":
             raise SettingsError(
-                f"estimator={self.estimator} needs the probability of every arm, and replies are drawn: take decode=arms"
+                f"estimator={self.estimator} needs the probability of every arm, and replies are drawn: decode=arms"
             )
         if self.decode == "arms" and self.rounds > 1:
             raise SettingsError(

@@ -27,7 +27,18 @@ def test_prices_of_reading_and_writing_are_told_apart() -> None:
     prices = {"mine": read_pool(Path("embedded")).models["brelune-8b"].price.model_copy(update={"output": 4.0})}
     told = system_prompt(ARMS, describe()._replace(price=prices), max_calls=1)
     assert "\n- brelune-8b\n- mine: USD 0.18 per 1M tokens read, 4 written\n" in told
-    assert "once at most" in told
+
+
+def test_with_one_call_the_arm_answers_the_user_and_the_policy_is_told_so() -> None:
+    for form in ("recal", "router-r1"):
+        once = system_prompt(ARMS, describe(), 1, form)  # type: ignore[arg-type]
+        assert "Its reply goes to the user as the answer, and you do not see it." in once
+        assert "and stop." in once
+        assert not any(word in once for word in ("<information>", "<answer>", "at most"))
+        several = system_prompt(ARMS, describe(), 2, form)  # type: ignore[arg-type]
+        assert "You may ask 2 times at most" in several
+        assert "The user gets the reply to your last call" in several
+        assert "<answer>" in several
 
 
 def test_arms_are_listed_where_not_every_model_has_every_strategy() -> None:

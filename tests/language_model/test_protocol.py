@@ -243,7 +243,7 @@ def test_a_long_text_takes_a_time_that_grows_with_it() -> None:
 
 
 def test_the_page_has_every_rule_in_its_order() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "language-model.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "language-model.md").read_text(encoding="utf-8")
     ours, _, theirs = page.partition("### Router-R1's form")
     assert re.findall(r"^\| `([\w-]+)` \|", ours, re.MULTILINE) == list(RULES)
     rows = re.findall(r"^\| (`[^|]*`) \|", theirs.partition("### Prompts")[0], re.MULTILINE)
