@@ -89,7 +89,7 @@ def started(
     told = [provenance.source_hash(type(router)), {name: settings[name] for name in _OF_START}, context.seed]
     place = cache_folder() / STARTS / digest_of([*told, context.device], (train, validation), ())[:32]
     if place.is_dir():
-        return dialogue_of(router, load(str(place), (), context.seed, place), arms)
+        return dialogue_of(router, load(str(place), (), context.seed, place, "auto"), arms)
     dialogue = dialogue_of(router, adapted(router, local), arms)
     count = router.examples or EXAMPLES.get(router.policy, OTHERS_EXAMPLES)
     value_QA = None if router.warm_start == "format" or expected is None else expected.utility_QA(train.objective.alpha)

@@ -30,12 +30,12 @@ class Local(NamedTuple):
     tokenizer: Any
 
 
-def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
+def load(name: str, texts: Sequence[str], seed: int, cache: Path, dtype: Any = None) -> Local:
     """The model of a name: `tiny` (made of texts and seed), `smollm2`, a folder, or a model of the Hugging Face hub.
 
     In evaluation mode on the CPU, the tokenizer padding on the left; bfloat16 where the CPU computes with it, else
-    float32, which `tiny` always is. Weights are read from safetensors only. Raises SettingsError where there is no such
-    model, or a package is missing.
+    float32, which `tiny` always is; with the `dtype` auto as it was saved. Weights are read from safetensors only. Raises
+    SettingsError where there is no such model, or a package is missing.
     """
     if name == "tiny":
         return tiny(texts, seed)
@@ -46,7 +46,11 @@ def load(name: str, texts: Sequence[str], seed: int, cache: Path) -> Local:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", local_files_only=True)
             model, found = transformers.AutoModelForCausalLM.from_pretrained(
-                source, dtype=best_dtype(), use_safetensors=True, local_files_only=True, output_loading_info=True
+                source,
+                dtype=dtype or best_dtype(),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except Exception as error:  # of any code of transformers, on any content
             raise SettingsError(_unusable(name, _first_line(error))) from error

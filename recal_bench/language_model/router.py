@@ -166,7 +166,7 @@ class LanguageModelRouter:
             self._fallback = list(described["fallback"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{folder / _FILE} is missing or damaged: train the router again") from error
-        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder), self.arms)
+        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder, "auto"), self.arms)
 
 
 for _of, _name in (("gdpo", "GDPO"), ("grpo", "GRPO")):

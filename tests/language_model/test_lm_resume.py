@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,9 +34,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_killed_training_ends_as_one_that_was_not(
-    epochs: int, killed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_training_ends_as_one_that_was_not(epochs: int, killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECAL_BENCH_CACHE", str(killed))
     target = killed / f"killed-{epochs}"
     work, whole = work_folder(target), killed / f"whole-{epochs}"
@@ -45,6 +44,8 @@ def test_a_killed_training_ends_as_one_that_was_not(
     lines, expected = ((folder / METRICS).read_text(encoding="utf-8") for folder in (work, work_folder(whole)))
     assert lines == expected
     assert len(lines.splitlines()) == 7
+    # What went on was still learning.
+    assert all(json.loads(line)["gradient_norm"] > 0.1 for line in lines.splitlines()[-2:])
     found, wanted = preset.weights(resumed), preset.weights(undisturbed)
     assert all(torch.equal(value, wanted[name]) for name, value in found.items())
     assert sorted(path.name for path in work.iterdir()) == [METRICS]
