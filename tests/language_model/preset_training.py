@@ -238,7 +238,7 @@ def small_split(rows: int, seed: int = 0, responses: bool = False, objective: An
 
 
 SMALL = {
-    "warm_start": "format", "examples": 512, "steps": 6, "batch_size": 3, "group_size": 4, "evaluate_every": 3,
+    "warm_start": "format", "examples": 1536, "warm_learning_rate": 5e-3, "steps": 6, "batch_size": 3, "group_size": 4, "evaluate_every": 3,
     "trust": 1.0, "max_new_tokens": 8, "learning_rate": 1e-3,
 }  # fmt: skip
 
@@ -246,13 +246,13 @@ SMALL = {
 def fitted(folder: Path, log: Callable[[dict[str, Any]], None], **settings: Any) -> Any:
     """A `recal-lm` after a fit that takes seconds, with a checkpoint every other step."""
     from recal_bench import routers
-    from recal_bench.language_model import fitting
+    from recal_bench.language_model import fitting, router  # noqa: F401  registers itself
 
     fitting.CHECKPOINT_EVERY = 2
-    router = routers.create("recal-lm", {**SMALL, **settings})
+    made = routers.create("recal-lm", {**SMALL, **settings})
     train = small_split(24)
-    router.fit(train, small_split(9, 1, objective=train.objective), routers.Context(0, "cpu", folder, log))
-    return router
+    made.fit(train, small_split(9, 1, objective=train.objective), routers.Context(0, "cpu", folder, log))
+    return made
 
 
 def weights(router: Any) -> dict[str, torch.Tensor]:
@@ -308,8 +308,7 @@ TWO_PROCESS_WEIGHTS = (1.0, 0.5, 0.25)
 
 def two_process_rewards() -> NDArray[np.float32]:
     """Of three queries with four rollouts each, six a process: the second group lies across the two."""
-    reward_SQGK = preset_rewards(3, 3, 4, seed=1)
-    reward_SQGK[:, 1] = preset_rewards(3, 1, 4, seed=2)[:, 0]
+    reward_SQGK = preset_rewards(3, 4, 4, seed=1)[:, [0, 2, 3]]
     reward_SQGK[0, 0] = 0.5
     reward_SQGK[:, 2, 1, 0] = np.nan
     return reward_SQGK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def test_a_killed_training_ends_as_one_that_was_not(epochs: int, killed: Path, m
     lines, expected = ((folder / METRICS).read_text(encoding="utf-8") for folder in (work, work_folder(whole)))
     assert lines == expected
     assert len(lines.splitlines()) == 7
+    # What went on was still learning.
+    assert all(json.loads(line)["gradient_norm"] > 0.1 for line in lines.splitlines()[-2:])
     found, wanted = preset.weights(resumed), preset.weights(undisturbed)
     assert all(torch.equal(value, wanted[name]) for name, value in found.items())
     assert sorted(path.name for path in work.iterdir()) == [METRICS]

@@ -78,9 +78,8 @@ def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.Monkey
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "0")
     assert world_size() == 2
-    # This process has begun as one, whatever is said of it now.
     with pytest.raises(SettingsError, match=r"2 processes were started, and each would train alone \(1 together\)"):
-        preset.fitted(tmp_path, lambda line: None, warm_start="none")
+        require_world(1)
     with pytest.raises(SettingsError, match="a batch of 5 is not a multiple of 2 processes"):
         share_of(5, "a batch of 5")
     require_world(2)
