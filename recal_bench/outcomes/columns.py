@@ -1,45 +1,51 @@
-"""A table in a file to columns of distinct values, before anything in them is checked."""
+"""A table in a file, or in a folder of parquet files, to columns, before anything in them is checked. N rows."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from recal_bench.arrays import IntQ
+from recal_bench.outcomes.coding import ArrowCoder, Coded, Column, Joiner, Numbers, PythonCoder
+from recal_bench.outcomes.schema import FEATURE_PREFIX, TYPES
 from recal_bench.table_files import (
     READ,
     csv_rows,
     json_objects,
     kind_of,
     misnamed,
-    parquet_columns,
+    parquet_batches,
+    parquet_schema,
     repeated,
     unreadable,
 )
 from recal_bench.wording import counted
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `values[code_N[row]]`, N rows. Values are distinct and as the file types them; None is null."""
-
-    code_N: IntQ
-    values: list[Any]
+_BLOCK = 20_000
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The wanted columns of a file, the names of all it has, and each row's number (its line in JSONL)."""
+    """The wanted columns of a file and the names of all it has.
+
+    `number_N` are the numbers of the rows (lines in JSONL); None where they count from 1.
+    """
 
     columns: dict[str, Column]
     names: tuple[str, ...]
-    number_N: IntQ
+    n_rows: int
+    number_N: IntQ | None = None
+
+    def place(self, row: int) -> str:
+        """Where a row stands, as what follows "row " in a message."""
+        return f"{row + 1 if self.number_N is None else self.number_N[row]:,}"
 
 
 def read_columns(path: Path, wanted: Sequence[str], numbers: Collection[str]) -> tuple[Columns | None, list[str]]:
@@ -85,96 +91,57 @@ def _checked_kind(path: Path) -> str:
     return kind
 
 
-class _Encoder:
-    """Builds a column. Types are kept apart: True, 1 and 1.0 are equal keys of a dict, but not the same value."""
-
-    def __init__(self) -> None:
-        self.codes: dict[Any, int] = {}
-        self.values: list[Any] = []
-
-    def code(self, value: Any) -> int:
-        key = value if type(value) is str else (type(value), value if value.__hash__ is not None else repr(value))
-        code = self.codes.setdefault(key, len(self.values))
-        if code == len(self.values):
-            self.values.append(value)
-        return code
-
-
-class _Builder:
-    """Builds all columns, row by row."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.codes: defaultdict[str, list[int]] = defaultdict(list)
-        self.encoders: defaultdict[str, _Encoder] = defaultdict(_Encoder)
-
-    def add(self, number: int, row: dict[str, Any]) -> None:
-        self.numbers.append(number)
-        for name, value in row.items():
-            self.codes[name].append(self.encoders[name].code(value))
-
-    def columns(self, names: Iterable[str]) -> dict[str, Column]:
-        return {name: Column(np.array(self.codes[name], dtype=np.int64), self.encoders[name].values) for name in names}
-
-    @property
-    def number_N(self) -> IntQ:
-        return np.array(self.numbers, dtype=np.int64)
-
-
 def _unrepeated(wanted: Sequence[str], problems: list[str], names: Sequence[str]) -> list[str]:
     """The wanted names that only one column has; a problem for each that several have."""
     problems += repeated([name for name in names if name in wanted])
     return [name for name in wanted if names.count(name) == 1]
 
 
+def _is_text(name: str) -> bool:
+    return TYPES.get(name) == "string" or name.startswith(FEATURE_PREFIX)
+
+
 def _read_parquet(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
-    names, table, n_rows = parquet_columns(path, partial(_unrepeated, wanted, problems))
-    columns = {name: _column(table.column(name)) for name in table.column_names}
-    return Columns(columns, tuple(names), np.arange(1, n_rows + 1))
-
-
-def _column(chunks: Any) -> Column:
-    """An arrow column, chunk by chunk, so that no column is too long for one array of strings."""
-    import pyarrow as pa
-
-    encoder = _Encoder()
-    code_chunks = [np.zeros(0, dtype=np.int64)]
-    for chunk in chunks.chunks:
-        try:
-            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        except pa.ArrowNotImplementedError:  # Lists, structs and other types without a hash.
-            code_chunks.append(np.array([encoder.code(value) for value in chunk.to_pylist()], dtype=np.int64))
-            continue
-        code_V = np.array([*map(encoder.code, encoded.dictionary.to_pylist()), -1], dtype=np.int64)
-        local_N = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        if (local_N < 0).any():
-            code_V[-1] = encoder.code(None)
-        code_chunks.append(code_V[local_N])
-    return Column(np.concatenate(code_chunks), encoder.values)
+    schema, chosen, n_rows = parquet_schema(path, partial(_unrepeated, wanted, problems))
+    joiners = {name: Joiner(schema.field(name).type, _is_text(name)) for name in chosen}
+    for batch in parquet_batches(path, schema, chosen) if chosen else ():
+        for name, joiner in joiners.items():
+            joiner.add(batch.column(name))
+    return Columns({name: joiner.column() for name, joiner in joiners.items()}, tuple(schema.names), n_rows)
 
 
 def _read_csv(path: Path, wanted: Sequence[str], numbers: Collection[str], problems: list[str]) -> Columns:
-    builder = _Builder()
     ragged: list[tuple[int, int]] = []
+    number_chunks: list[list[int]] = [[]]
     rows = csv_rows(path)
     _, names = next(rows)
     position = {name: names.index(name) for name in _unrepeated(wanted, problems, names)}
-    for number, fields in rows:
-        if len(fields) == len(names):
-            builder.add(number, {name: fields[at] for name, at in position.items()})
-        else:
-            ragged.append((number, len(fields)))
+    coders = {name: ArrowCoder() for name in position}
+    while block := list(islice(rows, _BLOCK)):
+        ragged += [(number, len(fields)) for number, fields in block if len(fields) != len(names)]
+        block = [each for each in block if len(each[1]) == len(names)]
+        number_chunks.append([number for number, _ in block])
+        by_column = list(zip(*(fields for _, fields in block), strict=True))
+        for name, at in position.items() if block else ():
+            coders[name].add(pa.array(by_column[at], pa.large_string()))
     if ragged:
         problems.append(
             f"more or fewer fields than the header in {counted(len(ragged), 'row')} (first: row {ragged[0][0]:,} with "
             f"{ragged[0][1]} of {len(names)}): put fields that hold commas or line breaks in quotes"
         )
-    columns = builder.columns(position)
-    typed = {
-        name: Column(column.code_N, [_csv_value(text, name in numbers) for text in column.values])
-        for name, column in columns.items()
-    }
-    return Columns(typed, tuple(names), builder.number_N)
+    columns = {name: _typed(coder.column(), name in numbers) for name, coder in coders.items()}
+    number_N = np.concatenate([np.array(chunk, dtype=np.int64) for chunk in number_chunks])
+    return Columns(columns, tuple(names), len(number_N), number_N)
+
+
+def _typed(column: Coded, number: bool) -> Column:
+    """A column of CSV fields with the values that they stand for."""
+    values = [_csv_value(text, number) for text in column.values]
+    if not number or not all(value is None or type(value) is float for value in values):
+        return Coded(column.code_N, values)
+    value_V = np.array(values, dtype=np.float64)
+    null_V = np.array([value is None for value in values], dtype=bool)
+    return Numbers(value_V[column.code_N], null_V[column.code_N])
 
 
 def _csv_value(text: str, number: bool) -> Any:
@@ -195,17 +162,21 @@ def _csv_value(text: str, number: bool) -> Any:
 
 
 def _read_json(path: Path, wanted: Sequence[str], problems: list[str], unit: str) -> Columns:
-    builder = _Builder()
     shapes: dict[tuple[str, ...], None] = {}
     bad: list[int] = []
-    for number, row in json_objects(path):
-        if row is None:
-            bad.append(number)
-        else:
-            shapes[tuple(row)] = None
-            builder.add(number, {name: row.get(name) for name in wanted})
+    numbers: list[int] = []
+    coders = {name: PythonCoder() for name in wanted}
+    rows = json_objects(path)
+    while block := list(islice(rows, _BLOCK)):
+        bad += [number for number, row in block if row is None]
+        found = [row for _, row in block if row is not None]
+        numbers += [number for number, row in block if row is not None]
+        shapes |= dict.fromkeys(map(tuple, found))
+        for name, coder in coders.items():
+            coder.add([row.get(name) for row in found])
     if bad:
         a_unit = "an entry" if unit == "entry" else f"a {unit}"
         problems.append(f"not one JSON object {a_unit}: {counted(len(bad), unit)} (first: {unit} {bad[0]:,})")
     names = dict.fromkeys(name for shape in shapes for name in shape)
-    return Columns(builder.columns([name for name in wanted if name in names]), tuple(names), builder.number_N)
+    columns = {name: coder.column() for name, coder in coders.items() if name in names}
+    return Columns(columns, tuple(names), len(numbers), np.array(numbers, dtype=np.int64))

@@ -1,0 +1,194 @@
+"""Columns of a table as codes of distinct values or as numbers, built chunk by chunk. N rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from recal_bench.arrays import BoolN, CodeN
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of anything: `values[code_N[row]]`. Values are distinct and as the file types them; None is null."""
+
+    code_N: CodeN
+    values: Sequence[Any]
+
+    def at(self, row: int) -> Any:
+        """The value of one row."""
+        return self.values[self.code_N[row]]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column that its file types as numbers or as truth values, in that type, and where it is null."""
+
+    value_N: np.ndarray
+    null_N: BoolN
+
+    def at(self, row: int) -> Any:
+        """The value of one row; None is null."""
+        return None if self.null_N[row] else self.value_N[row].item()
+
+    @cached_property
+    def code_N(self) -> CodeN:
+        """Equal numbers have equal codes; nulls have one of their own."""
+        encoded = pa.array(self.value_N).dictionary_encode()
+        return np.where(self.null_N, len(encoded.dictionary), encoded.indices.to_numpy()).astype(np.int32)
+
+
+Column: TypeAlias = Coded | Numbers
+
+
+class PythonCoder:
+    """Codes values of any type. Types are kept apart: True, 1 and 1.0 are equal keys of a dict, but not one value."""
+
+    def __init__(self) -> None:
+        self._codes: dict[Any, int] = {}
+        self._values: list[Any] = []
+        self._code_chunks: list[CodeN] = []
+
+    def add(self, values: Sequence[Any]) -> None:
+        self._code_chunks.append(np.fromiter(map(self._code, values), dtype=np.int32, count=len(values)))
+
+    def _code(self, value: Any) -> int:
+        key = value if type(value) is str else (type(value), value if value.__hash__ is not None else repr(value))
+        code = self._codes.setdefault(key, len(self._values))
+        if code == len(self._values):
+            self._values.append(value)
+        return code
+
+    def column(self) -> Coded:
+        return Coded(_joined(self._code_chunks, np.int32), self._values)
+
+
+class ArrowCoder:
+    """Codes arrow arrays of one type (any that has a hash). Memory holds each distinct value once, not once a chunk."""
+
+    _SOME = 1 << 18
+
+    def __init__(self) -> None:
+        self._known: pa.Array | None = None
+        self._waiting: list[tuple[pa.Array | None, CodeN]] = []
+        self._n_waiting = 0
+        self._code_chunks: list[CodeN] = []
+
+    def add(self, chunk: pa.Array) -> None:
+        if pa.types.is_null(chunk.type):
+            self._waiting.append((None, np.full(len(chunk), -1, dtype=np.int32)))
+            return
+        encoded = chunk if isinstance(chunk, pa.DictionaryArray) else chunk.dictionary_encode()
+        values = encoded.dictionary
+        if is_text(values.type):
+            values = values.cast(pa.large_string())  # the texts of all chunks may be too long for 32 bits
+        elif pa.types.is_integer(values.type):
+            values = values.cast(pa.int64() if values.type != pa.uint64() else pa.uint64())
+        local_N = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        self._waiting.append((values, local_N.astype(np.int32)))
+        self._n_waiting += len(values)
+        # Each merge hashes all that is known again: it waits until there is as much that is not.
+        if self._n_waiting > max(self._SOME, 0 if self._known is None else len(self._known)):
+            self._merge()
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        known = [] if self._known is None else [self._known]
+        new = [values for values, _ in self._waiting if values is not None]
+        code_V, start = np.zeros(0, dtype=np.int32), len(known[0]) if known else 0
+        if new:
+            encoded = pa.concat_arrays([*known, *new]).dictionary_encode()
+            self._known = encoded.dictionary
+            code_V = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        for values, local_N in self._waiting:
+            end = start + (0 if values is None else len(values))
+            self._code_chunks.append(np.append(code_V[start:end], np.int32(-1))[local_N])
+            start = end
+        self._waiting, self._n_waiting = [], 0
+
+    def column(self) -> Coded:
+        self._merge()
+        code_N = _joined(self._code_chunks, np.int32)
+        values = [] if self._known is None else self._known.to_pylist()
+        null_N = code_N < 0
+        if null_N.any():
+            code_N[null_N] = len(values)
+            values.append(None)
+        return Coded(code_N, values)
+
+
+class _NumberJoiner:
+    """Joins arrow arrays of numbers or truth values, of which some may be all null."""
+
+    def __init__(self) -> None:
+        self._values: list[np.ndarray] = []
+        self._nulls: list[BoolN] = []
+
+    def add(self, chunk: pa.Array) -> None:
+        if isinstance(chunk, pa.DictionaryArray):
+            chunk = chunk.dictionary_decode()
+        null_N = chunk.is_null().to_numpy(zero_copy_only=False)
+        if pa.types.is_null(chunk.type):
+            value_N = np.full(len(chunk), np.nan)
+        elif chunk.null_count and not pa.types.is_floating(chunk.type):
+            value_N = chunk.fill_null(False if pa.types.is_boolean(chunk.type) else 0).to_numpy(zero_copy_only=False)
+        else:
+            value_N = chunk.to_numpy(zero_copy_only=False)
+        self._values.append(value_N)
+        self._nulls.append(null_N)
+
+    def column(self) -> Numbers:
+        typed = [each for each, null_N in zip(self._values, self._nulls, strict=True) if not null_N.all()]
+        dtype = np.result_type(*typed) if typed else np.dtype(np.float64)
+        with np.errstate(invalid="ignore"):  # the NaN of a chunk without a value as a whole number
+            return Numbers(_joined(self._values, dtype), _joined(self._nulls, np.bool_))
+
+
+class Joiner:
+    """Builds one column of arrow arrays, of a type or null. `text`: it is read as texts, whatever its type."""
+
+    def __init__(self, type_: pa.DataType, text: bool) -> None:
+        self._coder: ArrowCoder | PythonCoder | _NumberJoiner
+        plain = type_.value_type if pa.types.is_dictionary(type_) else type_
+        try:
+            pa.array([], plain).dictionary_encode()
+            numbers = not text and kind_of_type(type_) in ("numbers", "truth values", "")
+            self._coder = _NumberJoiner() if numbers else ArrowCoder()
+        except pa.ArrowNotImplementedError:
+            self._coder = PythonCoder()  # lists, structs and other types without a hash
+
+    def add(self, chunk: pa.Array) -> None:
+        if isinstance(self._coder, PythonCoder):
+            self._coder.add(chunk.to_pylist())
+        else:
+            self._coder.add(chunk)
+
+    def column(self) -> Column:
+        return self._coder.column()
+
+
+def is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def kind_of_type(type_: pa.DataType) -> str:
+    """What a type holds, in words: types of one kind may be joined in one column, and all with `""`, nulls alone."""
+    if pa.types.is_dictionary(type_):
+        return kind_of_type(type_.value_type)
+    if pa.types.is_null(type_):
+        return ""
+    if is_text(type_):
+        return "texts"
+    if pa.types.is_boolean(type_):
+        return "truth values"
+    return "numbers" if pa.types.is_integer(type_) or pa.types.is_floating(type_) else str(type_)
+
+
+def _joined(chunks: list[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate(chunks, dtype=dtype, casting="unsafe") if chunks else np.zeros(0, dtype=dtype)
