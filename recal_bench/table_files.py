@@ -41,7 +41,7 @@ _LONGEST_FIELD = 2**31 - 1
 _MAGIC = {"parquet": b"PAR1", "gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 _LFS = b"version https://git-lfs.github.com/spec/"
 POINTER = "is a pointer of Git LFS, not the table itself: get that with `git lfs pull`, or from the project's page"
-_BATCH, _LONG_BATCH = 2_000, 1 << 18
+_BATCH, _LONG_BATCH = 2_000, 1 << 17
 _SEPARATORS = (",", ";", "\t")
 
 MOST_ROWS = 50_000_000

@@ -46,16 +46,37 @@ class Numbers:
 Column: TypeAlias = Coded | Numbers
 
 
+class Growing:
+    """An array that grows at its end, within `room` entries without a copy."""
+
+    def __init__(self, dtype: Any, room: int = 0) -> None:
+        self._array = np.empty(room, dtype=dtype)
+        self.size = 0
+
+    def extend(self, values: np.ndarray) -> None:
+        end = self.size + len(values)
+        if end > len(self._array):
+            grown = np.empty(max(end, 2 * len(self._array)), dtype=self._array.dtype)
+            grown[: self.size] = self.array
+            self._array = grown
+        self._array[self.size : end] = values
+        self.size = end
+
+    @property
+    def array(self) -> np.ndarray:
+        return self._array[: self.size]
+
+
 class PythonCoder:
     """Codes values of any type. Types are kept apart: True, 1 and 1.0 are equal keys of a dict, but not one value."""
 
     def __init__(self) -> None:
         self._codes: dict[Any, int] = {}
         self._values: list[Any] = []
-        self._code_chunks: list[CodeN] = []
+        self._code_N = Growing(np.int32)
 
     def add(self, values: Sequence[Any]) -> None:
-        self._code_chunks.append(np.fromiter(map(self._code, values), dtype=np.int32, count=len(values)))
+        self._code_N.extend(np.fromiter(map(self._code, values), dtype=np.int32, count=len(values)))
 
     def _code(self, value: Any) -> int:
         key = value if type(value) is str else (type(value), value if value.__hash__ is not None else repr(value))
@@ -65,7 +86,7 @@ class PythonCoder:
         return code
 
     def column(self) -> Coded:
-        return Coded(_joined(self._code_chunks, np.int32), self._values)
+        return Coded(self._code_N.array, self._values)
 
 
 class ArrowCoder:
@@ -73,48 +94,46 @@ class ArrowCoder:
 
     _SOME = 1 << 18
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 0) -> None:
         self._known: pa.Array | None = None
-        self._waiting: list[tuple[pa.Array | None, CodeN]] = []
-        self._n_waiting = 0
-        self._code_chunks: list[CodeN] = []
+        self._waiting: list[tuple[pa.Array, int]] = []
+        self._code_N = Growing(np.int32, room)
+        self._merged = 0
 
     def add(self, chunk: pa.Array) -> None:
         if pa.types.is_null(chunk.type):
-            self._waiting.append((None, np.full(len(chunk), -1, dtype=np.int32)))
+            self._code_N.extend(np.full(len(chunk), -1, dtype=np.int32))
             return
         encoded = chunk if isinstance(chunk, pa.DictionaryArray) else chunk.dictionary_encode()
         values = encoded.dictionary
         if is_text(values.type):
             values = values.cast(pa.large_string())  # the texts of all chunks may be too long for 32 bits
-        elif pa.types.is_integer(values.type):
-            values = values.cast(pa.int64() if values.type != pa.uint64() else pa.uint64())
-        local_N = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        self._waiting.append((values, local_N.astype(np.int32)))
-        self._n_waiting += len(values)
+        elif pa.types.is_integer(values.type) and values.type != pa.uint64():
+            values = values.cast(pa.int64())
+        self._code_N.extend(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False))
+        self._waiting.append((values, self._code_N.size))
         # Each merge hashes all that is known again: it waits until there is as much that is not.
-        if self._n_waiting > max(self._SOME, 0 if self._known is None else len(self._known)):
+        if sum(len(each) for each, _ in self._waiting) > max(self._SOME, 0 if self._known is None else len(self._known)):
             self._merge()
 
     def _merge(self) -> None:
+        """The codes of the chunks that wait, in their own dictionaries, become codes in one."""
         if not self._waiting:
             return
         known = [] if self._known is None else [self._known]
-        new = [values for values, _ in self._waiting if values is not None]
-        code_V, start = np.zeros(0, dtype=np.int32), len(known[0]) if known else 0
-        if new:
-            encoded = pa.concat_arrays([*known, *new]).dictionary_encode()
-            self._known = encoded.dictionary
-            code_V = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        for values, local_N in self._waiting:
-            end = start + (0 if values is None else len(values))
-            self._code_chunks.append(np.append(code_V[start:end], np.int32(-1))[local_N])
-            start = end
-        self._waiting, self._n_waiting = [], 0
+        encoded = pa.concat_arrays([*known, *(values for values, _ in self._waiting)]).dictionary_encode()
+        code_V = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        start = len(known[0]) if known else 0
+        self._known = encoded.dictionary
+        for values, end in self._waiting:
+            here_V = np.append(code_V[start : start + len(values)], np.int32(-1))
+            self._code_N.array[self._merged : end] = here_V[self._code_N.array[self._merged : end]]
+            start, self._merged = start + len(values), end
+        self._waiting = []
 
     def column(self) -> Coded:
         self._merge()
-        code_N = _joined(self._code_chunks, np.int32)
+        code_N = self._code_N.array
         values = [] if self._known is None else self._known.to_pylist()
         null_N = code_N < 0
         if null_N.any():
@@ -126,40 +145,39 @@ class ArrowCoder:
 class _NumberJoiner:
     """Joins arrow arrays of numbers or truth values, of which some may be all null."""
 
-    def __init__(self) -> None:
-        self._values: list[np.ndarray] = []
-        self._nulls: list[BoolN] = []
+    def __init__(self, type_: pa.DataType, room: int) -> None:
+        dtype = np.float64 if pa.types.is_null(type_) else type_.to_pandas_dtype()
+        self._value_N, self._null_N = Growing(dtype, room), Growing(np.bool_, room)
 
     def add(self, chunk: pa.Array) -> None:
         if isinstance(chunk, pa.DictionaryArray):
             chunk = chunk.dictionary_decode()
-        null_N = chunk.is_null().to_numpy(zero_copy_only=False)
+        self._null_N.extend(chunk.is_null().to_numpy(zero_copy_only=False))
         if pa.types.is_null(chunk.type):
-            value_N = np.full(len(chunk), np.nan)
+            value_N = np.zeros(len(chunk))
         elif chunk.null_count and not pa.types.is_floating(chunk.type):
             value_N = chunk.fill_null(False if pa.types.is_boolean(chunk.type) else 0).to_numpy(zero_copy_only=False)
         else:
             value_N = chunk.to_numpy(zero_copy_only=False)
-        self._values.append(value_N)
-        self._nulls.append(null_N)
+        self._value_N.extend(value_N)
 
     def column(self) -> Numbers:
-        typed = [each for each, null_N in zip(self._values, self._nulls, strict=True) if not null_N.all()]
-        dtype = np.result_type(*typed) if typed else np.dtype(np.float64)
-        with np.errstate(invalid="ignore"):  # the NaN of a chunk without a value as a whole number
-            return Numbers(_joined(self._values, dtype), _joined(self._nulls, np.bool_))
+        return Numbers(self._value_N.array, self._null_N.array)
 
 
 class Joiner:
-    """Builds one column of arrow arrays, of a type or null. `text`: it is read as texts, whatever its type."""
+    """Builds one column of arrow arrays, of a type or null. `text`: it is read as texts, whatever its type.
 
-    def __init__(self, type_: pa.DataType, text: bool) -> None:
+    `room`: so many rows are expected.
+    """
+
+    def __init__(self, type_: pa.DataType, text: bool, room: int) -> None:
         self._coder: ArrowCoder | PythonCoder | _NumberJoiner
         plain = type_.value_type if pa.types.is_dictionary(type_) else type_
         try:
             pa.array([], plain).dictionary_encode()
             numbers = not text and kind_of_type(type_) in ("numbers", "truth values", "")
-            self._coder = _NumberJoiner() if numbers else ArrowCoder()
+            self._coder = _NumberJoiner(plain, room) if numbers else ArrowCoder(room)
         except pa.ArrowNotImplementedError:
             self._coder = PythonCoder()  # lists, structs and other types without a hash
 
@@ -188,7 +206,3 @@ def kind_of_type(type_: pa.DataType) -> str:
     if pa.types.is_boolean(type_):
         return "truth values"
     return "numbers" if pa.types.is_integer(type_) or pa.types.is_floating(type_) else str(type_)
-
-
-def _joined(chunks: list[np.ndarray], dtype: Any) -> np.ndarray:
-    return np.concatenate(chunks, dtype=dtype, casting="unsafe") if chunks else np.zeros(0, dtype=dtype)

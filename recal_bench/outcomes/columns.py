@@ -103,10 +103,11 @@ def _is_text(name: str) -> bool:
 
 def _read_parquet(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
     schema, chosen, n_rows = parquet_schema(path, partial(_unrepeated, wanted, problems))
-    joiners = {name: Joiner(schema.field(name).type, _is_text(name)) for name in chosen}
+    joiners = {name: Joiner(schema.field(name).type, _is_text(name), n_rows) for name in chosen}
     for batch in parquet_batches(path, schema, chosen) if chosen else ():
         for name, joiner in joiners.items():
             joiner.add(batch.column(name))
+    pa.default_memory_pool().release_unused()  # arrow keeps what the batches took, some 100 MB
     return Columns({name: joiner.column() for name, joiner in joiners.items()}, tuple(schema.names), n_rows)
 
 

@@ -44,7 +44,7 @@ _LISTED = 20
 class FileReport:
     """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems.
 
-    `options` are those without which a run would ask, as words of the command line; `api.validate` finds them.
+    `options` are those without which a run would ask, as words of the command line; `validation` finds them.
     """
 
     problems: tuple[str, ...]

@@ -104,6 +104,14 @@ class Keys:
         return len(self.query.first), len(self.arm.first)
 
     @property
-    def cell_N(self) -> IntQ:
+    def repeats(self) -> bool:
+        """Whether any outcome has several rows."""
+        return len(self.outcome.first) < len(self)
+
+    @property
+    def cell_N(self) -> CodeN | IntQ:
         """Each row's place in a flat `[Q, A]`."""
-        return self.query.group_N.astype(np.int64) * self.shape[1] + self.arm.group_N
+        n_queries, n_arms = self.shape
+        if len(self.outcome.first) == n_queries * n_arms:
+            return self.outcome.group_N
+        return self.query.group_N.astype(np.int64) * n_arms + self.arm.group_N

@@ -73,7 +73,7 @@ class Rows:
         sample = self.columns.columns.get("sample")
         outcome = self.keys.outcome
         draw = outcome if sample is None else grouped(outcome.group_N, self.keys.of(sample.code_N))
-        n_again = len(draw.group_N) - len(draw.first)
+        n_again = len(self.keys) - len(draw.first)
         if not n_again:
             return []
         again_N = np.ones(len(draw.group_N), dtype=bool)
@@ -110,9 +110,11 @@ class Rows:
     def _choices(self) -> Choices:
         column = self.columns.columns.get("propensity")
         arms_Q = np.bincount(self.keys.query.group_N[self.keys.outcome.first])
+        if column is None:
+            return Choices(arms_Q, self.keys.shape[1], False, np.zeros(len(arms_Q), dtype=bool))
         drawn_N = self.keys.of(self._propensities[0]) < 1
         drawn_Q = np.bincount(self.keys.query.group_N, drawn_N) > 0
-        return Choices(arms_Q, self.keys.shape[1], column is not None and given(column), drawn_Q)
+        return Choices(arms_Q, self.keys.shape[1], given(column), drawn_Q)
 
     def _single_choices(self) -> list[str]:
         if not self.logged:
@@ -214,9 +216,9 @@ class Rows:
 
     def notes(self) -> list[str]:
         """What the dense view no longer shows: repeated draws."""
-        draws = np.bincount(self.keys.outcome.group_N)
-        if draws.max() == 1:
+        if not self.keys.repeats:
             return []
+        draws = np.bincount(self.keys.outcome.group_N)
         return [
             f"{int((draws > 1).sum()):,} of {len(draws):,} outcomes have several draws (sample, up to {draws.max()}): "
             "score and cost are means over them"

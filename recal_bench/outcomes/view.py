@@ -52,21 +52,21 @@ def _mean(rows: Rows, value_N: FloatQ) -> FloatQA:
     """Mean over the rows of an outcome; NaN where there is none or one of them is NaN."""
     shape, cell_N, value_N = rows.keys.shape, rows.keys.cell_N, rows.keys.of(value_N)
     mean_C = np.full(shape[0] * shape[1], np.nan)
-    count_O = np.bincount(rows.keys.outcome.group_N)
-    if count_O.max(initial=1) == 1:
-        mean_C[cell_N] = value_N + 0.0
+    if not rows.keys.repeats:
+        mean_C[cell_N] = value_N
+        mean_C += 0.0  # no zero has a sign, as in a sum
         return mean_C.reshape(shape)
     # Summed in the order of the values, so that the order of the file does not show in the last digit.
     order = np.lexsort((value_N, cell_N))
-    total_O = np.bincount(rows.keys.outcome.group_N[order], weights=value_N[order])
-    mean_C[cell_N[rows.keys.outcome.first]] = total_O / count_O
+    outcome = rows.keys.outcome
+    total_O = np.bincount(outcome.group_N[order], weights=value_N[order])
+    mean_C[cell_N[outcome.first]] = total_O / np.bincount(outcome.group_N)
     return mean_C.reshape(shape)
 
 
 def _noise(rows: Rows) -> FloatQA | None:
     """The squared standard error of each mean score, NaN for fewer than two draws; None where no outcome has more."""
-    outcome = rows.keys.outcome
-    if len(outcome.first) == len(outcome.group_N):
+    if not rows.keys.repeats:
         return None
     count_QA = np.bincount(rows.keys.cell_N, minlength=rows.keys.shape[0] * rows.keys.shape[1]).reshape(rows.keys.shape)
     square_QA = _mean(rows, rows.score_N**2) - _mean(rows, rows.score_N) ** 2
@@ -82,7 +82,7 @@ def _responses(rows: Rows) -> ObjectQA | None:
     cell_N, code_N = rows.keys.cell_N, rows.keys.of(column.code_N)
     text_V = np.array([value if isinstance(value, str) else None for value in column.values], dtype=object)
     response_C = np.full(rows.keys.shape[0] * rows.keys.shape[1], None, dtype=object)
-    if len(rows.keys.outcome.first) < len(cell_N):
+    if rows.keys.repeats:
         order_V = np.argsort(np.argsort(np.array([text or "" for text in text_V], dtype=object), kind="stable"))
         last_first_N = np.lexsort((-order_V[code_N], cell_N))
         cell_N, code_N = cell_N[last_first_N], code_N[last_first_N]
