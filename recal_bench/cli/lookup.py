@@ -54,7 +54,7 @@ def strategies() -> None:
     help="Can routing pay here? How far task and text tell the arms apart, and what the best router could gain.",
 )
 def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None, with_signal: bool) -> None:
-    """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
+    """Is this a usable outcomes file (or folder of parquet files), and what is wrong with it? All problems at once."""
     from recal_bench.outcomes.reading import WHOLE_RANGE
     from recal_bench.outcomes.validation import validate as validated
     from recal_bench.provenance import command_line

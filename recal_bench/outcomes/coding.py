@@ -20,6 +20,10 @@ class Coded:
     code_N: CodeN
     values: Sequence[Any]
 
+    @property
+    def n_rows(self) -> int:
+        return len(self.code_N)
+
     def at(self, row: int) -> Any:
         """The value of one row."""
         return self.values[self.code_N[row]]
@@ -31,6 +35,10 @@ class Numbers:
 
     value_N: np.ndarray
     null_N: BoolN
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.value_N)
 
     def at(self, row: int) -> Any:
         """The value of one row; None is null."""
@@ -113,7 +121,9 @@ class ArrowCoder:
         self._code_N.extend(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False))
         self._waiting.append((values, self._code_N.size))
         # Each merge hashes all that is known again: it waits until there is as much that is not.
-        if sum(len(each) for each, _ in self._waiting) > max(self._SOME, 0 if self._known is None else len(self._known)):
+        if sum(len(each) for each, _ in self._waiting) > max(
+            self._SOME, 0 if self._known is None else len(self._known)
+        ):
             self._merge()
 
     def _merge(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,23 @@ import pyarrow as pa
 
 from recal_bench.arrays import IntQ
 from recal_bench.outcomes.coding import ArrowCoder, Coded, Column, Joiner, Numbers, PythonCoder
+from recal_bench.outcomes.parts import Part, UnusableError, joint_type, parts_of, require_alike
 from recal_bench.outcomes.schema import FEATURE_PREFIX, TYPES
 from recal_bench.table_files import (
+    MOST_ROWS,
     READ,
+    ParquetShape,
     csv_rows,
     json_objects,
     kind_of,
     misnamed,
     parquet_batches,
-    parquet_schema,
+    parquet_names,
+    parquet_shape,
     repeated,
     unreadable,
 )
-from recal_bench.wording import counted
+from recal_bench.wording import counted, show
 
 _BLOCK = 20_000
 
@@ -35,88 +39,153 @@ _BLOCK = 20_000
 class Columns:
     """The wanted columns of a file and the names of all it has.
 
-    `number_N` are the numbers of the rows (lines in JSONL); None where they count from 1.
+    `number_N` are the numbers of the rows (lines in JSONL); None where they count from 1, in each of `parts`, the files
+    of a folder, with the number of their rows.
     """
 
     columns: dict[str, Column]
     names: tuple[str, ...]
     n_rows: int
     number_N: IntQ | None = None
+    parts: tuple[tuple[str, int], ...] = ()
 
     def place(self, row: int) -> str:
         """Where a row stands, as what follows "row " in a message."""
+        for label, n_rows in self.parts:
+            if row < n_rows:
+                return f"{row + 1:,} of {show(label)}"
+            row -= n_rows
         return f"{row + 1 if self.number_N is None else self.number_N[row]:,}"
 
 
-def read_columns(path: Path, wanted: Sequence[str], numbers: Collection[str]) -> tuple[Columns | None, list[str]]:
+def read_columns(
+    path: Path, wanted: Sequence[str], numbers: Collection[str], features: bool = False
+) -> tuple[Columns | None, list[str]]:
     """The wanted columns that the file has, and what is wrong with it as a file. Raises nothing.
 
-    `numbers` are the columns whose text is taken for numbers in CSV, which has no types.
+    `numbers` are the columns whose text is taken for numbers in CSV, which has no types. `features`: with all columns
+    `feature_*`.
     """
     problems: list[str] = []
+
+    def choose(names: Sequence[str]) -> list[str]:
+        found = [*wanted, *(sorted(filter(_is_feature, names)) if features else [])]
+        problems.extend(repeated([name for name in names if name in found]))
+        return [name for name in dict.fromkeys(found) if names.count(name) == 1]
+
     try:
         kind = _checked_kind(path)
-        if kind == "parquet":
-            found = _read_parquet(path, wanted, problems)
+        if kind in ("folder", "parquet"):
+            found = _read_parquet(parts_of(path) if kind == "folder" else [Part(path)], choose, numbers)
         elif kind == "csv":
-            found = _read_csv(path, wanted, numbers, problems)
+            found = _read_csv(path, choose, numbers, problems)
         else:
-            found = _read_json(path, wanted, problems, "entry" if kind == "json" else "line")
-    except _UnusableError as error:
+            found = _read_json(path, wanted, features, problems, "entry" if kind == "json" else "line")
+    except UnusableError as error:
         return None, [*problems, str(error)]
     except Exception as error:  # Arbitrary bytes make the parsers raise almost anything.
         return None, [*problems, f"the file {unreadable(error)}"]
     return found, problems
 
 
-class _UnusableError(Exception):
-    """What is wrong with a file as a whole, in plain words."""
-
-
 def _checked_kind(path: Path) -> str:
+    if path.is_dir() and kind_of(path) in (None, "parquet"):
+        return "folder"
     if path.is_dir():
-        raise _UnusableError("the file is a folder: give one outcomes file")
+        raise UnusableError("the file is a folder: give one outcomes file")
     if not path.exists():
-        raise _UnusableError("the file does not exist: check the path")
+        raise UnusableError("the file does not exist: check the path")
     if not path.is_file():
-        raise _UnusableError("the file is not a regular file: save it as one first")
+        raise UnusableError("the file is not a regular file: save it as one first")
     kind = kind_of(path)
     if kind is None:
-        raise _UnusableError(f"the file has none of the extensions that are read: {READ}")
+        raise UnusableError(f"the file has none of the extensions that are read: {READ}")
     if path.stat().st_size == 0:
-        raise _UnusableError("the file is empty (0 bytes)")
+        raise UnusableError("the file is empty (0 bytes)")
     contradiction = misnamed(path)
     if contradiction:
-        raise _UnusableError(f"the file {contradiction}")
+        raise UnusableError(f"the file {contradiction}")
     return kind
 
 
-def _unrepeated(wanted: Sequence[str], problems: list[str], names: Sequence[str]) -> list[str]:
-    """The wanted names that only one column has; a problem for each that several have."""
-    problems += repeated([name for name in names if name in wanted])
-    return [name for name in wanted if names.count(name) == 1]
+def _is_feature(name: str) -> bool:
+    return name.startswith(FEATURE_PREFIX) and name != FEATURE_PREFIX
 
 
 def _is_text(name: str) -> bool:
-    return TYPES.get(name) == "string" or name.startswith(FEATURE_PREFIX)
+    return TYPES.get(name) == "string" or _is_feature(name)
 
 
-def _read_parquet(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
-    schema, chosen, n_rows = parquet_schema(path, partial(_unrepeated, wanted, problems))
-    joiners = {name: Joiner(schema.field(name).type, _is_text(name), n_rows) for name in chosen}
-    for batch in parquet_batches(path, schema, chosen) if chosen else ():
-        for name, joiner in joiners.items():
-            joiner.add(batch.column(name))
+def _read_parquet(
+    parts: Sequence[Part], choose: Callable[[Sequence[str]], list[str]], numbers: Collection[str]
+) -> Columns:
+    keys = [name for name, _ in parts[0].keys]
+    with _of_part(parts[0]):
+        names = parquet_names(parts[0].path)
+    for name in keys:
+        if name in names:
+            raise UnusableError(
+                f"column {show(name)} is in the files and in the names of their folders: keep one of them"
+            )
+    wanted = choose([*names, *keys])
+    chosen = [name for name in wanted if name in names]
+    found: list[ParquetShape] = []
+    for part in parts:
+        with _of_part(part):
+            found.append(parquet_shape(part.path, chosen))
+    schemas = [each.schema for each in found]
+    if len(parts) > 1 or parts[0].keys:
+        require_alike(parts, schemas, chosen, [*filter(_is_text, chosen)])
+    room = sum(each.n_rows for each in found)
+    if room > MOST_ROWS:
+        raise UnusableError(f"the folder declares {room:,} rows, and at most {MOST_ROWS:,} can be held")
+    joiners = {
+        name: Joiner(joint_type([schema.field(name).type for schema in schemas]), _is_text(name), room)
+        for name in chosen
+    }
+    for part in parts if chosen else ():
+        with _of_part(part):
+            for batch in parquet_batches(part.path, chosen):
+                for name, joiner in joiners.items():
+                    joiner.add(batch.column(name))
     pa.default_memory_pool().release_unused()  # arrow keeps what the batches took, some 100 MB
-    return Columns({name: joiner.column() for name, joiner in joiners.items()}, tuple(schema.names), n_rows)
+    columns = {name: joiner.column() for name, joiner in joiners.items()}
+    if any(column.n_rows != room for column in columns.values()):
+        raise UnusableError("the file is damaged: it declares more rows, or fewer, than it holds")
+    counts = [each.n_rows for each in found]
+    for at, name in enumerate(keys):
+        if name in wanted:
+            columns[name] = _constant([part.keys[at][1] for part in parts], counts, name in numbers)
+    labels = tuple((part.label, count) for part, count in zip(parts, counts, strict=True) if part.label)
+    return Columns(columns, (*names, *keys), room, parts=labels)
 
 
-def _read_csv(path: Path, wanted: Sequence[str], numbers: Collection[str], problems: list[str]) -> Columns:
+@contextmanager
+def _of_part(part: Part) -> Iterator[None]:
+    """What is wrong with a file of a folder names the file."""
+    try:
+        yield
+    except Exception as error:
+        if not part.label or isinstance(error, UnusableError):
+            raise
+        raise UnusableError(f"its file {show(part.label)} {unreadable(error)}") from error
+
+
+def _constant(texts: Sequence[str | None], counts: Sequence[int], number: bool) -> Column:
+    """A column with one text for all rows of each file, as the names of its folders give it."""
+    values = list(dict.fromkeys(text or "" for text in texts))
+    code_P = np.array([values.index(text or "") for text in texts], dtype=np.int32)
+    return _typed(Coded(np.repeat(code_P, counts), values), number)
+
+
+def _read_csv(
+    path: Path, choose: Callable[[Sequence[str]], list[str]], numbers: Collection[str], problems: list[str]
+) -> Columns:
     ragged: list[tuple[int, int]] = []
     number_chunks: list[list[int]] = [[]]
     rows = csv_rows(path)
     _, names = next(rows)
-    position = {name: names.index(name) for name in _unrepeated(wanted, problems, names)}
+    position = {name: names.index(name) for name in choose(names)}
     coders = {name: ArrowCoder() for name in position}
     while block := list(islice(rows, _BLOCK)):
         ragged += [(number, len(fields)) for number, fields in block if len(fields) != len(names)]
@@ -162,7 +231,7 @@ def _csv_value(text: str, number: bool) -> Any:
     return text
 
 
-def _read_json(path: Path, wanted: Sequence[str], problems: list[str], unit: str) -> Columns:
+def _read_json(path: Path, wanted: Sequence[str], features: bool, problems: list[str], unit: str) -> Columns:
     shapes: dict[tuple[str, ...], None] = {}
     bad: list[int] = []
     numbers: list[int] = []
@@ -171,6 +240,10 @@ def _read_json(path: Path, wanted: Sequence[str], problems: list[str], unit: str
     while block := list(islice(rows, _BLOCK)):
         bad += [number for number, row in block if row is None]
         found = [row for _, row in block if row is not None]
+        new = dict.fromkeys(name for row in found for name in row if _is_feature(name)) if features else {}
+        for name in new.keys() - coders.keys():
+            coders[name] = PythonCoder()
+            coders[name].add([None] * len(numbers))
         numbers += [number for number, row in block if row is not None]
         shapes |= dict.fromkeys(map(tuple, found))
         for name, coder in coders.items():

@@ -80,12 +80,10 @@ def check_file(
     named = (*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts, *order)
     # Where another column splits the file, its own split is as if it were not there.
     wanted = [name for name in dict.fromkeys(named) if not order or name != "split" or name in order]
-    columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
-    of_query = _features(columns.names) if columns and reading.features else []
-    if of_query:
-        columns, problems = read_columns(path, [*wanted, *of_query], numbers=NUMBERS | set(others))
+    columns, problems = read_columns(path, wanted, NUMBERS | set(others), reading.features)
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
+    of_query = _features(columns.names) if reading.features else []
     problems += _absent(columns.names)
     if not problems and not columns.n_rows:
         problems.append("the file holds no rows: one row is needed for each query and arm")
