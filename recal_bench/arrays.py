@@ -1,6 +1,7 @@
 """Array types, named with their axes.
 
-N rows of a log, Q queries, A arms, G rollouts of a query (the group), K reward components, D datasets (tasks), S seeds, E encoding.
+N rows of a log, Q queries, A arms, G rollouts of a query (the group), K reward components, D datasets (tasks), S seeds,
+E encoding.
 """
 
 from typing import TypeAlias
