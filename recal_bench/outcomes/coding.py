@@ -121,9 +121,8 @@ class ArrowCoder:
         self._code_N.extend(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False))
         self._waiting.append((values, self._code_N.size))
         # Each merge hashes all that is known again: it waits until there is as much that is not.
-        if sum(len(each) for each, _ in self._waiting) > max(
-            self._SOME, 0 if self._known is None else len(self._known)
-        ):
+        n_known = 0 if self._known is None else len(self._known)
+        if sum(len(each) for each, _ in self._waiting) > max(self._SOME, n_known):
             self._merge()
 
     def _merge(self) -> None:

@@ -45,8 +45,8 @@ def parts_of(folder: Path) -> list[Part]:
     for place, folders, files in os.walk(folder):
         if _DELTA in folders:
             raise UnusableError(
-                f"the folder is a table of Delta Lake ({_DELTA}), which also keeps files that count no longer: write its "
-                "rows into a folder of parquet files"
+                f"the folder is a table of Delta Lake ({_DELTA}), which also keeps files that count no longer: write "
+                "its rows into a folder of parquet files"
             )
         folders[:] = sorted(each for each in folders if not each.startswith((".", "_")))
         inside = Path(place).relative_to(folder)
@@ -60,8 +60,8 @@ def parts_of(folder: Path) -> list[Part]:
                 foreign.append(label)
     if foreign:
         raise UnusableError(
-            f"the folder holds {some_of([*map(show, sorted(foreign))], _LISTED)} beside parquet files: keep the parquet "
-            "files of one log there alone, flat or in folders called COLUMN=VALUE"
+            f"the folder holds {some_of([*map(show, sorted(foreign))], _LISTED)} beside parquet files: keep the "
+            "parquet files of one log there alone, flat or in folders called COLUMN=VALUE"
         )
     if not found:
         raise UnusableError("the folder holds no parquet file: give one outcomes file, or a folder of parquet files")

@@ -187,13 +187,14 @@ class Rows:
         lines = [f"rows: {self.columns.n_rows:,}"]
         if len(self.keys):
             n_queries, n_arms = self.keys.shape
+            n_cells = n_queries * n_arms
             has_splits = self.keys.texts["split"].labels != [""]
             lines += [
                 f"queries: {n_queries:,}",
                 f"arms: {n_arms:,}",
                 f"tasks: {self._tallied('task')}",
                 f"splits: {self._tallied('split') if has_splits else 'none'}",
-                f"observed: {share(len(self.keys.outcome.first), n_queries * n_arms)} of {n_queries * n_arms:,} outcomes",
+                f"observed: {share(len(self.keys.outcome.first), n_cells)} of {n_cells:,} outcomes",
                 f"cost known: {share(int((~np.isnan(self.cost_N)).sum()), len(self.cost_N))} of the rows",
                 *([self._log()] if self.logged else []),
             ]
