@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recal_bench.arrays import BoolN, CodeN
 
@@ -118,7 +119,8 @@ class ArrowCoder:
             values = values.cast(pa.large_string())  # the texts of all chunks may be too long for 32 bits
         elif pa.types.is_integer(values.type) and values.type != pa.uint64():
             values = values.cast(pa.int64())
-        self._code_N.extend(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False))
+        indices = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
+        self._code_N.extend(indices.to_numpy(zero_copy_only=False))
         self._waiting.append((values, self._code_N.size))
         # Each merge hashes all that is known again: it waits until there is as much that is not.
         n_known = 0 if self._known is None else len(self._known)
@@ -139,6 +141,19 @@ class ArrowCoder:
             self._code_N.array[self._merged : end] = here_V[self._code_N.array[self._merged : end]]
             start, self._merged = start + len(values), end
         self._waiting = []
+
+    def numbers(self) -> Numbers | None:
+        """The column as numbers, where every text is a finite one or empty, which is null; else None."""
+        self._merge()
+        if self._known is None:
+            return None
+        try:
+            empty_V = pc.equal(self._known, "")
+            value_V = pc.if_else(empty_V, pa.scalar(None, pa.large_string()), self._known).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return None
+        value_V, null_V = value_V.fill_null(0.0).to_numpy(), empty_V.to_numpy(zero_copy_only=False)
+        return Numbers(value_V[self._code_N.array], null_V[self._code_N.array]) if np.isfinite(value_V).all() else None
 
     def column(self) -> Coded:
         self._merge()

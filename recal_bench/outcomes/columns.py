@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from recal_bench.arrays import IntQ
-from recal_bench.outcomes.coding import ArrowCoder, Coded, Column, Joiner, Numbers, PythonCoder
+from recal_bench.outcomes.coding import ArrowCoder, Coded, Column, Growing, Joiner, PythonCoder
 from recal_bench.outcomes.parts import Part, UnusableError, joint_type, parts_of, require_alike
 from recal_bench.outcomes.schema import FEATURE_PREFIX, TYPES
 from recal_bench.table_files import (
@@ -173,16 +173,17 @@ def _of_part(part: Part) -> Iterator[None]:
 
 def _constant(texts: Sequence[str | None], counts: Sequence[int], number: bool) -> Column:
     """A column with one text for all rows of each file, as the names of its folders give it."""
-    values = list(dict.fromkeys(text or "" for text in texts))
-    code_P = np.array([values.index(text or "") for text in texts], dtype=np.int32)
-    return _typed(Coded(np.repeat(code_P, counts), values), number)
+    coder = ArrowCoder()
+    for text, count in zip(texts, counts, strict=True):
+        coder.add(pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), [text or ""]))
+    return _typed(coder, number)
 
 
 def _read_csv(
     path: Path, choose: Callable[[Sequence[str]], list[str]], numbers: Collection[str], problems: list[str]
 ) -> Columns:
     ragged: list[tuple[int, int]] = []
-    number_chunks: list[list[int]] = [[]]
+    number_N = Growing(np.int64)
     rows = csv_rows(path)
     _, names = next(rows)
     position = {name: names.index(name) for name in choose(names)}
@@ -190,28 +191,24 @@ def _read_csv(
     while block := list(islice(rows, _BLOCK)):
         ragged += [(number, len(fields)) for number, fields in block if len(fields) != len(names)]
         block = [each for each in block if len(each[1]) == len(names)]
-        number_chunks.append([number for number, _ in block])
-        by_column = list(zip(*(fields for _, fields in block), strict=True))
-        for name, at in position.items() if block else ():
-            coders[name].add(pa.array(by_column[at], pa.large_string()))
+        number_N.extend(np.array([number for number, _ in block], dtype=np.int64))
+        for name, at in position.items():
+            coders[name].add(pa.array([fields[at] for _, fields in block], pa.large_string()))
     if ragged:
         problems.append(
             f"more or fewer fields than the header in {counted(len(ragged), 'row')} (first: row {ragged[0][0]:,} with "
             f"{ragged[0][1]} of {len(names)}): put fields that hold commas or line breaks in quotes"
         )
-    columns = {name: _typed(coder.column(), name in numbers) for name, coder in coders.items()}
-    number_N = np.concatenate([np.array(chunk, dtype=np.int64) for chunk in number_chunks])
-    return Columns(columns, tuple(names), len(number_N), number_N)
+    columns = {name: _typed(coder, name in numbers) for name, coder in coders.items()}
+    return Columns(columns, tuple(names), number_N.size, number_N.array)
 
 
-def _typed(column: Coded, number: bool) -> Column:
+def _typed(coder: ArrowCoder, number: bool) -> Column:
     """A column of CSV fields with the values that they stand for."""
-    values = [_csv_value(text, number) for text in column.values]
-    if not number or not all(value is None or type(value) is float for value in values):
-        return Coded(column.code_N, values)
-    value_V = np.array(values, dtype=np.float64)
-    null_V = np.array([value is None for value in values], dtype=bool)
-    return Numbers(value_V[column.code_N], null_V[column.code_N])
+    if number and (found := coder.numbers()) is not None:
+        return found
+    column = coder.column()
+    return Coded(column.code_N, [_csv_value(text, number) for text in column.values])
 
 
 def _csv_value(text: str, number: bool) -> Any:

@@ -255,7 +255,7 @@ def _notes(outcomes: Outcomes) -> list[str]:
     n_graded = int(((score > 0) & (score < 1)).sum())
     if n_graded:
         notes.append(f"scores between 0 and 1: {n_graded:,} of {n_observed:,} ({share(n_graded, n_observed)})")
-    lengths = np.array([len(prompt) for prompt in outcomes.prompt_Q])
+    lengths = np.array([*map(len, outcomes.prompt_Q)])
     n_long = int((lengths > LONG_PROMPT).sum())
     if n_long:
         notes.append(f"prompts longer than {LONG_PROMPT:,} characters: {n_long:,} (the longest has {lengths.max():,})")

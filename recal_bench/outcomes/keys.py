@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from recal_bench.arrays import BoolN, CodeN, IntQ
-from recal_bench.outcomes.values import Labels
+from recal_bench.arrays import BoolN, CodeN, IntQ, StrQ
+from recal_bench.outcomes.values import ARM, QUERY, Labels
 
-QUERY, ARM = ("split", "task", "query_id"), ("model", "strategy")
 _ROOMY = 4
 
 
@@ -81,10 +80,10 @@ class Keys:
         code_N: CodeN = self.of(self.texts[name].code_N)
         return code_N
 
-    def labels(self, name: str, rows: Sequence[int] | IntQ) -> list[str]:
+    def labels(self, name: str, rows: Sequence[int] | IntQ) -> StrQ:
         """The texts of some rows in a column."""
-        labels, code_N = self.texts[name].labels, self.texts[name].code_N
-        return [labels[code] for code in code_N[self.place_N[rows]].tolist()]
+        labels = np.array(self.texts[name].labels, dtype=object)
+        return labels[self.texts[name].code_N[self.place_N[rows]]]
 
     @cached_property
     def query(self) -> Groups:

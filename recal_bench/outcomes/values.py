@@ -20,7 +20,8 @@ DEAREST_USD = 1e6
 NO_NUMBER = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
 """What programs write for a number that is not known, in lower case."""
 _SCALE = "--score-range LO,HI names the ends of another scale, as in 1,5 or 0,100"
-_TEXTS = ("split", "task", "query_id", "prompt", "model", "strategy")
+QUERY, ARM = ("split", "task", "query_id"), ("model", "strategy")
+_TEXTS = (*QUERY, "prompt", *ARM)
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,14 @@ def _labels(name: str, columns: Columns, problems: list[str]) -> Labels:
         hit_V = np.zeros(len(column.values), dtype=bool)
         hit_V[[code for code, each in reasons.items() if each == reason]] = True
         problems += _explain(name, columns, column, [(reason, hit_V[column.code_N])])
-    found = [None if code in reasons else str(value) for code, value in enumerate(column.values)]
-    labels = list(dict.fromkeys(text for text in found if text is not None))
-    if name != "prompt":
-        labels.sort()
+    if not reasons and set(map(type, column.values)) == {str}:
+        found = labels = list(column.values)
+        if name == "prompt":
+            return Labels(column.code_N, labels)
+    else:
+        found = [None if code in reasons else str(value) for code, value in enumerate(column.values)]
+        labels = list(dict.fromkeys(text for text in found if text is not None))
+    labels = labels if name == "prompt" else sorted(labels)
     rank: dict[str | None, int] = {label: code for code, label in enumerate(labels)}
     code_V = np.array([*map(rank.get, found, [-1] * len(found))], dtype=np.int32)
     return Labels(code_V[column.code_N], labels)
@@ -111,12 +116,21 @@ def _labels(name: str, columns: Columns, problems: list[str]) -> Labels:
 
 def _text_reasons(name: str, values: Sequence[Any]) -> dict[int, str]:
     """Why values are no usable text, by their places."""
-    suspects = [
-        (place, value)
-        for place, value in enumerate(values)
-        if not (type(value) is str and value.isascii() and "|" not in value and value.strip())
-    ]
-    return {place: reason for place, value in suspects if (reason := _text_reason(name, value))}
+    if _all_usable(name, values):
+        return {}
+    return {place: reason for place, value in enumerate(values) if (reason := _text_reason(name, value))}
+
+
+def _all_usable(name: str, values: Sequence[Any]) -> bool:
+    """Whether `_text_reason` has nothing against any of the values, told of all at once; false where it may have."""
+    if set(map(type, values)) != {str} or not all(map(str.strip, values)):
+        return False
+    whole = "".join(values)
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        return False
+    return name not in ARM or "|" not in whole
 
 
 def _text_reason(name: str, value: Any) -> str:
@@ -124,7 +138,7 @@ def _text_reason(name: str, value: Any) -> str:
         return "is empty"
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         return f"is not text ({type(value).__name__})"
-    if name in ("model", "strategy") and "|" in str(value):
+    if name in ARM and "|" in str(value):
         return 'holds "|", which separates model and strategy in the name of an arm,'
     try:
         str(value).encode()

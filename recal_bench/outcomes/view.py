@@ -16,9 +16,7 @@ def dense_view(rows: Rows, name: str) -> Outcomes:
     """The outcomes of a file without problems. What is repeated (draws of one outcome) is averaged."""
     keys = rows.keys
     first_Q, first_A = keys.query.first, keys.arm.first
-    text = {
-        each: np.array(keys.labels(each, first_Q), dtype=object) for each in ("task", "query_id", "prompt", "split")
-    }
+    text = {each: keys.labels(each, first_Q) for each in ("task", "query_id", "prompt", "split")}
     arms = map(Arm, keys.labels("model", first_A), keys.labels("strategy", first_A))
     outcomes = Outcomes(
         task_Q=text["task"],
