@@ -119,7 +119,7 @@ class ArrowCoder:
             values = values.cast(pa.large_string())  # the texts of all chunks may be too long for 32 bits
         elif pa.types.is_integer(values.type) and values.type != pa.uint64():
             values = values.cast(pa.int64())
-        indices = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
+        indices = encoded.indices.cast(pa.int64()).fill_null(-1) if encoded.indices.null_count else encoded.indices
         self._code_N.extend(indices.to_numpy(zero_copy_only=False))
         self._waiting.append((values, self._code_N.size))
         # Each merge hashes all that is known again: it waits until there is as much that is not.

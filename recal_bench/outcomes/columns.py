@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -43,7 +43,7 @@ class Columns:
     of a folder, with the number of their rows.
     """
 
-    columns: dict[str, Column]
+    columns: Mapping[str, Column]
     names: tuple[str, ...]
     n_rows: int
     number_N: IntQ | None = None

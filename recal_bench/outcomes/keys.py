@@ -40,12 +40,14 @@ def _ranked(key_N: np.ndarray, span: int) -> CodeN:
     if span <= _ROOMY * len(key_N) + 1_000:
         there_K = np.zeros(span, dtype=bool)
         there_K[key_N] = True
-        return (np.cumsum(there_K, dtype=np.int32) - np.int32(1))[key_N]
+        dense_N: CodeN = (np.cumsum(there_K, dtype=np.int32) - np.int32(1))[key_N]
+        return dense_N
     encoded = pa.array(key_N).dictionary_encode()
     order = np.argsort(encoded.dictionary.to_numpy())
     rank_V = np.zeros(len(order), dtype=np.int32)
     rank_V[order] = np.arange(len(order), dtype=np.int32)
-    return rank_V[encoded.indices.to_numpy()]
+    ranked_N: CodeN = rank_V[encoded.indices.to_numpy()]
+    return ranked_N
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recal_bench.arrays import BoolN, FloatQ, IntQ, StrQ
+from recal_bench.arrays import BoolN, CodeN, FloatQ, StrQ
 from recal_bench.errors import OutcomesError, near_miss
 from recal_bench.outcomes.coding import Column, Numbers
 from recal_bench.outcomes.columns import Columns
@@ -92,7 +92,7 @@ def _place(value: Any) -> tuple[str, float] | None:
     return ("numbers", number) if math.isfinite(number) else None
 
 
-def first_of(place_N: FloatQ, query_N: IntQ, n_queries: int) -> FloatQ:
+def first_of(place_N: FloatQ, query_N: CodeN, n_queries: int) -> FloatQ:
     """The least place among the rows of each query, `[Q]`; NaN where none is known."""
     place_Q = np.full(n_queries, np.inf)
     np.minimum.at(place_Q, query_N, np.where(np.isnan(place_N), np.inf, place_N))

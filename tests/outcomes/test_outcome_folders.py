@@ -5,9 +5,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from small_log import small_log
 
+from recal_bench.cli import cli
 from recal_bench.errors import OutcomesError
+from recal_bench.experiments.bench import load_bench
 from recal_bench.outcomes.files import check_file, read_outcomes
 from recal_bench.outcomes.reading import Reading
 from recal_bench.outcomes.writer import read_metadata, write_outcomes
@@ -40,6 +43,14 @@ def test_a_folder_is_the_file_that_its_files_make(tmp_path, by):
     assert parts.data_hash == whole.data_hash
     np.testing.assert_array_equal(parts.score_QA, whole.score_QA)
     np.testing.assert_array_equal(parts.cost_QA, whole.cost_QA)
+
+
+def test_the_command_line_takes_a_folder(tmp_path):
+    folder = split_up(small_log(30), tmp_path / "log", "split")
+    found = CliRunner().invoke(cli, ["validate", str(folder)])
+    assert found.exit_code == 0, found.output
+    assert "splits: test (6), train (18), validation (6)" in found.output
+    assert load_bench(folder).data.hash == read_outcomes(folder).data_hash
 
 
 def test_folders_name_any_column(tmp_path):
