@@ -6,8 +6,9 @@
     python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # the same paths in a minute, to see that they work
 
 All on the embedded pool (simulated), whose true expected utility judges: of the likeliest replies (greedy), and of the
-whole distribution (sampled): for tiny exactly, the probability of each arm's reply times that arm's expectation, and
-best-single's for what is left; for SmolLM2, whose thoughts are free, by one draw a query. Runs are kept in `--runs` and found again; tables and curves go to `--out`.
+whole distribution (sampled). Of tiny that is exact, the probability of each arm's reply times that arm's expectation,
+and best-single's for what is left; of SmolLM2, whose thoughts are free, it is one draw a query. Runs are kept in
+`--runs` and found again; tables and curves go to `--out`.
 """
 
 from __future__ import annotations

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from recal_bench import plugins, routers
 from recal_bench.defaults import BASELINE
@@ -23,10 +20,8 @@ from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.signal import find_signal
 from recal_bench.experiments.traffic import read_traffic
 from recal_bench.experiments.tuning import Tuned
-from recal_bench.outcomes.files import FileReport, check_file
-from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
-from recal_bench.outcomes.splits import prepare
-from recal_bench.outcomes.unknown_costs import small
+from recal_bench.outcomes.reading import WHOLE_RANGE
+from recal_bench.outcomes.validation import validate
 from recal_bench.reporting.figures.frames import comparison_frame, runs_frame
 from recal_bench.reporting.figures.logged import logged_tables
 from recal_bench.reporting.figures.worlds import tables
@@ -53,32 +48,6 @@ __all__ = [
 ]
 
 RUNS = Path("runs")
-
-
-def validate(
-    path: str | Path, *, score_range: tuple[float, float] = WHOLE_RANGE, zero_cost: str | None = None
-) -> FileReport:
-    """Whether an outcomes file can be used: all problems at once, what is worth knowing, and the outcomes.
-
-    `score_range` and `zero_cost` are those of `load_outcomes`. Of a file with problems `outcomes` is None. Raises
-    nothing, whatever the file.
-    """
-    report = check_file(Path(path), reading=Reading(score_range, zero_cost))
-    if report.outcomes is None:
-        return report
-    try:
-        split, options = prepare(report.outcomes), list[str]()
-    except RecalBenchError:
-        try:
-            split, options = prepare(report.outcomes, missing="restrict"), ["--missing", "restrict"]
-        except RecalBenchError as error:
-            return replace(report, problems=(str(error),), outcomes=None)
-    parts = split.parts.values()
-    known = sum(int((part.observed_QA & ~np.isnan(part.cost_QA)).sum()) for part in parts)
-    unknown = sum(int(part.observed_QA.sum()) for part in parts) - known
-    options += ["--unknown-cost", "estimate"] if small(unknown, known) else []
-    notes = tuple(dict.fromkeys((*report.notes, *split.notes)))
-    return replace(report, notes=notes, options=tuple(options))
 
 
 def list_routers() -> pd.DataFrame:

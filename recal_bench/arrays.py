@@ -1,6 +1,7 @@
 """Array types, named with their axes.
 
-Q queries, A arms, G rollouts of a query (the group), K reward components, D datasets (tasks), S seeds, E encoding.
+N rows of a log, Q queries, A arms, G rollouts of a query (the group), K reward components, D datasets (tasks), S seeds,
+E encoding.
 """
 
 from typing import TypeAlias
@@ -13,8 +14,10 @@ FloatQ: TypeAlias = NDArray[np.float64]
 FloatQA: TypeAlias = NDArray[np.float64]
 FloatSQ: TypeAlias = NDArray[np.float64]
 Float32QE: TypeAlias = NDArray[np.float32]
+BoolN: TypeAlias = NDArray[np.bool_]
 BoolQ: TypeAlias = NDArray[np.bool_]
 BoolQA: TypeAlias = NDArray[np.bool_]
+CodeN: TypeAlias = NDArray[np.int32]
 IntQ: TypeAlias = NDArray[np.int64]
 IntQA: TypeAlias = NDArray[np.int64]
 IntSQ: TypeAlias = NDArray[np.int64]

@@ -11,10 +11,10 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from recal_bench.wording import show
 
@@ -41,7 +41,7 @@ _LONGEST_FIELD = 2**31 - 1
 _MAGIC = {"parquet": b"PAR1", "gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 _LFS = b"version https://git-lfs.github.com/spec/"
 POINTER = "is a pointer of Git LFS, not the table itself: get that with `git lfs pull`, or from the project's page"
-_BATCH = 2_000
+_BATCH, _LONG_BATCH = 2_000, 1 << 17
 _SEPARATORS = (",", ";", "\t")
 
 MOST_ROWS = 50_000_000
@@ -71,8 +71,10 @@ def kind_of(path: Path) -> str | None:
 
 
 def stem(path: Path) -> str:
-    """A file's name without its extension."""
+    """A file's name without its extension, or a folder's."""
     extension = extension_of(path)
+    if extension is None and path.is_dir():
+        return path.resolve().name
     return path.name[: -len(extension)] if extension else path.stem
 
 
@@ -170,23 +172,30 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
 
 
-def parquet_columns(path: Path, choose: Callable[[list[str]], Sequence[str]]) -> tuple[list[str], pa.Table, int]:
-    """The names of all columns, those that `choose` picks by their names as an arrow table, and the number of rows.
+class ParquetShape(NamedTuple):
+    """The schema of a parquet file and the number of its rows."""
 
-    Texts come as dictionaries: one that repeats takes its space once. Raises BombError before anything is read.
-    """
+    schema: pa.Schema
+    n_rows: int
+
+
+def parquet_shape(path: Path, wanted: Sequence[str]) -> ParquetShape:
+    """What a parquet file declares. Raises BombError where its wanted columns are not those of a real table."""
+    with _parquet(path) as file:
+        columns = [file.schema.column(index) for index in range(file.metadata.num_columns)]
+        require_openable(path, file, [at for at, each in enumerate(columns) if each.path.split(".")[0] in wanted])
+        return ParquetShape(file.schema_arrow, file.metadata.num_rows)
+
+
+def parquet_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a parquet file, batch by batch. Texts come as dictionaries: one that repeats comes once a batch."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _parquet(path) as file:
-        schema = file.schema_arrow
-        chosen = list(choose(schema.names))
-        columns = [file.schema.column(index) for index in range(file.metadata.num_columns)]
-        wanted = [index for index, column in enumerate(columns) if column.path.split(".")[0] in chosen]
-        require_openable(path, file, wanted)
-    texts = [name for name in chosen if pa.types.is_string(schema.field(name).type)]
+        texts = [name for name in names if pa.types.is_string(file.schema_arrow.field(name).type)]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
-        return schema.names, file.read(columns=chosen, use_threads=False), file.metadata.num_rows
+        yield from file.iter_batches(batch_size=_LONG_BATCH, columns=list(names), use_threads=False)
 
 
 def require_openable(path: Path, file: pq.ParquetFile, columns: Sequence[int]) -> None:

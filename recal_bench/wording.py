@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 
@@ -83,5 +83,10 @@ def some_of(names: Sequence[str], most: int) -> str:
 
 def tallied(labels: Iterable[str], noun: str = "") -> str:
     """How often each label occurs, in their order: `test (2), train (5)`, or with a noun `test (2 queries)`."""
-    counts = sorted(Counter(labels).items())
-    return ", ".join(f"{show(label)} ({counted(n, noun) if noun else f'{n:,}'})" for label, n in counts)
+    return tallied_counts(Counter(labels), noun)
+
+
+def tallied_counts(counts: Mapping[str, int], noun: str = "") -> str:
+    """`tallied`, of labels that are counted already."""
+    shown = sorted(counts.items())
+    return ", ".join(f"{show(label)} ({counted(n, noun) if noun else f'{n:,}'})" for label, n in shown)

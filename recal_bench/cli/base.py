@@ -212,7 +212,8 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--outcomes",
                 type=click.Path(path_type=Path),
-                help="An outcomes file (parquet, CSV, JSON, ...). Without it: the embedded, simulated pool.",
+                help="An outcomes file (parquet, CSV, JSON, ...) or a folder of parquet files. Without it: the "
+                "embedded, simulated pool.",
             ),
             click.option(
                 "--world-seed",

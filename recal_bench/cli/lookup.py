@@ -54,14 +54,14 @@ def strategies() -> None:
     help="Can routing pay here? How far task and text tell the arms apart, and what the best router could gain.",
 )
 def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None, with_signal: bool) -> None:
-    """Is this a usable outcomes file, and what is wrong with it? All problems at once."""
-    from recal_bench import api
+    """Is this a usable outcomes file (or folder of parquet files), and what is wrong with it? All problems at once."""
     from recal_bench.outcomes.reading import WHOLE_RANGE
+    from recal_bench.outcomes.validation import validate as validated
     from recal_bench.provenance import command_line
     from recal_bench.reporting.text.layout import line
     from recal_bench.wording import counted
 
-    report = api.validate(file, score_range=score_range, zero_cost=zero_cost)
+    report = validated(file, score_range=score_range, zero_cost=zero_cost)
     for fact in report.summary:
         click.echo(line(fact, others="  "))
     for note in report.notes:
@@ -72,6 +72,7 @@ def validate(file: Path, score_range: tuple[float, float], zero_cost: str | None
         raise SettingsError(f"{file} is not usable: {counted(len(report.problems), 'problem')}, see above")
     assert report.outcomes is not None
     if with_signal:
+        from recal_bench import api
         from recal_bench.reporting.text.signal import as_text
 
         rules = dict(zip(report.options[::2], report.options[1::2], strict=True))

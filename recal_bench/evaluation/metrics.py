@@ -13,7 +13,10 @@ _NOTHING = 1e-12
 
 
 def task_means(value_Q: NDArray[np.float64], task_Q: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean of each task, tasks in sorted order. `[..., Q]` to `[..., T]`; NaN where a value of the task is unknown."""
+    """Mean of each task, tasks in sorted order. `[..., Q]` to `[..., T]`; NaN where a value of the task is unknown.
+
+    Tasks may be names, or numbers in the order of the names, which is faster.
+    """
     task_index_Q = np.unique(task_Q, return_inverse=True)[1]
     order_Q = np.argsort(task_index_Q, kind="stable")
     count_T = np.bincount(task_index_Q)

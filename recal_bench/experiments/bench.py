@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,14 +101,8 @@ class Bench:
 
 def queries_of(outcomes: Outcomes) -> Queries:
     """What a router may see of a split: identifiers that tell nothing (a log's own often name the task), and texts."""
-    keys = zip(outcomes.task_Q, outcomes.query_id_Q, strict=True)
     features = () if outcomes.feature_Q is None else tuple(outcomes.feature_Q)
-    return Queries(tuple(identifier_of(*key) for key in keys), tuple(outcomes.prompt_Q), features)
-
-
-def identifier_of(task: str, query_id: str) -> str:
-    """What a router is shown in the place of a query's own id."""
-    return hashlib.sha256(f"{task}\n{query_id}".encode()).hexdigest()[:16]
+    return Queries(outcomes.identifier_Q, tuple(outcomes.prompt_Q), features)
 
 
 def load_outcomes(

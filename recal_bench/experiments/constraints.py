@@ -13,10 +13,10 @@ from recal_bench.evaluation import prices
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.experiments.points import BUDGET, Constraint, FrontierPoint, OperatingPoint
-from recal_bench.experiments.sweep import ALPHAS, can_sweep, decider, operating_point
+from recal_bench.experiments.sweep import ALPHAS, can_sweep, operating_point
 from recal_bench.outcomes import Objective, Outcomes
 from recal_bench.outcomes.objective import MOST_ALPHA
-from recal_bench.routers import Predicts, Router, Routes
+from recal_bench.routers import Predicts, Router, Routes, decider
 
 _BISECTIONS = 20
 _NOTHING = 1e-12
@@ -81,7 +81,7 @@ def price_for(bench: Bench, router: Router, constraint: Constraint) -> FrontierP
     prices of a frontier, and then by bisection. Raises ConstraintError where no price meets it, with what there is.
     """
     part = bench.splits.validation
-    decide_with = decider(router, part)
+    decide_with = decider(router, queries_of(part))
     seen: list[FrontierPoint] = []
 
     def at(alpha: float) -> FrontierPoint:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,23 +16,34 @@ from recal_bench.experiments.bench import Bench, queries_of
 from recal_bench.experiments.records import Guard
 from recal_bench.outcomes import Objective, Outcomes
 from recal_bench.outcomes.schema import LATENCY
-from recal_bench.routers import Calls, Decisions, Router, decide, queries_for
+from recal_bench.routers import Calls, Decisions, Router, decide, decider, queries_for
 from recal_bench.routers.guarded import Guarded
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def replay(bench: Bench, router: Router, price: float | None = None) -> pd.DataFrame:
-    """A router's decisions on every evaluated split, asked at another price of cost (an alpha) where one is given."""
+Deciders: TypeAlias = Mapping[str, Callable[[Calls], Decisions]]
+
+
+def deciders_of(bench: Bench, router: Router) -> Deciders:
+    """Lets a router decide on every evaluated split. What it predicts there is asked for once, and then remembered."""
+    return {split: decider(router, queries_of(part)) for split, part in bench.splits.evaluation.items()}
+
+
+def replay(bench: Bench, router: Router, price: float | None = None, deciders: Deciders | None = None) -> pd.DataFrame:
+    """A router's decisions on every evaluated split, asked at another price of cost (an alpha) where one is given.
+
+    `deciders` are those of `deciders_of`, where they are there already.
+    """
     import pandas as pd
 
-    frames = []
+    frames, deciders = [], deciders or deciders_of(bench, router)
     for split, outcomes in bench.splits.evaluation.items():
         calls = bench.calls(outcomes, router)
         if price is not None:
             calls = replace(calls, objective=replace(bench.objective, alpha=price))
-        decisions = decide(router, queries_of(outcomes), calls)
+        decisions = deciders[split](calls)
         frames.append(decision_frame(bench, split, outcomes, decisions, calls))
     return pd.concat(frames, ignore_index=True)
 
@@ -54,6 +66,8 @@ def cost_of_calls(outcomes: Outcomes, decisions: Decisions, calls: Calls) -> Flo
 
 
 def _over_calls(value_QA: FloatQA, decisions: Decisions, calls: Calls) -> FloatQ:
+    if not calls.called_QA.any():
+        return _of_arm(value_QA, np.asarray(decisions.arm_Q)) + 0.0  # as a sum: no zero has a sign
     paid_QA = calls.paid_QA(decisions)
     # Arms that are held out come last, and are not offered to routers that cannot adapt.
     total_Q: FloatQ = np.where(paid_QA, value_QA[:, : paid_QA.shape[1]], 0.0).sum(axis=1)

@@ -23,7 +23,7 @@ from recal_bench.experiments.latency import Fitted, measure
 from recal_bench.experiments.plans import RunPlan, class_of
 from recal_bench.experiments.records import Configuration, Run, read_log, read_run
 from recal_bench.experiments.reference_runs import run_references
-from recal_bench.experiments.replay import guard_of, replay
+from recal_bench.experiments.replay import deciders_of, guard_of, replay
 from recal_bench.experiments.sweep import sweep
 from recal_bench.experiments.work import (
     METRICS,
@@ -201,7 +201,8 @@ def _fit_and_keep(
             met = [price_for(bench, each, plan.constraint) if plan.constraint else None for each in seeds]
         fit_seconds = None if resumed else (time.perf_counter() - start) / len(seeds)
     for router, (configuration, target), work, point in zip(seeds, todo, works, met, strict=True):
-        write_decisions(replay(bench, router, None if point is None else point.alpha), work)
+        deciders = deciders_of(bench, router)
+        write_decisions(replay(bench, router, None if point is None else point.alpha, deciders), work)
         with naming(work / "router"):
             (work / "router").mkdir(exist_ok=True)
             router.save(work / "router")
@@ -221,7 +222,7 @@ def _fit_and_keep(
             steps=last.get("step"),
             kept_step=last.get("kept_step"),
             encoder=configuration.settings.get("encoder"),
-            frontier=sweep(bench, router),
+            frontier=sweep(bench, router, deciders),
             on_validation=point,
             guard=guard_of(bench, router),
         )

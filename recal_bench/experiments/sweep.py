@@ -9,11 +9,11 @@ import numpy as np
 
 from recal_bench.evaluation import references
 from recal_bench.evaluation.metrics import macro_mean
-from recal_bench.experiments.bench import Bench, queries_of
+from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.points import Frontier, FrontierPoint, OperatingPoint
-from recal_bench.experiments.replay import cost_of_calls
+from recal_bench.experiments.replay import Deciders, cost_of_calls, deciders_of
 from recal_bench.outcomes import Outcomes
-from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, decide, flags_of, queries_for
+from recal_bench.routers import Calls, Decisions, Predicts, Router, Routes, flags_of
 
 ALPHAS = (0.0, *(float(f"{10 ** (step / 8):.3g}") for step in range(-16, 17)), 10_000.0)
 """Prices of cost: 0; eight a decade from 0.01 to 100; 10,000.
@@ -24,8 +24,10 @@ means "always cheapest", at which even a hundred points of accuracy buy no more 
 """
 
 
-def sweep(bench: Bench, router: Router) -> tuple[Frontier, ...] | None:
+def sweep(bench: Bench, router: Router, deciders: Deciders | None = None) -> tuple[Frontier, ...] | None:
     """What a fitted router does on every evaluated split at each of `ALPHAS` and at the objective's own alpha.
+
+    `deciders` are those of `deciders_of`, where they are there already.
 
     None where the outcomes have no (or not every) cost, arms are held out, or one arm a query is known, and for a
     router that cannot be swept: it must decide by its predictions, or say by a true attribute `sweeps` that its `route`
@@ -33,7 +35,8 @@ def sweep(bench: Bench, router: Router) -> tuple[Frontier, ...] | None:
     """
     if not bench.objective.has_cost or bench.few is not None or bench.data.logged or not can_sweep(router):
         return None
-    return tuple(_frontier(bench, router, split, part) for split, part in bench.splits.evaluation.items())
+    deciders = deciders or deciders_of(bench, router)
+    return tuple(_frontier(bench, deciders[split], split, part) for split, part in bench.splits.evaluation.items())
 
 
 def can_sweep(router: Router) -> bool:
@@ -41,8 +44,7 @@ def can_sweep(router: Router) -> bool:
     return flags_of(router).sweeps or (isinstance(router, Predicts) and not isinstance(router, Routes))
 
 
-def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Frontier:
-    decide_with = decider(router, part)
+def _frontier(bench: Bench, decide_with: Callable[[Calls], Decisions], split: str, part: Outcomes) -> Frontier:
     points = []
     for alpha in sorted({*ALPHAS, bench.objective.alpha}):
         calls = replace(bench.calls(part), objective=replace(bench.objective, alpha=alpha))
@@ -60,15 +62,6 @@ def _frontier(bench: Bench, router: Router, split: str, part: Outcomes) -> Front
     )
 
 
-def decider(router: Router, part: Outcomes) -> Callable[[Calls], Decisions]:
-    """Decides on a split with given calls. Predictions do not depend on alpha, so they are made once."""
-    queries = queries_for(router, queries_of(part))
-    if isinstance(router, Predicts) and not isinstance(router, Routes):
-        score_QA, cost_QA = router.predict(queries)
-        return lambda calls: calls.choose(calls.objective.utility(score_QA, cost_QA))
-    return lambda calls: decide(router, queries, calls)
-
-
 def _single_arm(bench: Bench, part: Outcomes, arm: int) -> OperatingPoint:
     """One arm for every query; where it has no outcome, the arm nearest to it in the order of train costs."""
     rank_A = np.argsort(np.argsort(bench.mean_cost_A, kind="stable"))
@@ -81,5 +74,5 @@ def operating_point(part: Outcomes, decisions: Decisions, calls: Calls) -> Opera
     score_Q = part.score_QA[np.arange(len(part)), np.asarray(decisions.arm_Q)]
     cost_Q = cost_of_calls(part, decisions, calls) + calls.router_cost_Q
     return OperatingPoint(
-        accuracy=macro_mean(score_Q, part.task_Q), cost_usd_per_1k=1000 * macro_mean(cost_Q, part.task_Q)
+        accuracy=macro_mean(score_Q, part.task_code_Q), cost_usd_per_1k=1000 * macro_mean(cost_Q, part.task_code_Q)
     )

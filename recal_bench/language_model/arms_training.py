@@ -126,8 +126,9 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         advantage_N = self.advantages(
             reward_NK, row_Q.repeat_interleave(group_size), group_size, remember=True, share_QG=everyone.share_QG[0]
         )
-        in_groups = lambda value: value.view(1, -1, group_size, *value.shape[1:])  # noqa: E731
-        advantage_SQG, reward_SQGK = in_groups(advantage_N), in_groups(reward_NK)
+        advantage_SQG, reward_SQGK = (
+            value.view(1, -1, group_size, *value.shape[1:]) for value in (advantage_N, reward_NK)
+        )
         weight_K = torch.tensor(self.advantages.weight_K, device=device)
         judged = Judged(reward_SQGK, weight_K, ~reward_SQGK.isnan().all(dim=-1), advantage_SQG)
         self.watch(everyone, judged, row_Q)

@@ -88,7 +88,8 @@ class Advantages:
         advantage_QG, state = self.estimator.compute(batch, self.state, self.settings)
         if remember:
             self.state = state
-        return advantage_QG.reshape(-1).to(device)
+        advantage_N: Tensor = advantage_QG.reshape(-1).to(device)
+        return advantage_N
 
     def pack(self) -> list[Tensor]:
         """What a checkpoint holds of it."""

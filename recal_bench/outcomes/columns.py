@@ -1,180 +1,214 @@
-"""A table in a file to columns of distinct values, before anything in them is checked."""
+"""A table in a file, or in a folder of parquet files, to columns, before anything in them is checked. N rows."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from recal_bench.arrays import IntQ
+from recal_bench.outcomes.coding import ArrowCoder, Coded, Column, Growing, Joiner, PythonCoder
+from recal_bench.outcomes.parts import Part, UnusableError, joint_type, parts_of, require_alike
+from recal_bench.outcomes.schema import FEATURE_PREFIX, TYPES
 from recal_bench.table_files import (
+    MOST_ROWS,
     READ,
+    ParquetShape,
     csv_rows,
     json_objects,
     kind_of,
     misnamed,
-    parquet_columns,
+    parquet_batches,
+    parquet_names,
+    parquet_shape,
     repeated,
     unreadable,
 )
-from recal_bench.wording import counted
+from recal_bench.wording import counted, show
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `values[code_N[row]]`, N rows. Values are distinct and as the file types them; None is null."""
-
-    code_N: IntQ
-    values: list[Any]
+_BLOCK = 20_000
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The wanted columns of a file, the names of all it has, and each row's number (its line in JSONL)."""
+    """The wanted columns of a file and the names of all it has.
 
-    columns: dict[str, Column]
+    `number_N` are the numbers of the rows (lines in JSONL); None where they count from 1, in each of `parts`, the files
+    of a folder, with the number of their rows.
+    """
+
+    columns: Mapping[str, Column]
     names: tuple[str, ...]
-    number_N: IntQ
+    n_rows: int
+    number_N: IntQ | None = None
+    parts: tuple[tuple[str, int], ...] = ()
+
+    def place(self, row: int) -> str:
+        """Where a row stands, as what follows "row " in a message."""
+        for label, n_rows in self.parts:
+            if row < n_rows:
+                return f"{row + 1:,} of {show(label)}"
+            row -= n_rows
+        return f"{row + 1 if self.number_N is None else self.number_N[row]:,}"
 
 
-def read_columns(path: Path, wanted: Sequence[str], numbers: Collection[str]) -> tuple[Columns | None, list[str]]:
+def read_columns(
+    path: Path, wanted: Sequence[str], numbers: Collection[str], features: bool = False
+) -> tuple[Columns | None, list[str]]:
     """The wanted columns that the file has, and what is wrong with it as a file. Raises nothing.
 
-    `numbers` are the columns whose text is taken for numbers in CSV, which has no types.
+    `numbers` are the columns whose text is taken for numbers in CSV, which has no types. `features`: with all columns
+    `feature_*`.
     """
     problems: list[str] = []
+
+    def choose(names: Sequence[str]) -> list[str]:
+        found = [*wanted, *(sorted(filter(_is_feature, names)) if features else [])]
+        problems.extend(repeated([name for name in names if name in found]))
+        return [name for name in dict.fromkeys(found) if names.count(name) == 1]
+
     try:
         kind = _checked_kind(path)
-        if kind == "parquet":
-            found = _read_parquet(path, wanted, problems)
+        if kind in ("folder", "parquet"):
+            found = _read_parquet(parts_of(path) if kind == "folder" else [Part(path)], choose, numbers)
         elif kind == "csv":
-            found = _read_csv(path, wanted, numbers, problems)
+            found = _read_csv(path, choose, numbers, problems)
         else:
-            found = _read_json(path, wanted, problems, "entry" if kind == "json" else "line")
-    except _UnusableError as error:
+            found = _read_json(path, wanted, features, problems, "entry" if kind == "json" else "line")
+    except UnusableError as error:
         return None, [*problems, str(error)]
     except Exception as error:  # Arbitrary bytes make the parsers raise almost anything.
         return None, [*problems, f"the file {unreadable(error)}"]
     return found, problems
 
 
-class _UnusableError(Exception):
-    """What is wrong with a file as a whole, in plain words."""
-
-
 def _checked_kind(path: Path) -> str:
+    if path.is_dir() and kind_of(path) in (None, "parquet"):
+        return "folder"
     if path.is_dir():
-        raise _UnusableError("the file is a folder: give one outcomes file")
+        raise UnusableError("the file is a folder: give one outcomes file")
     if not path.exists():
-        raise _UnusableError("the file does not exist: check the path")
+        raise UnusableError("the file does not exist: check the path")
     if not path.is_file():
-        raise _UnusableError("the file is not a regular file: save it as one first")
+        raise UnusableError("the file is not a regular file: save it as one first")
     kind = kind_of(path)
     if kind is None:
-        raise _UnusableError(f"the file has none of the extensions that are read: {READ}")
+        raise UnusableError(f"the file has none of the extensions that are read: {READ}")
     if path.stat().st_size == 0:
-        raise _UnusableError("the file is empty (0 bytes)")
+        raise UnusableError("the file is empty (0 bytes)")
     contradiction = misnamed(path)
     if contradiction:
-        raise _UnusableError(f"the file {contradiction}")
+        raise UnusableError(f"the file {contradiction}")
     return kind
 
 
-class _Encoder:
-    """Builds a column. Types are kept apart: True, 1 and 1.0 are equal keys of a dict, but not the same value."""
-
-    def __init__(self) -> None:
-        self.codes: dict[Any, int] = {}
-        self.values: list[Any] = []
-
-    def code(self, value: Any) -> int:
-        key = value if type(value) is str else (type(value), value if value.__hash__ is not None else repr(value))
-        code = self.codes.setdefault(key, len(self.values))
-        if code == len(self.values):
-            self.values.append(value)
-        return code
+def _is_feature(name: str) -> bool:
+    return name.startswith(FEATURE_PREFIX) and name != FEATURE_PREFIX
 
 
-class _Builder:
-    """Builds all columns, row by row."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.codes: defaultdict[str, list[int]] = defaultdict(list)
-        self.encoders: defaultdict[str, _Encoder] = defaultdict(_Encoder)
-
-    def add(self, number: int, row: dict[str, Any]) -> None:
-        self.numbers.append(number)
-        for name, value in row.items():
-            self.codes[name].append(self.encoders[name].code(value))
-
-    def columns(self, names: Iterable[str]) -> dict[str, Column]:
-        return {name: Column(np.array(self.codes[name], dtype=np.int64), self.encoders[name].values) for name in names}
-
-    @property
-    def number_N(self) -> IntQ:
-        return np.array(self.numbers, dtype=np.int64)
+def _is_text(name: str) -> bool:
+    return TYPES.get(name) == "string" or _is_feature(name)
 
 
-def _unrepeated(wanted: Sequence[str], problems: list[str], names: Sequence[str]) -> list[str]:
-    """The wanted names that only one column has; a problem for each that several have."""
-    problems += repeated([name for name in names if name in wanted])
-    return [name for name in wanted if names.count(name) == 1]
+def _read_parquet(
+    parts: Sequence[Part], choose: Callable[[Sequence[str]], list[str]], numbers: Collection[str]
+) -> Columns:
+    keys = [name for name, _ in parts[0].keys]
+    with _of_part(parts[0]):
+        names = parquet_names(parts[0].path)
+    for name in keys:
+        if name in names:
+            raise UnusableError(
+                f"column {show(name)} is in the files and in the names of their folders: keep one of them"
+            )
+    wanted = choose([*names, *keys])
+    chosen = [name for name in wanted if name in names]
+    found: list[ParquetShape] = []
+    for part in parts:
+        with _of_part(part):
+            found.append(parquet_shape(part.path, chosen))
+    schemas = [each.schema for each in found]
+    if len(parts) > 1 or parts[0].keys:
+        require_alike(parts, schemas, chosen, [*filter(_is_text, chosen)])
+    room = sum(each.n_rows for each in found)
+    if room > MOST_ROWS:
+        raise UnusableError(f"the folder declares {room:,} rows, and at most {MOST_ROWS:,} can be held")
+    joiners = {
+        name: Joiner(joint_type([schema.field(name).type for schema in schemas]), _is_text(name), room)
+        for name in chosen
+    }
+    for part in parts if chosen else ():
+        with _of_part(part):
+            for batch in parquet_batches(part.path, chosen):
+                for name, joiner in joiners.items():
+                    joiner.add(batch.column(name))
+    pa.default_memory_pool().release_unused()  # arrow keeps what the batches took, some 100 MB
+    columns = {name: joiner.column() for name, joiner in joiners.items()}
+    if any(column.n_rows != room for column in columns.values()):
+        raise UnusableError("the file is damaged: it declares more rows, or fewer, than it holds")
+    counts = [each.n_rows for each in found]
+    for at, name in enumerate(keys):
+        if name in wanted:
+            columns[name] = _constant([part.keys[at][1] for part in parts], counts, name in numbers)
+    labels = tuple((part.label, count) for part, count in zip(parts, counts, strict=True) if part.label)
+    return Columns(columns, (*names, *keys), room, parts=labels)
 
 
-def _read_parquet(path: Path, wanted: Sequence[str], problems: list[str]) -> Columns:
-    names, table, n_rows = parquet_columns(path, partial(_unrepeated, wanted, problems))
-    columns = {name: _column(table.column(name)) for name in table.column_names}
-    return Columns(columns, tuple(names), np.arange(1, n_rows + 1))
+@contextmanager
+def _of_part(part: Part) -> Iterator[None]:
+    """What is wrong with a file of a folder names the file."""
+    try:
+        yield
+    except Exception as error:
+        if not part.label or isinstance(error, UnusableError):
+            raise
+        raise UnusableError(f"its file {show(part.label)} {unreadable(error)}") from error
 
 
-def _column(chunks: Any) -> Column:
-    """An arrow column, chunk by chunk, so that no column is too long for one array of strings."""
-    import pyarrow as pa
-
-    encoder = _Encoder()
-    code_chunks = [np.zeros(0, dtype=np.int64)]
-    for chunk in chunks.chunks:
-        try:
-            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        except pa.ArrowNotImplementedError:  # Lists, structs and other types without a hash.
-            code_chunks.append(np.array([encoder.code(value) for value in chunk.to_pylist()], dtype=np.int64))
-            continue
-        code_V = np.array([*map(encoder.code, encoded.dictionary.to_pylist()), -1], dtype=np.int64)
-        local_N = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        if (local_N < 0).any():
-            code_V[-1] = encoder.code(None)
-        code_chunks.append(code_V[local_N])
-    return Column(np.concatenate(code_chunks), encoder.values)
+def _constant(texts: Sequence[str | None], counts: Sequence[int], number: bool) -> Column:
+    """A column with one text for all rows of each file, as the names of its folders give it."""
+    coder = ArrowCoder()
+    for text, count in zip(texts, counts, strict=True):
+        coder.add(pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), [text or ""]))
+    return _typed(coder, number)
 
 
-def _read_csv(path: Path, wanted: Sequence[str], numbers: Collection[str], problems: list[str]) -> Columns:
-    builder = _Builder()
+def _read_csv(
+    path: Path, choose: Callable[[Sequence[str]], list[str]], numbers: Collection[str], problems: list[str]
+) -> Columns:
     ragged: list[tuple[int, int]] = []
+    number_N = Growing(np.int64)
     rows = csv_rows(path)
     _, names = next(rows)
-    position = {name: names.index(name) for name in _unrepeated(wanted, problems, names)}
-    for number, fields in rows:
-        if len(fields) == len(names):
-            builder.add(number, {name: fields[at] for name, at in position.items()})
-        else:
-            ragged.append((number, len(fields)))
+    position = {name: names.index(name) for name in choose(names)}
+    coders = {name: ArrowCoder() for name in position}
+    while block := list(islice(rows, _BLOCK)):
+        ragged += [(number, len(fields)) for number, fields in block if len(fields) != len(names)]
+        block = [each for each in block if len(each[1]) == len(names)]
+        number_N.extend(np.array([number for number, _ in block], dtype=np.int64))
+        for name, at in position.items():
+            coders[name].add(pa.array([fields[at] for _, fields in block], pa.large_string()))
     if ragged:
         problems.append(
             f"more or fewer fields than the header in {counted(len(ragged), 'row')} (first: row {ragged[0][0]:,} with "
             f"{ragged[0][1]} of {len(names)}): put fields that hold commas or line breaks in quotes"
         )
-    columns = builder.columns(position)
-    typed = {
-        name: Column(column.code_N, [_csv_value(text, name in numbers) for text in column.values])
-        for name, column in columns.items()
-    }
-    return Columns(typed, tuple(names), builder.number_N)
+    columns = {name: _typed(coder, name in numbers) for name, coder in coders.items()}
+    return Columns(columns, tuple(names), number_N.size, number_N.array)
+
+
+def _typed(coder: ArrowCoder, number: bool) -> Column:
+    """A column of CSV fields with the values that they stand for."""
+    if number and (found := coder.numbers()) is not None:
+        return found
+    column = coder.column()
+    return Coded(column.code_N, [_csv_value(text, number) for text in column.values])
 
 
 def _csv_value(text: str, number: bool) -> Any:
@@ -194,18 +228,26 @@ def _csv_value(text: str, number: bool) -> Any:
     return text
 
 
-def _read_json(path: Path, wanted: Sequence[str], problems: list[str], unit: str) -> Columns:
-    builder = _Builder()
+def _read_json(path: Path, wanted: Sequence[str], features: bool, problems: list[str], unit: str) -> Columns:
     shapes: dict[tuple[str, ...], None] = {}
     bad: list[int] = []
-    for number, row in json_objects(path):
-        if row is None:
-            bad.append(number)
-        else:
-            shapes[tuple(row)] = None
-            builder.add(number, {name: row.get(name) for name in wanted})
+    numbers: list[int] = []
+    coders = {name: PythonCoder() for name in wanted}
+    rows = json_objects(path)
+    while block := list(islice(rows, _BLOCK)):
+        bad += [number for number, row in block if row is None]
+        found = [row for _, row in block if row is not None]
+        new = dict.fromkeys(name for row in found for name in row if _is_feature(name)) if features else {}
+        for name in new.keys() - coders.keys():
+            coders[name] = PythonCoder()
+            coders[name].add([None] * len(numbers))
+        numbers += [number for number, row in block if row is not None]
+        shapes |= dict.fromkeys(map(tuple, found))
+        for name, coder in coders.items():
+            coder.add([row.get(name) for row in found])
     if bad:
         a_unit = "an entry" if unit == "entry" else f"a {unit}"
         problems.append(f"not one JSON object {a_unit}: {counted(len(bad), unit)} (first: {unit} {bad[0]:,})")
     names = dict.fromkeys(name for shape in shapes for name in shape)
-    return Columns(builder.columns([name for name in wanted if name in names]), tuple(names), builder.number_N)
+    columns = {name: coder.column() for name, coder in coders.items() if name in names}
+    return Columns(columns, tuple(names), len(numbers), np.array(numbers, dtype=np.int64))

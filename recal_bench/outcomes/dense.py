@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -95,6 +96,16 @@ class Outcomes:
         """The queries that show the outcomes of several arms."""
         return np.asarray(self.observed_QA.sum(axis=1) > 1)
 
+    @cached_property
+    def task_code_Q(self) -> IntQ:
+        """Each query's task as its place among `tasks`."""
+        return np.asarray(np.unique(self.task_Q, return_inverse=True)[1], dtype=np.int64)
+
+    @cached_property
+    def identifier_Q(self) -> tuple[str, ...]:
+        """What a router is shown in the place of each query's own id."""
+        return tuple(map(identifier_of, self.task_Q, self.query_id_Q))
+
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(sorted(set(self.task_Q)))
@@ -146,6 +157,11 @@ _BY_ARM = (
 )
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", "feature_Q", *_BY_ARM)
+
+
+def identifier_of(task: str, query_id: str) -> str:
+    """A query's identifier that tells nothing of its task."""
+    return hashlib.sha256(f"{task}\n{query_id}".encode()).hexdigest()[:16]
 
 
 def standard_split(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from recal_bench.errors import OutcomesError
 from recal_bench.outcomes.columns import read_columns
 from recal_bench.outcomes.dense import Outcomes, standard_split
+from recal_bench.outcomes.keys import Keys
 from recal_bench.outcomes.ordering import first_of, ordered, split_in_order
 from recal_bench.outcomes.reading import AS_WRITTEN, WHOLE_RANGE, Reading
 from recal_bench.outcomes.rows import Rows
@@ -43,7 +44,7 @@ _LISTED = 20
 class FileReport:
     """What was found in an outcomes file; every entry is one line. `outcomes` is None where there are problems.
 
-    `options` are those without which a run would ask, as words of the command line; `api.validate` finds them.
+    `options` are those without which a run would ask, as words of the command line; `validation` finds them.
     """
 
     problems: tuple[str, ...]
@@ -79,23 +80,21 @@ def check_file(
     named = (*READ_BY_RUNS, *(["response"] if responses else []), *others, *counts, *order)
     # Where another column splits the file, its own split is as if it were not there.
     wanted = [name for name in dict.fromkeys(named) if not order or name != "split" or name in order]
-    columns, problems = read_columns(path, wanted, numbers=NUMBERS | set(others))
-    of_query = _features(columns.names) if columns and reading.features else []
-    if of_query:
-        columns, problems = read_columns(path, [*wanted, *of_query], numbers=NUMBERS | set(others))
+    columns, problems = read_columns(path, wanted, NUMBERS | set(others), reading.features)
     if columns is None:
         return FileReport(tuple(problems), (), (), None)
+    of_query = _features(columns.names) if reading.features else []
     problems += _absent(columns.names)
-    if not problems and not len(columns.number_N):
+    if not problems and not columns.n_rows:
         problems.append("the file holds no rows: one row is needed for each query and arm")
     asked = tuple(dict.fromkeys((*others, *(name for name in counts if name in columns.names))))
     of_latency: list[str] = []
     found = latencies(columns, of_latency) | other_numbers(asked, columns, problems)
-    every = Rows(columns, texts(columns, problems), *numbers(columns, problems, reading), found)
+    every = Rows(columns, Keys(texts(columns, problems)), *numbers(columns, problems, reading), found)
     problems += every.key_problems()
-    rows = every.scored()
-    if not problems and not len(rows.keyed):
-        problems.append(f"score is missing in all {counted(len(every.keyed), 'row')}: nothing can be learned from them")
+    rows = replace(every, keys=every.keys.where(~np.isnan(every.score_N)))
+    if not problems and not len(rows.keys):
+        problems.append(f"score is missing in all {counted(len(every.keys), 'row')}: nothing can be learned from them")
     problems += rows.problems()
     feature_Q = rows.features([name for name in of_query if name in columns.columns], problems)
     if reading.features and not of_query:
@@ -112,7 +111,7 @@ def check_file(
     outcomes = dense_view(rows, stem(path))
     outcomes = replace(
         outcomes,
-        unscored_QA=every.unscored_QA(rows),
+        unscored_QA=every.unscored_QA(rows.keys),
         latency_QA=outcomes.column_QA.get(LATENCY),
         column_QA={name: outcomes.column_QA[name] for name in asked},
         feature_Q=feature_Q,
@@ -120,7 +119,7 @@ def check_file(
     of_order: list[str] = []
     for name, each_N in zip(order, place_N, strict=True):
         try:
-            split_Q, note = split_in_order(first_of(each_N[rows.keyed], rows.query.group_N, len(outcomes)), name)
+            split_Q, note = split_in_order(first_of(rows.keys.of(each_N), rows.keys.query.group_N, len(outcomes)), name)
         except OutcomesError as error:
             return FileReport((str(error),), (), summary, None)
         outcomes, of_order = in_splits(outcomes, split_Q), [note]
@@ -166,7 +165,7 @@ def _range(reading: Reading) -> list[str]:
 def _unscored(rows: Rows) -> list[str]:
     if not rows.unscored:
         return []
-    n, total = rows.unscored, len(rows.keyed)
+    n, total = rows.unscored, len(rows.keys)
     return [f"{n:,} of {counted(total, 'row')} ({share(n, total)}) without a score are left out: missing outcomes"]
 
 
@@ -256,7 +255,7 @@ def _notes(outcomes: Outcomes) -> list[str]:
     n_graded = int(((score > 0) & (score < 1)).sum())
     if n_graded:
         notes.append(f"scores between 0 and 1: {n_graded:,} of {n_observed:,} ({share(n_graded, n_observed)})")
-    lengths = np.array([len(prompt) for prompt in outcomes.prompt_Q])
+    lengths = np.array([*map(len, outcomes.prompt_Q)])
     n_long = int((lengths > LONG_PROMPT).sum())
     if n_long:
         notes.append(f"prompts longer than {LONG_PROMPT:,} characters: {n_long:,} (the longest has {lengths.max():,})")

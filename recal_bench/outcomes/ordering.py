@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, IntQ, StrQ
+from recal_bench.arrays import BoolN, CodeN, FloatQ, StrQ
 from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.outcomes.coding import Column, Numbers
 from recal_bench.outcomes.columns import Columns
 from recal_bench.outcomes.values import unknown
 from recal_bench.wording import counted, show, some_of
@@ -30,21 +31,35 @@ def ordered(name: str, columns: Columns, problems: list[str]) -> FloatQ:
             f"--split-by {name}: there is no such column{near_miss(name, columns.names)} ({has}): name one that holds "
             "numbers or times"
         )
-        return np.full(len(columns.number_N), np.nan)
+        return np.full(columns.n_rows, np.nan)
+    if isinstance(column, Numbers):
+        return _of_numbers(name, column, columns, problems)
     places = [None if _absent(value) else _place(value) for value in column.values]
     bad_V = np.array([place is None and not _absent(value) for place, value in zip(places, column.values, strict=True)])
-    bad = np.flatnonzero(bad_V[column.code_N]) if len(bad_V) else np.zeros(0, dtype=np.int64)
-    if len(bad):
-        problems.append(
-            f"--split-by {name} is neither a number nor a time (ISO 8601) in {len(bad):,} of "
-            f"{counted(len(column.code_N), 'row')} (first: row {columns.number_N[bad[0]]:,}: "
-            f"{show(column.values[column.code_N[bad[0]]])}): such values have no order"
-        )
+    _explain(name, bad_V[column.code_N] if len(bad_V) else np.zeros(0, dtype=bool), column, columns, problems)
     kinds = sorted({place[0] for place in places if place is not None})
     if len(kinds) > 1:
         problems.append(f"--split-by {name} holds {' and '.join(kinds)}, which have no common order: write all alike")
     place_V = np.array([math.nan if place is None else place[1] for place in places], dtype=np.float64)
     return place_V[column.code_N]
+
+
+def _of_numbers(name: str, column: Numbers, columns: Columns, problems: list[str]) -> FloatQ:
+    """The places of a column that its file types as numbers, or as truth values, which have no order."""
+    place_N = np.where(column.null_N, np.nan, column.value_N.astype(np.float64))
+    bad_N = ~column.null_N if column.value_N.dtype == bool else np.isinf(place_N)
+    _explain(name, bad_N, column, columns, problems)
+    return np.where(bad_N, np.nan, place_N)
+
+
+def _explain(name: str, bad_N: BoolN, column: Column, columns: Columns, problems: list[str]) -> None:
+    if bad_N.any():
+        row = int(np.argmax(bad_N))
+        problems.append(
+            f"--split-by {name} is neither a number nor a time (ISO 8601) in {int(bad_N.sum()):,} of "
+            f"{counted(len(bad_N), 'row')} (first: row {columns.place(row)}: {show(column.at(row))}): such values have "
+            "no order"
+        )
 
 
 def _absent(value: Any) -> bool:
@@ -77,7 +92,7 @@ def _place(value: Any) -> tuple[str, float] | None:
     return ("numbers", number) if math.isfinite(number) else None
 
 
-def first_of(place_N: FloatQ, query_N: IntQ, n_queries: int) -> FloatQ:
+def first_of(place_N: FloatQ, query_N: CodeN, n_queries: int) -> FloatQ:
     """The least place among the rows of each query, `[Q]`; NaN where none is known."""
     place_Q = np.full(n_queries, np.inf)
     np.minimum.at(place_Q, query_N, np.where(np.isnan(place_N), np.inf, place_N))

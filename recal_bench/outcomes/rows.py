@@ -1,4 +1,4 @@
-"""The rows of an outcomes file by their keys, and what is wrong with them taken together.
+"""The rows of an outcomes file, and what is wrong with them taken together.
 
 N rows with a usable key, Q queries, A arms.
 """
@@ -6,151 +6,99 @@ N rows with a usable key, Q queries, A arms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import BoolQA, FloatQ, IntQ, ObjectQ
+from recal_bench.arrays import BoolQA, FloatQ, ObjectQ
+from recal_bench.outcomes.coding import Coded
 from recal_bench.outcomes.columns import Columns
+from recal_bench.outcomes.keys import Keys, grouped
 from recal_bench.outcomes.schema import FEATURE_PREFIX
 from recal_bench.outcomes.single_choices import Choices
-from recal_bench.outcomes.values import Labels, feature_text, propensities, unknown
-from recal_bench.wording import counted, share, show, tallied
+from recal_bench.outcomes.values import feature_text, given, propensities
+from recal_bench.wording import counted, share, show, tallied_counts
 
 MOST_CELLS = 50_000_000
-_QUERY, _ARM = ("split", "task", "query_id"), ("model", "strategy")
-_KEY = (*_QUERY, *_ARM)
-
-
-class Groups(NamedTuple):
-    """Rows that go together: the number of each row's group, and the first row of each group."""
-
-    group_N: IntQ
-    first: IntQ
-
-
-def _grouped(*codes: IntQ) -> Groups:
-    """By the distinct combinations of codes, in their lexicographic order."""
-    group_N, first = np.zeros(len(codes[0]), dtype=np.int64), np.zeros(0, dtype=np.int64)
-    for code_N in codes:
-        key_N = group_N * (code_N.max(initial=0) + 1) + code_N
-        _, first, group_N = np.unique(key_N, return_index=True, return_inverse=True)
-    return Groups(group_N.astype(np.int64), first.astype(np.int64))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a file that have a usable key (split, task, query_id, model, strategy), one or more an outcome."""
+    """The rows of a file by their keys, with what stands in them; arrays here are over all rows of the file."""
 
     columns: Columns
-    texts: dict[str, Labels]
+    keys: Keys
     score_N: FloatQ
     cost_N: FloatQ
     other: Mapping[str, FloatQ]
 
-    @cached_property
-    def keyed(self) -> IntQ:
-        """The positions of these rows in the file; what is named `_N` below is for these alone."""
-        return np.flatnonzero(np.logical_and.reduce([self.texts[name].code_N >= 0 for name in _KEY]))
-
-    def code(self, name: str) -> IntQ:
-        """The code of each row's text in a column."""
-        return self.texts[name].code_N[self.keyed]
-
-    def labels(self, name: str, rows: IntQ) -> list[str]:
-        """The texts of some rows in a column."""
-        return [self.texts[name].labels[code] for code in self.code(name)[rows]]
-
-    def _keys(self, names: Sequence[str], rows: IntQ) -> list[tuple[str, ...]]:
-        return list(zip(*(self.labels(name, rows) for name in names), strict=True))
-
-    @cached_property
-    def query(self) -> Groups:
-        return _grouped(self.code("split"), self.code("task"), self.code("query_id"))
-
-    @cached_property
-    def arm(self) -> Groups:
-        return _grouped(self.code("model"), self.code("strategy"))
-
-    @cached_property
-    def outcome(self) -> Groups:
-        return _grouped(self.query.group_N, self.arm.group_N)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Q and A."""
-        return len(self.query.first), len(self.arm.first)
-
-    def _number(self, row: int) -> str:
-        return f"{self.columns.number_N[self.keyed[row]]:,}"
+    def _place(self, row: int) -> str:
+        return self.columns.place(int(self.keys.place_N[row]))
 
     def _name(self, row: int, *names: str) -> str:
-        return " ".join(show(self.labels(name, np.array([row]))[0], 30) for name in names)
+        return " ".join(show(self.keys.labels(name, [row])[0], 30) for name in names)
 
-    @property
+    @cached_property
     def unscored(self) -> int:
         """The number of rows without a score, which say nothing of an outcome."""
-        return int(np.isnan(self.score_N[self.keyed]).sum())
+        return int(np.isnan(self.keys.of(self.score_N)).sum())
 
-    def unscored_QA(self, scored: Rows) -> BoolQA | None:
+    def unscored_QA(self, scored: Keys) -> BoolQA | None:
         """Where the rows with a score have a query and an arm, and a row here has none; None where there is none."""
-        lost = np.flatnonzero(np.isnan(self.score_N[self.keyed]))
-        query_of = {key: index for index, key in enumerate(scored._keys(_QUERY, scored.query.first))}
-        arm_of = {key: index for index, key in enumerate(scored._keys(_ARM, scored.arm.first))}
+        if not self.unscored:
+            return None
+        lost = np.flatnonzero(np.isnan(self.keys.of(self.score_N)))
+        place = []
+        for here, there in ((self.keys.query, scored.query), (self.keys.arm, scored.arm)):
+            # The first row of each group there is one of the rows here, which tells the group's number here.
+            row_there = np.searchsorted(self.keys.place_N, scored.place_N[there.first])
+            group_there = np.full(len(here.first), -1)
+            group_there[here.group_N[row_there]] = np.arange(len(there.first))
+            place.append(group_there[here.group_N[lost]])
+        both = (place[0] >= 0) & (place[1] >= 0)
         found_QA = np.zeros(scored.shape, dtype=bool)
-        for query, arm in zip(self._keys(_QUERY, lost), self._keys(_ARM, lost), strict=True):
-            if query in query_of and arm in arm_of:
-                found_QA[query_of[query], arm_of[arm]] = True
-        return found_QA if found_QA.any() else None
-
-    def scored(self) -> Rows:
-        """The rows with a score."""
-        kept_N = ~np.isnan(self.score_N)
-        texts = {
-            name: Labels(np.where(kept_N, column.code_N, -1), column.labels) for name, column in self.texts.items()
-        }
-        return replace(self, texts=texts)
+        found_QA[place[0][both], place[1][both]] = True
+        return found_QA if both.any() else None
 
     def key_problems(self) -> list[str]:
         """What is wrong with the rows taken together: outcomes given twice, queries with two prompts."""
-        return [*self._repeated(), *self._two_prompts()] if len(self.keyed) else []
+        return [*self._repeated(), *self._two_prompts()] if len(self.keys) else []
 
     def problems(self) -> list[str]:
         """What is wrong with the outcomes that the rows make."""
-        return [*self._single_choices(), *self._too_sparse()] if len(self.keyed) else []
+        return [*self._single_choices(), *self._too_sparse()] if len(self.keys) else []
 
     def _repeated(self) -> list[str]:
         sample = self.columns.columns.get("sample")
-        codes = (self.outcome.group_N,) if sample is None else (self.outcome.group_N, sample.code_N[self.keyed])
-        draw_N, first = _grouped(*codes)
-        again = np.setdiff1d(np.arange(len(draw_N)), first)
-        if not len(again):
+        outcome = self.keys.outcome
+        draw = outcome if sample is None else grouped(outcome.group_N, self.keys.of(sample.code_N))
+        n_again = len(self.keys) - len(draw.first)
+        if not n_again:
             return []
-        row, earlier = again[0], first[draw_N[again[0]]]
+        again_N = np.ones(len(draw.group_N), dtype=bool)
+        again_N[draw.first] = False
+        row = int(np.argmax(again_N))
         name = self._name(row, "task", "query_id", "model", "strategy")
         draws = "number repeated draws in a column sample" if sample is None else "give each draw its own sample"
         return [
-            f"an outcome is given again in {counted(len(again), 'row')} (first: row {self._number(row)} repeats row "
-            f"{self._number(earlier)}: {name}): keep one, or {draws}"
+            f"an outcome is given again in {counted(n_again, 'row')} (first: row {self._place(row)} repeats row "
+            f"{self._place(draw.first[draw.group_N[row]])}: {name}): keep one, or {draws}"
         ]
 
     def _two_prompts(self) -> list[str]:
-        prompt_N = self.code("prompt")
+        prompt_N, query_N = self.keys.code("prompt"), self.keys.query.group_N
         known = np.flatnonzero(prompt_N >= 0)
-        if not len(known):
-            return []
-        query_N = self.query.group_N[known]
-        first = _grouped(query_N, prompt_N[known]).first
-        queries, n_prompts = np.unique(query_N[first], return_counts=True)
-        torn = queries[n_prompts > 1]
+        first_Q = np.zeros(len(self.keys.query.first), dtype=np.int64)
+        first_Q[query_N[known[::-1]]] = known[::-1]  # of several rows of one query, numpy keeps the last
+        torn = known[prompt_N[known] != prompt_N[first_Q[query_N[known]]]]
         if not len(torn):
             return []
-        row, other = np.sort(known[first[query_N[first] == torn[0]]])[:2]
+        queries = np.unique(query_N[torn])
+        row, other = first_Q[queries[0]], torn[query_N[torn] == queries[0]][0]
         return [
-            f"more than one prompt in {counted(len(torn), 'query')} (first: {self._name(row, 'task', 'query_id')}, "
-            f"rows {self._number(row)} and {self._number(other)}): give each prompt a query_id of its own"
+            f"more than one prompt in {counted(len(queries), 'query')} (first: {self._name(row, 'task', 'query_id')}, "
+            f"rows {self._place(row)} and {self._place(other)}): give each prompt a query_id of its own"
         ]
 
     @property
@@ -161,21 +109,23 @@ class Rows:
     @cached_property
     def _choices(self) -> Choices:
         column = self.columns.columns.get("propensity")
-        given = column is not None and not all(map(unknown, column.values))
-        arms_Q = np.bincount(self.query.group_N[self.outcome.first])
-        drawn_N = self._propensities[0][self.keyed] < 1
-        return Choices(arms_Q, self.shape[1], given, np.bincount(self.query.group_N, drawn_N) > 0)
+        arms_Q = np.bincount(self.keys.query.group_N[self.keys.outcome.first])
+        if column is None:
+            return Choices(arms_Q, self.keys.shape[1], False, np.zeros(len(arms_Q), dtype=bool))
+        drawn_N = self.keys.of(self._propensities[0]) < 1
+        drawn_Q = np.bincount(self.keys.query.group_N, drawn_N) > 0
+        return Choices(arms_Q, self.keys.shape[1], given(column), drawn_Q)
 
     def _single_choices(self) -> list[str]:
         if not self.logged:
             return self._choices.problems()
         problems = list(self._propensities[1])
-        single_N = self._choices.arms_Q[self.query.group_N] == 1
-        lacking = np.flatnonzero(single_N & np.isnan(self._propensities[0][self.keyed]))
-        if len(lacking) and not problems:
+        single_N = self._choices.arms_Q[self.keys.query.group_N] == 1
+        lacking_N = single_N & np.isnan(self.keys.of(self._propensities[0]))
+        if lacking_N.any() and not problems:
             problems.append(
-                f"propensity is missing in {len(lacking):,} of {len(self.keyed):,} rows (first: row "
-                f"{self._number(lacking[0])}) of queries that show one arm"
+                f"propensity is missing in {int(lacking_N.sum()):,} of {len(self.keys):,} rows (first: row "
+                f"{self._place(int(np.argmax(lacking_N)))}) of queries that show one arm"
             )
         if single_N.sum() > (self._choices.arms_Q == 1).sum():
             problems.append(
@@ -186,7 +136,7 @@ class Rows:
     @property
     def propensity_Q(self) -> FloatQ:
         """The probability with which each query's arm was chosen, in a log; 1 where several arms were asked."""
-        drawn_Q = self._propensities[0][self.keyed][self.query.first]
+        drawn_Q = self.keys.of(self._propensities[0])[self.keys.query.first]
         return np.where(self._choices.arms_Q == 1, drawn_Q, 1.0)
 
     @cached_property
@@ -196,7 +146,7 @@ class Rows:
         return propensities(self.columns, problems), problems
 
     def _too_sparse(self) -> list[str]:
-        n_queries, n_arms = self.shape
+        n_queries, n_arms = self.keys.shape
         if n_queries * n_arms <= MOST_CELLS:
             return []
         return [
@@ -211,41 +161,50 @@ class Rows:
         """
         if not names:
             return None
-        feature_Q = np.array([{} for _ in self.query.first], dtype=object)
+        query = self.keys.query
+        feature_Q = np.array([{} for _ in query.first], dtype=object)
         for name in names:
             column = self.columns.columns[name]
+            assert isinstance(column, Coded)
             text_V = [feature_text(value) for value in column.values]
-            seen: dict[int, str | None] = {}
-            torn: dict[int, None] = {}
-            for query, code in zip(self.query.group_N, column.code_N[self.keyed], strict=True):
-                if seen.setdefault(query, text_V[code]) != text_V[code]:
-                    torn[query] = None
-            if torn:
-                query = self._name(self.query.first[next(iter(torn))], "task", "query_id")
-                problems.append(f"{name} has more than one value in {counted(len(torn), 'query')} (first: {query})")
-            for query, text in seen.items():
+            rank = {text: code for code, text in enumerate(dict.fromkeys(text_V))}
+            text_N = np.array([rank[text] for text in text_V], dtype=np.int32)[self.keys.of(column.code_N)]
+            text_Q = text_N[query.first]
+            torn = np.flatnonzero(text_N != text_Q[query.group_N])
+            if len(torn):
+                n_torn = len(np.unique(query.group_N[torn]))
+                first = self._name(torn[0], "task", "query_id")
+                problems.append(f"{name} has more than one value in {counted(n_torn, 'query')} (first: {first})")
+            texts = list(rank)
+            for row, code in enumerate(text_Q.tolist()):
+                text = texts[code]
                 if text is not None:
-                    feature_Q[query][name.removeprefix(FEATURE_PREFIX)] = text
+                    feature_Q[row][name.removeprefix(FEATURE_PREFIX)] = text
         return feature_Q
 
     def summary(self) -> tuple[str, ...]:
         """Counts and coverage, one line each."""
-        lines = [f"rows: {len(self.columns.number_N):,}"]
-        if len(self.keyed):
-            n_queries, n_arms = self.shape
-            first_Q = self.query.first
-            n_outcomes = len(self.outcome.first)
-            splits = self.labels("split", first_Q)
+        lines = [f"rows: {self.columns.n_rows:,}"]
+        if len(self.keys):
+            n_queries, n_arms = self.keys.shape
+            n_cells = n_queries * n_arms
+            has_splits = self.keys.texts["split"].labels != [""]
             lines += [
                 f"queries: {n_queries:,}",
                 f"arms: {n_arms:,}",
-                f"tasks: {tallied(self.labels('task', first_Q))}",
-                f"splits: {tallied(splits) if self.texts['split'].labels != [''] else 'none'}",
-                f"observed: {share(n_outcomes, n_queries * n_arms)} of {n_queries * n_arms:,} outcomes",
+                f"tasks: {self._tallied('task')}",
+                f"splits: {self._tallied('split') if has_splits else 'none'}",
+                f"observed: {share(len(self.keys.outcome.first), n_cells)} of {n_cells:,} outcomes",
                 f"cost known: {share(int((~np.isnan(self.cost_N)).sum()), len(self.cost_N))} of the rows",
                 *([self._log()] if self.logged else []),
             ]
         return tuple(lines)
+
+    def _tallied(self, name: str) -> str:
+        """How many queries have each text of a column."""
+        labels = self.keys.texts[name].labels
+        count_V = np.bincount(self.keys.code(name)[self.keys.query.first], minlength=len(labels)).tolist()
+        return tallied_counts({label: count for label, count in zip(labels, count_V, strict=True) if count})
 
     def _log(self) -> str:
         several = int((self._choices.arms_Q > 1).sum())
@@ -258,9 +217,9 @@ class Rows:
 
     def notes(self) -> list[str]:
         """What the dense view no longer shows: repeated draws."""
-        draws = np.bincount(self.outcome.group_N)
-        if draws.max() == 1:
+        if not self.keys.repeats:
             return []
+        draws = np.bincount(self.keys.outcome.group_N)
         return [
             f"{int((draws > 1).sum()):,} of {len(draws):,} outcomes have several draws (sample, up to {draws.max()}): "
             "score and cost are means over them"

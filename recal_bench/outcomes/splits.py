@@ -66,7 +66,7 @@ def prepare(
         chosen = costs.settle(chosen, missing, notes)
     chosen = complete(chosen, missing, notes)
     evaluation = {name: chosen.of_split(name) for name in _evaluated(chosen.split_Q)}
-    left_out = _keys(outcomes) - _keys(chosen)
+    left_out = _keys(outcomes) - _keys(chosen) if len(chosen) < len(outcomes) else frozenset()
     return Splits(chosen.of_split("train"), chosen.of_split("validation"), evaluation, tuple(notes), left_out)
 
 
@@ -166,18 +166,20 @@ def _quotas(n: int, percent: dict[str, int]) -> dict[str, int]:
 def _without_leaks(split_Q: StrQ, prompt_Q: StrQ, source: str, notes: list[str]) -> np.ndarray:
     """Which queries stay when no prompt of an evaluated split is learnt from, and none of validation is in train."""
     kept_Q = np.ones(len(split_Q), dtype=bool)
+    code_of = {prompt: code for code, prompt in enumerate(dict.fromkeys(prompt_Q))}
+    code_Q = np.array([*map(code_of.__getitem__, prompt_Q)], dtype=np.int64)
     pairs = [(name, learnt) for name in _evaluated(split_Q) for learnt in ("train", "validation")] + [
         ("validation", "train")
     ]
     for judged, learnt in pairs:
-        judged_prompts = set(prompt_Q[kept_Q & (split_Q == judged)])
+        judged_P = np.bincount(code_Q[kept_Q & (split_Q == judged)], minlength=len(code_of)) > 0
         learnt_Q = kept_Q & (split_Q == learnt)
-        leaked_Q = learnt_Q & np.array([prompt in judged_prompts for prompt in prompt_Q], dtype=bool)
+        leaked_Q = learnt_Q & judged_P[code_Q]
         if not leaked_Q.any():
             continue
-        n_leaked = len(set(prompt_Q[leaked_Q]))
-        part = share(n_leaked, len(judged_prompts))
-        what = f"{n_leaked:,} of {len(judged_prompts):,} {judged} prompts ({part}) are also in {learnt}"
+        n_leaked, n_judged = len(np.unique(code_Q[leaked_Q])), int(judged_P.sum())
+        part = share(n_leaked, n_judged)
+        what = f"{n_leaked:,} of {n_judged:,} {judged} prompts ({part}) are also in {learnt}"
         if (leaked_Q == learnt_Q).all():
             raise OutcomesError(
                 f"{source}: {what}, and without them no {learnt} query is left: give {learnt} prompts of its own, or "

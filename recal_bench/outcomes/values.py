@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from recal_bench.arrays import FloatQ, IntQ
-from recal_bench.outcomes.columns import Column, Columns
+from recal_bench.arrays import BoolN, CodeN, FloatQ
+from recal_bench.outcomes.coding import Column, Numbers
+from recal_bench.outcomes.columns import Columns
 from recal_bench.outcomes.reading import WHOLE_RANGE, Reading
 from recal_bench.outcomes.schema import LATENCY, WITHOUT
 from recal_bench.wording import show, some_of
@@ -20,15 +20,28 @@ DEAREST_USD = 1e6
 NO_NUMBER = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
 """What programs write for a number that is not known, in lower case."""
 _SCALE = "--score-range LO,HI names the ends of another scale, as in 1,5 or 0,100"
-_TEXTS = ("split", "task", "query_id", "prompt", "model", "strategy")
+QUERY, ARM = ("split", "task", "query_id"), ("model", "strategy")
+_TEXTS = (*QUERY, "prompt", *ARM)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A column of text: `labels[code_N[row]]`, labels sorted; the code is -1 where the row has no usable text."""
+    """A column of text: `labels[code_N[row]]`, distinct; the code is -1 where the row has no usable text.
 
-    code_N: IntQ
+    Labels are sorted, but for prompts, whose order nothing depends on.
+    """
+
+    code_N: CodeN
     labels: list[str]
+
+
+class Limits(NamedTuple):
+    """What numbers a column may hold. `truths`: true and false are 1 and 0; `above_zero`: it names the chosen arm."""
+
+    least: float
+    most: float
+    truths: bool = False
+    above_zero: bool = False
 
 
 def texts(columns: Columns, problems: list[str]) -> dict[str, Labels]:
@@ -42,11 +55,12 @@ def texts(columns: Columns, problems: list[str]) -> dict[str, Labels]:
 def numbers(columns: Columns, problems: list[str], reading: Reading) -> tuple[FloatQ, FloatQ]:
     """Score (0..1) and cost (USD) of each row, NaN where unknown; adds what is wrong in them to `problems`."""
     low, high = reading.score_range
+    whole = reading.score_range == WHOLE_RANGE
     found: list[str] = []
-    score_N = _numbers("score", columns, partial(_score_reason, low=low, high=high), found)
+    score_N = _numbers("score", columns, Limits(low, high, truths=whole), found)
     problems += [f"{line}: {_SCALE}" if "is outside" in line else line for line in found]
-    cost_N = _numbers("cost_usd", columns, partial(_number_reason, least=0.0, most=DEAREST_USD), problems)
-    return (score_N - low) / (high - low), cost_N
+    cost_N = _numbers("cost_usd", columns, Limits(0.0, DEAREST_USD), problems)
+    return score_N if whole else (score_N - low) / (high - low), cost_N
 
 
 def other_numbers(names: Sequence[str], columns: Columns, problems: list[str]) -> dict[str, FloatQ]:
@@ -54,7 +68,7 @@ def other_numbers(names: Sequence[str], columns: Columns, problems: list[str]) -
     for name in names:
         if name not in columns.names:
             problems.append(f"column {show(name)} is asked for and not there (it has {some_of(columns.names, 20)})")
-    return {name: _numbers(name, columns, _finite_reason, problems) for name in names}
+    return {name: _numbers(name, columns, Limits(-math.inf, math.inf), problems) for name in names}
 
 
 def latencies(columns: Columns, notes: list[str]) -> dict[str, FloatQ]:
@@ -62,7 +76,7 @@ def latencies(columns: Columns, notes: list[str]) -> dict[str, FloatQ]:
     if LATENCY not in columns.names:
         return {}
     problems: list[str] = []
-    found = _numbers(LATENCY, columns, _seconds_reason, problems)
+    found = _numbers(LATENCY, columns, Limits(0.0, math.inf), problems)
     if problems:
         notes.append(f"latencies are not used: {problems[0]}")
         return {}
@@ -71,39 +85,52 @@ def latencies(columns: Columns, notes: list[str]) -> dict[str, FloatQ]:
 
 def propensities(columns: Columns, problems: list[str]) -> FloatQ:
     """The probability with which each row's arm was chosen; adds what is wrong in them to `problems`."""
-    return _numbers("propensity", columns, _propensity_reason, problems)
-
-
-def _finite_reason(value: Any) -> str:
-    return _number_reason(value, least=-math.inf, most=math.inf)
-
-
-def _seconds_reason(value: Any) -> str:
-    return _number_reason(value, least=0.0, most=math.inf)
-
-
-def _propensity_reason(value: Any) -> str:
-    return _number_reason(value, least=0.0, most=1.0) or ("is 0, though the arm was chosen," if value == 0 else "")
-
-
-def _score_reason(value: Any, low: float, high: float) -> str:
-    if isinstance(value, bool) and (low, high) == WHOLE_RANGE:
-        return ""
-    return _number_reason(value, least=low, most=high)
+    return _numbers("propensity", columns, Limits(0.0, 1.0, above_zero=True), problems)
 
 
 def _labels(name: str, columns: Columns, problems: list[str]) -> Labels:
     column = columns.columns.get(name)
-    reasons = [_text_reason(name, value) for value in column.values] if column else []
-    if name in WITHOUT and (name not in columns.names or (name == "split" and set(reasons) <= {"is empty"})):
-        return Labels(np.zeros(len(columns.number_N), dtype=np.int64), [WITHOUT[name]])
+    assert not isinstance(column, Numbers)
+    reasons = _text_reasons(name, column.values) if column else {}
+    empty = column is None or (len(reasons) == len(column.values) and set(reasons.values()) <= {"is empty"})
+    if name in WITHOUT and (name not in columns.names or (name == "split" and empty)):
+        return Labels(np.zeros(columns.n_rows, dtype=np.int32), [WITHOUT[name]])
     if column is None:
-        return Labels(np.full(len(columns.number_N), -1), [])
-    problems += _explain(name, columns, column, reasons)
-    labels = sorted({str(value) for value, reason in zip(column.values, reasons, strict=True) if not reason})
-    rank = {label: code for code, label in enumerate(labels)}
-    code_V = [-1 if reason else rank[str(value)] for value, reason in zip(column.values, reasons, strict=True)]
-    return Labels(np.array(code_V, dtype=np.int64)[column.code_N], labels)
+        return Labels(np.full(columns.n_rows, -1, dtype=np.int32), [])
+    for reason in dict.fromkeys(reasons.values()):
+        hit_V = np.zeros(len(column.values), dtype=bool)
+        hit_V[[code for code, each in reasons.items() if each == reason]] = True
+        problems += _explain(name, columns, column, [(reason, hit_V[column.code_N])])
+    if not reasons and set(map(type, column.values)) == {str}:
+        found = labels = list(column.values)
+        if name == "prompt":
+            return Labels(column.code_N, labels)
+    else:
+        found = [None if code in reasons else str(value) for code, value in enumerate(column.values)]
+        labels = list(dict.fromkeys(text for text in found if text is not None))
+    labels = labels if name == "prompt" else sorted(labels)
+    rank: dict[str | None, int] = {label: code for code, label in enumerate(labels)}
+    code_V = np.array([*map(rank.get, found, [-1] * len(found))], dtype=np.int32)
+    return Labels(code_V[column.code_N], labels)
+
+
+def _text_reasons(name: str, values: Sequence[Any]) -> dict[int, str]:
+    """Why values are no usable text, by their places."""
+    if _all_usable(name, values):
+        return {}
+    return {place: reason for place, value in enumerate(values) if (reason := _text_reason(name, value))}
+
+
+def _all_usable(name: str, values: Sequence[Any]) -> bool:
+    """Whether `_text_reason` has nothing against any of the values, told of all at once; false where it may have."""
+    if set(map(type, values)) != {str} or not all(map(str.strip, values)):
+        return False
+    whole = "".join(values)
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        return False
+    return name not in ARM or "|" not in whole
 
 
 def _text_reason(name: str, value: Any) -> str:
@@ -111,7 +138,7 @@ def _text_reason(name: str, value: Any) -> str:
         return "is empty"
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         return f"is not text ({type(value).__name__})"
-    if name in ("model", "strategy") and "|" in str(value):
+    if name in ARM and "|" in str(value):
         return 'holds "|", which separates model and strategy in the name of an arm,'
     try:
         str(value).encode()
@@ -120,15 +147,63 @@ def _text_reason(name: str, value: Any) -> str:
     return ""
 
 
-def _numbers(name: str, columns: Columns, reason_of: Callable[[Any], str], problems: list[str]) -> FloatQ:
+def _numbers(name: str, columns: Columns, limits: Limits, problems: list[str]) -> FloatQ:
     column = columns.columns.get(name)
     if column is None:
-        return np.full(len(columns.number_N), np.nan)
-    reasons = [reason_of(value) for value in column.values]
-    problems += _explain(name, columns, column, reasons)
-    value_V = [math.nan if r or unknown(v) else float(v) for v, r in zip(column.values, reasons, strict=True)]
-    value_N: FloatQ = np.array(value_V, dtype=np.float64)[column.code_N]
-    return value_N
+        return np.full(columns.n_rows, np.nan)
+    value_V, odd_V = _floats(column, limits.truths)
+    value_N: FloatQ = value_V if isinstance(column, Numbers) else value_V[column.code_N]
+    odd_N = odd_V if isinstance(column, Numbers) else odd_V[column.code_N]
+    with np.errstate(invalid="ignore"):
+        outside_N = (value_N < limits.least) | (value_N > limits.most)
+    infinite_N, none_N = np.isinf(value_N), value_N == 0 if limits.above_zero else np.zeros_like(odd_N)
+    found = [
+        ("is not a number", odd_N),
+        ("is infinite", infinite_N),
+        (f"is outside {limits.least:,g}..{limits.most:,.10g}", outside_N & ~infinite_N),
+        ("is 0, though the arm was chosen,", none_N),
+    ]
+    problems += _explain(name, columns, column, found)
+    bad_N = outside_N | infinite_N | none_N
+    return np.where(bad_N, np.nan, value_N) if bad_N.any() else value_N
+
+
+def _floats(column: Column, truths: bool) -> tuple[FloatQ, BoolN]:
+    """What a column holds as numbers, NaN where there is none, and where something else stands, row by row.
+
+    Of a coded column value by value. A number that is too large for a float is infinite. `truths`: true is 1.
+    """
+    if isinstance(column, Numbers):
+        odd_N = ~column.null_N if column.value_N.dtype == bool and not truths else np.zeros_like(column.null_N)
+        value_N = column.value_N.astype(np.float64, copy=False)
+        unknown_N = odd_N | column.null_N
+        return np.where(unknown_N, np.nan, value_N) if unknown_N.any() else value_N, odd_N
+    found = [_float(value, truths) for value in column.values]
+    odd_V = np.array([number is None for number in found], dtype=bool)
+    return np.array([math.nan if number is None else number for number in found], dtype=np.float64), odd_V
+
+
+def _float(value: Any, truths: bool) -> float | None:
+    """A value as a number, NaN where it says that none is known, None where it is something else."""
+    if type(value) is float:
+        return value
+    if unknown(value):
+        return math.nan
+    if isinstance(value, (str, bytes)) or (isinstance(value, bool) and not truths):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def given(column: Column) -> bool:
+    """Whether any row of a column of numbers has something there."""
+    if isinstance(column, Numbers):
+        return not column.null_N.all()
+    return not all(map(unknown, column.values))
 
 
 def unknown(value: Any) -> bool:
@@ -145,33 +220,14 @@ def feature_text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _number_reason(value: Any, least: float, most: float) -> str:
-    if unknown(value):
-        return ""
-    if isinstance(value, (str, bytes, bool)):
-        return "is not a number"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return "is not a number"
-    except OverflowError:
-        number = math.inf
-    if math.isnan(number):
-        return ""
-    if math.isinf(number):
-        return "is infinite"
-    return "" if least <= number <= most else f"is outside {least:,g}..{most:,.10g}"
-
-
-def _explain(name: str, columns: Columns, column: Column, reasons: list[str]) -> list[str]:
-    """One line for each reason why values of a column are unusable, with the count and the first row."""
-    lines = []
-    for reason in dict.fromkeys(filter(None, reasons)):
-        hit_V = np.array([each == reason for each in reasons])
-        rows = np.flatnonzero(hit_V[column.code_N])
-        if len(rows):
-            value = column.values[column.code_N[rows[0]]]
+def _explain(name: str, columns: Columns, column: Column, found: Sequence[tuple[str, BoolN]]) -> list[str]:
+    """One line for each reason why rows of a column are unusable, with their number and the first of them."""
+    lines: dict[int, str] = {}
+    for reason, hit_N in found:
+        if hit_N.any():
+            row = int(np.argmax(hit_N))
+            value = column.at(row)
             shown = "" if value is None else f": {show(value)}"
-            count = f"{len(rows):,} of {len(column.code_N):,} rows"
-            lines.append(f"{name} {reason} in {count} (first: row {columns.number_N[rows[0]]:,}{shown})")
-    return lines
+            count = f"{int(hit_N.sum()):,} of {columns.n_rows:,} rows"
+            lines[row] = f"{name} {reason} in {count} (first: row {columns.place(row)}{shown})"
+    return [lines[row] for row in sorted(lines)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from recal_bench.errors import OutcomesError
 from recal_bench.folders import written_whole
+from recal_bench.outcomes.parts import UnusableError, parts_of
 from recal_bench.outcomes.schema import TYPES
 
 METADATA = b"recal-bench"
@@ -53,9 +54,19 @@ def write_outcomes(
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `write_outcomes` was told of a file's origin; empty for a file that it did not write."""
+    """What `write_outcomes` was told of a file's origin; empty for a file that it did not write.
+
+    Of a folder of such files what all were told alike; it is simulated where any of them is.
+    """
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        try:
+            told = [read_metadata(part.path) for part in parts_of(path)]
+        except UnusableError:
+            return {}
+        alike = {name: value for name, value in told[0].items() if all(each.get(name) == value for each in told)}
+        return alike | ({"simulated": True} if any(each.get("simulated") is True for each in told) else {})
     try:
         found = (pq.read_schema(path).metadata or {}).get(METADATA)
         return dict(json.loads(found)) if found else {}

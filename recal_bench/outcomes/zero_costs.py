@@ -18,9 +18,8 @@ def settled(rows: Rows, rule: str | None, priced: bool) -> tuple[Rows, list[str]
 
     `rule` is `Reading.zero_cost`; `priced`: a price book made the costs, and its zeros are prices.
     """
-    keyed = rows.keyed
-    cost_N, arm_N = rows.cost_N[keyed], rows.arm.group_N
-    n_arms = len(rows.arm.first)
+    cost_N, arm_N = rows.keys.of(rows.cost_N), rows.keys.arm.group_N
+    n_arms = len(rows.keys.arm.first)
     zero_A = np.bincount(arm_N[cost_N == 0], minlength=n_arms)
     dear_A = np.bincount(arm_N[cost_N > 0], minlength=n_arms) > 0
     if not zero_A.any():
@@ -53,13 +52,13 @@ def settled(rows: Rows, rule: str | None, priced: bool) -> tuple[Rows, list[str]
     if not lost_N.any():
         return rows, notes
     known_N = rows.cost_N.copy()
-    known_N[keyed[lost_N]] = np.nan
+    known_N[rows.keys.place_N[lost_N]] = np.nan
     return replace(rows, cost_N=known_N), notes
 
 
 def _names(rows: Rows, chosen_A: np.ndarray) -> str:
-    first_A = rows.arm.first[chosen_A]
+    first_A = rows.keys.arm.first[chosen_A]
     pairs: Sequence[tuple[str, str]] = list(
-        zip(rows.labels("model", first_A), rows.labels("strategy", first_A), strict=True)
+        zip(rows.keys.labels("model", first_A), rows.keys.labels("strategy", first_A), strict=True)
     )
     return some_of([f"{model}|{strategy}" for model, strategy in pairs], _LISTED)

@@ -254,14 +254,31 @@ def queries_for(router: Router, queries: Queries) -> Queries:
 
 def decide(router: Router, queries: Queries, calls: Calls) -> Decisions:
     """Let a router decide. Raises PluginError where it chooses an arm that is not on offer."""
+    return decider(router, queries)(calls)
+
+
+def decider(router: Router, queries: Queries) -> Callable[[Calls], Decisions]:
+    """Lets a router decide on queries with any calls, as `decide` does. What it predicts is asked for once.
+
+    Predictions do not depend on the calls: neither on the price of cost nor on what is available.
+    """
     queries = queries_for(router, queries)
-    if isinstance(router, Routes):
-        decisions = router.route(queries, calls)
-    elif isinstance(router, Predicts):
-        score_QA, cost_QA = router.predict(queries)
-        decisions = calls.choose(calls.objective.utility(score_QA, cost_QA))
-    else:
-        raise PluginError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
+    predicted: list[Predictions] = []
+
+    def decided(calls: Calls) -> Decisions:
+        if isinstance(router, Routes):
+            return _checked(router, router.route(queries, calls), queries, calls)
+        if not isinstance(router, Predicts):
+            raise PluginError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
+        if not predicted:
+            predicted.append(router.predict(queries))
+        score_QA, cost_QA = predicted[0]
+        return _checked(router, calls.choose(calls.objective.utility(score_QA, cost_QA)), queries, calls)
+
+    return decided
+
+
+def _checked(router: Router, decisions: Decisions, queries: Queries, calls: Calls) -> Decisions:
     if not isinstance(decisions, Decisions):
         raise PluginError(f"router {type(router).__name__}: route() must return Decisions, as calls.choose() does")
     arm_Q = np.asarray(decisions.arm_Q)

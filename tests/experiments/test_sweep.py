@@ -12,7 +12,7 @@ from recal_bench import routers
 from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import load_bench, queries_of
 from recal_bench.experiments.records import RunRecord
-from recal_bench.experiments.replay import replay
+from recal_bench.experiments.replay import deciders_of, replay
 from recal_bench.experiments.sweep import ALPHAS, can_sweep, sweep
 from recal_bench.routers import Context
 
@@ -92,6 +92,16 @@ def test_predictions_are_made_once_for_all_prices(bench, tmp_path):
     inner = fitted("ridge", bench, tmp_path)
     counting = Counting(inner)
     assert sweep(bench, counting) == sweep(bench, inner)
+    assert counting.asked == 1
+
+
+def test_predictions_are_made_once_for_decisions_and_prices(bench, tmp_path):
+    inner = fitted("ridge", bench, tmp_path)
+    counting = Counting(inner)
+    deciders = deciders_of(bench, counting)
+    frame = replay(bench, counting, deciders=deciders)
+    assert sweep(bench, counting, deciders) == sweep(bench, inner)
+    assert frame.equals(replay(bench, inner))
     assert counting.asked == 1
 
 

@@ -14,13 +14,13 @@ from pydantic import BaseModel
 from recal_bench.arrays import FloatQ, IntQ
 from recal_bench.errors import RecalBenchError, RunError, SettingsError, near_miss
 from recal_bench.evaluation.statistics import LEVEL, crossed_interval
-from recal_bench.experiments.bench import identifier_of
 from recal_bench.experiments.deployed import DeployedRouter
 from recal_bench.experiments.matching import arm_named
 from recal_bench.experiments.origins import outcomes_of
 from recal_bench.experiments.records import Data, Run
 from recal_bench.importers.decisions import Decided, Paraphrase
 from recal_bench.outcomes import Arm, Objective, Outcomes
+from recal_bench.outcomes.dense import identifier_of
 from recal_bench.reporting.figures.compare import TEST
 from recal_bench.reporting.figures.differences import ci_of
 from recal_bench.reporting.figures.entries import Entry, Group, read_groups
