@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,13 @@ from recal_bench.language_model.learned import LEARNED, Learned
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.processes import is_first
-from recal_bench.language_model.prompting import describe
+from recal_bench.language_model.prompting import Descriptors, describe
 from recal_bench.language_model.protocol import Turn, render
 from recal_bench.language_model.router_r1 import require_one_strategy
 from recal_bench.language_model.teacher import Expected, cross_fitted
 from recal_bench.language_model.warm_start import supervise, targets, trained_parameters
 from recal_bench.outcomes import Arm
+from recal_bench.pools.files import read_pool
 from recal_bench.routers import Context, Train, settings_of
 from recal_bench.toolbox.targets import typical_values
 from recal_bench.toolbox.threads import one_thread
@@ -57,7 +59,8 @@ WARM_BATCHES = {"tiny": 64}
 OTHERS_WARM_BATCH = 16
 CHECKPOINT_EVERY = 20
 _OF_START = (
-    "policy", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds", "form",
+    "policy", "pool", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds",
+    "form",
 )  # fmt: skip
 """The settings that a supervised start depends on."""
 
@@ -93,9 +96,20 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
     return reward
 
 
-def dialogue_of(router: LanguageModelRouter, local: Local, arms: tuple[Arm, ...]) -> Dialogue:
+def dialogue_of(router: LanguageModelRouter, local: Local, arms: tuple[Arm, ...], descriptors: Descriptors) -> Dialogue:
     length = suited(router, "max_new_tokens")
-    return Dialogue(local, arms, describe(), router.rounds, length, router.form)
+    return Dialogue(local, arms, descriptors, router.rounds, length, router.form)
+
+
+def described(router: LanguageModelRouter, train: Train) -> Descriptors:
+    """What is known of the arms: prices and strategies by the pool file, the mean latency of each model's replies."""
+    outcomes, latency_s = train.outcomes, {}
+    if outcomes.latency_QA is not None:
+        for model in dict.fromkeys(arm.model for arm in outcomes.arms):
+            latency_QA = outcomes.latency_QA[:, [arm.model == model for arm in outcomes.arms]]
+            if not np.isnan(latency_QA).all():
+                latency_s[model] = float(np.nanmean(latency_QA))
+    return describe(read_pool(Path(router.pool)) if router.pool else None, latency_s)
 
 
 def suited(router: LanguageModelRouter, setting: str) -> Any:
@@ -115,7 +129,7 @@ def started(
     local = load(router.policy, texts, context.seed, cache_folder() / "language-models", dtype)
     local = adapted(router, local)
     local.model.to(context.device)
-    dialogue = dialogue_of(router, local, arms)
+    dialogue = dialogue_of(router, local, arms, described(router, train))
     if router.warm_start == "none":
         return dialogue
     settings = settings_of(router)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from recal_bench.errors import SettingsError, near_miss
 from recal_bench.outcomes import Arm
@@ -38,6 +38,18 @@ def describe(pool: Pool | None = None, latency_s: Mapping[str, float] | None = N
         latency_s or {},
         {name: each.description for name, each in strategies.items()},
     )
+
+
+def packed(descriptors: Descriptors) -> dict[str, Any]:
+    """What a prompt tells of descriptors, as JSON can hold it."""
+    price = {name: {"input": each.input, "output": each.output} for name, each in descriptors.price.items()}
+    return {"price": price, "latency_s": dict(descriptors.latency_s), "strategy": dict(descriptors.strategy)}
+
+
+def unpacked(content: Mapping[str, Any]) -> Descriptors:
+    """The inverse of `packed`. Raises ValueError (TypeError, KeyError) on anything else."""
+    price = {name: Rates.model_validate(each) for name, each in content["price"].items()}
+    return Descriptors(price, dict(content["latency_s"]), dict(content["strategy"]))
 
 
 def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int, form: Form = "recal") -> str:

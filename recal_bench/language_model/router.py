@@ -39,6 +39,7 @@ class LanguageModelRouter:
     `micro_batch` where they are 0 (see `fitting.SUITS`).
 
     policy         tiny (made on the spot), smollm2, a folder or a name of Hugging Face
+    pool           a pool file (or `embedded`) whose prices and strategies a chat model is told in its prompt
     warm_start     before RL: distil (from what `teacher` predicts), format (random well-formed routes), none
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
     examples       supervised examples
@@ -69,6 +70,7 @@ class LanguageModelRouter:
     }
 
     policy: str = "tiny"
+    pool: str = ""
     decode: Literal["text", "arms"] = "text"
     form: Literal["recal", "router-r1"] = "recal"
     estimator: str = "recal"
@@ -211,6 +213,7 @@ class LanguageModelRouter:
     def save(self, folder: Path) -> None:
         """Keep what `route` needs: the model, its tokenizer and `router.json`."""
         from recal_bench.language_model.local import quiet
+        from recal_bench.language_model.prompting import packed
 
         model = self._dialogue.local.model
         # Adapters become part of the weights: a saved router names no folder of another model.
@@ -218,21 +221,23 @@ class LanguageModelRouter:
         with quiet():
             whole.save_pretrained(folder / "model")
             self._dialogue.local.tokenizer.save_pretrained(folder / "model")
-        described = {"arms": [list(arm) for arm in self.arms], "fallback": self._fallback}
+        told = packed(self._dialogue.descriptors)
+        described = {"arms": [list(arm) for arm in self.arms], "fallback": self._fallback, "descriptors": told}
         (folder / _FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Take up what `save` kept. Raises SettingsError where a file is missing or damaged."""
         from recal_bench.language_model.fitting import dialogue_of
         from recal_bench.language_model.local import load
+        from recal_bench.language_model.prompting import unpacked
 
         try:
             described = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             self.arms = tuple(Arm(*names) for names in described["arms"])
-            self._fallback = list(described["fallback"])
+            self._fallback, descriptors = list(described["fallback"]), unpacked(described["descriptors"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{folder / _FILE} is missing or damaged: train the router again") from error
-        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder, "auto"), self.arms)
+        self._dialogue = dialogue_of(self, load(str(folder / "model"), (), 0, folder, "auto"), self.arms, descriptors)
 
 
 for _of, _name in (("gdpo", "GDPO"), ("grpo", "GRPO")):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from recal_bench.errors import SettingsError
-from recal_bench.language_model.prompting import describe, question_prompt, system_prompt
+from recal_bench.language_model.prompting import describe, packed, question_prompt, system_prompt, unpacked
 from recal_bench.outcomes import Arm
 from recal_bench.pools.files import read_pool
 
@@ -64,3 +65,9 @@ def test_the_short_form_is_the_question_and_a_cue() -> None:
 def test_an_unknown_form_is_named() -> None:
     with pytest.raises(SettingsError, match=r"no form is called router_r1 \(did you mean router-r1"):
         system_prompt(ARMS, describe(), 1, "router_r1")  # type: ignore[arg-type]
+
+
+def test_what_is_known_of_the_arms_is_kept_with_the_router() -> None:
+    known = describe(read_pool(Path("embedded")), {"brelune-8b": 1.24})
+    again = unpacked(json.loads(json.dumps(packed(known))))
+    assert system_prompt(ARMS, again, 3) == system_prompt(ARMS, known, 3)

@@ -94,7 +94,7 @@ def test_diagnose_and_stability_read_its_log(folder: Path) -> None:
         (("--policy", "tiny", "--set", 'trl={"nonsense": 1}'), "TRL refuses its settings"),
         (
             ("--policy", "tiny", "--set", "estimator=expected"),
-            "needs the probability of every arm, and replies are drawn: take decode=arms",
+            "needs the probability of every arm, and replies are drawn: decode=arms",
         ),
     ],
 )
