@@ -2,8 +2,8 @@
 
     python benchmarks/lm_advantages.py [--estimator recal] [--steps 8] [--batch-size 16] [--group-size 8]
 
-A step draws the rollouts, judges them, and updates the policy. Of its advantages are counted the estimator, with what
-goes into and comes out of it, and what is measured of them for the log. The least favourable case is the smallest model.
+A step draws the rollouts, judges them, and updates the policy. Counted are the estimator, with what goes into it and
+comes out, and what is measured of advantages for the log. The smallest model is the least favourable case.
 """
 
 from __future__ import annotations

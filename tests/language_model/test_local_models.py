@@ -13,10 +13,10 @@ pytest.importorskip("transformers", reason="transformers is not installed: it co
 import torch
 
 from recal_bench.errors import SettingsError
-from recal_bench.outcomes import Arm
 from recal_bench.language_model.local import Local, best_dtype, load, smollm2, tiny
 from recal_bench.language_model.prompting import question_prompt
 from recal_bench.language_model.protocol import TAGS, Turn, render
+from recal_bench.outcomes import Arm
 
 MODELS, STRATEGIES = ("brelune-7b", "brelune-70b", "corvale-7b", "corvale-8x22b"), ("cot", "self_ask")
 REPLIES = [render(Turn("", Arm(model, strategy), None, None)) for model in MODELS for strategy in STRATEGIES]

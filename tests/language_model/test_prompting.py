@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from recal_bench.errors import SettingsError
-from recal_bench.outcomes import Arm
 from recal_bench.language_model.prompting import describe, question_prompt, system_prompt
+from recal_bench.outcomes import Arm
 from recal_bench.pools.files import read_pool
 
 ARMS = [Arm(model, strategy) for model in ("brelune-8b", "mine") for strategy in ("direct", "cot")]

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recal_bench.errors import SettingsError
-from recal_bench.outcomes import Arm
 from recal_bench.language_model.protocol import (
     RULES,
     TAGS,
@@ -24,6 +23,7 @@ from recal_bench.language_model.protocol import (
     render,
 )
 from recal_bench.language_model.router_r1 import ROUTER_R1_RULES, parse_router_r1
+from recal_bench.outcomes import Arm
 
 ARMS = [
     Arm("small", "direct"), Arm("small", "cot"), Arm("large", "cot"), Arm("org/large:free", "cot"),

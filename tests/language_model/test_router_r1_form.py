@@ -7,7 +7,6 @@ import pytest
 
 from recal_bench.calibration.components import Drawn
 from recal_bench.calibration.rewards import REWARDS, Terms
-from recal_bench.outcomes import Arm
 from recal_bench.language_model.protocol import ParsedTrajectory, Turn
 from recal_bench.language_model.router_r1 import (
     ROUTER_R1_RULES,
@@ -15,6 +14,7 @@ from recal_bench.language_model.router_r1 import (
     parse_router_r1,
     router_r1_rewards,
 )
+from recal_bench.outcomes import Arm
 from recal_bench.scoring import f1
 
 MODELS = {"Llama-70B": 0.88, "Qwen-7B": 0.30}

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 pytest.importorskip("trl", minversion="1.16", reason="TRL is not installed: it comes with the extra lm")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 import preset_training as preset
 import torch
 
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.processes import require_world, share_of, world_size
+
+# TRL, transformers and torch warn of each other's deprecations.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
