@@ -2,8 +2,8 @@
 
     python benchmarks/lm_advantages.py [--estimator recal] [--steps 8] [--batch-size 16] [--group-size 8]
 
-A step draws the rollouts, judges them, and updates the policy. Of its advantages are counted the estimator, with what
-goes into and comes out of it, and what is measured of them for the log. The least favourable case is the smallest model.
+A step draws the rollouts, judges them, and updates the policy. Counted are the estimator, with what goes into it and
+comes out, and what is measured of advantages for the log. The smallest model is the least favourable case.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def split(rows: int, arms: int, seed: int) -> routers.Train:
 
 def timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        begin = time.perf_counter()
+        begin = time.process_time()
         result = function(*args, **kwargs)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
         return result
 
     return call
@@ -79,7 +79,9 @@ def main() -> None:
         context = routers.Context(0, "cpu", Path(folder), lambda line: None)
         routers.create("recal-lm", settings).fit(split(200, 8, 0), split(20, 8, 1), context)
     median = {name: float(np.median(values[SKIPPED:])) for name, values in seconds.items()}
-    print(f"{given.batch_size} queries x {given.group_size} rollouts, {given.steps - SKIPPED} steps, medians")
+    print(
+        f"{given.batch_size} queries x {given.group_size} rollouts, {given.steps - SKIPPED} steps, medians of CPU time"
+    )
     for name, value in median.items():
         print(f"{name:18} {1000 * value:9.2f} ms  {100 * value / median['step']:6.2f}% of a step")
 

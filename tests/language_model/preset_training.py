@@ -238,8 +238,8 @@ def small_split(rows: int, seed: int = 0, responses: bool = False, objective: An
 
 
 SMALL = {
-    "warm_start": "format", "examples": 1536, "warm_learning_rate": 5e-3, "steps": 6, "batch_size": 3, "group_size": 4, "evaluate_every": 3,
-    "trust": 1.0, "max_new_tokens": 8, "learning_rate": 1e-3,
+    "warm_start": "format", "examples": 1536, "warm_learning_rate": 5e-3, "steps": 6, "batch_size": 3, "group_size": 4,
+    "evaluate_every": 3, "trust": 1.0, "max_new_tokens": 8, "learning_rate": 1e-3,
 }  # fmt: skip
 
 

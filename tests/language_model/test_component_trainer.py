@@ -10,8 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 pytest.importorskip("trl", minversion="1.16", reason="TRL is not installed: it comes with the extra lm")
-# TRL, transformers and torch warn of each other's deprecations.
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 import preset_training as preset
 import torch
@@ -20,6 +18,9 @@ from trl import GRPOTrainer
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.trainer import OVERRIDDEN, Advantages, require_known_trainer
+
+# TRL, transformers and torch warn of each other's deprecations.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 WEIGHT_K = (1.0, 0.5, 0.25)
 AS_TRL = {"ddof": 1, "eps": 1e-4}

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("trl", minversion="1.16", reason="TRL is not installed: it comes with the extra lm")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 import preset_training as preset
 import torch
 
 from recal_bench.experiments.work import METRICS, work_folder
 from recal_bench.training import checkpoint_step
+
+# TRL, transformers and torch warn of each other's deprecations.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
