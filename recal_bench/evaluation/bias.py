@@ -93,9 +93,8 @@ def _firm(state: Any) -> Any:
 def _estimate(rule: Rule, alpha: float, groups: Groups, state: Any = None) -> tuple[Floats, Any]:
     """The estimator itself. Without a state the running quantities are those of the groups."""
     estimator = ESTIMATORS[rule.estimator]
-    settings = estimator.settings_from(rule.calibration)
+    settings, shape = estimator.settings_from(rule.calibration), groups.arm_QG.shape
     state = estimator.start(np.zeros(3), np.zeros(1), settings) if state is None else state
-    shape = groups.arm_QG.shape
     reward_QGK = component_rewards(np.ones(shape, dtype=bool), groups.score_QG, groups.cost_QG)
     batch = Batch(
         reward_QGK=reward_QGK,
