@@ -40,12 +40,16 @@ OUT = Path("leaderboards/lm-policy")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a part's table: a router with settings besides the part's own; `start` is the row that it began as."""
+    """One row of a part's table: a router with settings besides the part's own; `start` is the row that it began as.
+
+    A control has `seeds` of its own, fewer than the part.
+    """
 
     label: str
     router: str
     settings: dict[str, Any]
     start: str | None = None
+    seeds: int | None = None
 
 
 def _rows(*estimators: str) -> tuple[Row, ...]:
@@ -62,9 +66,9 @@ UNBIASED = Row(
     START,
 )
 CONTROLS = (
-    Row("recal without shrinkage", "recal-lm", {"trust": 1.0}, START),
-    Row(CONTROL, "recal-lm", {"steps": 0, "warm_start": "format"}),
-    Row("recal from a format start", "recal-lm", {"warm_start": "format"}, CONTROL),
+    Row("recal without shrinkage", "recal-lm", {"trust": 1.0}, START, 2),
+    Row(CONTROL, "recal-lm", {"steps": 0, "warm_start": "format"}, None, 2),
+    Row("recal from a format start", "recal-lm", {"warm_start": "format"}, CONTROL, 2),
 )
 
 
@@ -111,7 +115,7 @@ def run_row(part: Part, row: Row, bench: Bench, runs: Path, device: str, small: 
     own = {**part.settings, **(SMALL if small else {}), **row.settings}
     own["steps"] = min(own.get("steps", 60), 2) if small else own.get("steps", 60)
     router = routers.create(row.router, own)
-    seeds = range(1 if small else part.seeds)
+    seeds = range(1 if small else row.seeds or part.seeds)
     moments: list[tuple[int, float, bool]] = []
 
     def on_step(line: dict[str, Any]) -> None:
@@ -196,6 +200,7 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     parser.add_argument("part", choices=[part.name for part in PARTS])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--small", action="store_true", help="two steps of few rollouts, one seed")
+    parser.add_argument("--backwards", action="store_true", help="the last row first: a second process beside another")
     parser.add_argument("--world-seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/lm-policy"))
     parser.add_argument("--out", type=Path, default=OUT)
@@ -205,10 +210,11 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     bench = load_bench(None, world_seed=asked.world_seed, tasks=("bamboogle",) if asked.small else ())
     run_references(bench, asked.runs)
     measured: dict[str, Measured] = {}
-    for row in part.rows:
+    for row in reversed(part.rows) if asked.backwards else part.rows:
         begin = time.perf_counter()
         measured[row.label] = run_row(part, row, bench, asked.runs, asked.device, asked.small)
         say(f"{part.name}, {row.label}: {time.perf_counter() - begin:.0f} s")
+    measured = {row.label: measured[row.label] for row in part.rows}
     write_part(part, measured, bench, best_single_Q(bench), compared, asked)
     say(json.dumps({"written": str(asked.out)}))
 

@@ -33,11 +33,13 @@ def write_part(
     for row in part.rows:
         if row.start:
             one, other = measured[row.label], measured[row.start]
-            numbers[row.label]["sampled_less_start"] = told(compare(one.sampled_SQ, other.sampled_SQ, task_Q))
-            numbers[row.label]["greedy_less_start"] = told(compare(one.greedy_SQ, other.greedy_SQ, task_Q))
+            # The first seeds of a start are those of a control that has fewer.
+            seeds = len(one.sampled_SQ)
+            numbers[row.label]["sampled_less_start"] = told(compare(one.sampled_SQ, other.sampled_SQ[:seeds], task_Q))
+            numbers[row.label]["greedy_less_start"] = told(compare(one.greedy_SQ, other.greedy_SQ[:seeds], task_Q))
         if row.label != RECAL and row.start == "start":
             numbers[row.label]["recal_less_this"] = {
-                kind: told(compare(getattr(measured[RECAL], kind), getattr(measured[row.label], kind), task_Q))
+                kind: told(compare(getattr(measured[RECAL], kind)[:seeds], getattr(measured[row.label], kind), task_Q))
                 for kind in ("sampled_SQ", "greedy_SQ")
             }
     content = {
