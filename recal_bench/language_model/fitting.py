@@ -127,7 +127,7 @@ def started(
     # Small steps are lost in weights of half precision; adapters are of single precision whatever they adapt.
     dtype = None if router.lora else torch.float32
     local = load(router.policy, texts, context.seed, cache_folder() / "language-models", dtype)
-    local = adapted(router, local)
+    local = adapted(router, local, context.seed)
     local.model.to(context.device)
     dialogue = dialogue_of(router, local, arms, described(router, train))
     if router.warm_start == "none":
@@ -156,14 +156,16 @@ def started(
     return dialogue
 
 
-def adapted(router: LanguageModelRouter, local: Local) -> Local:
-    """The model with fresh LoRA adapters, where the settings ask for them."""
+def adapted(router: LanguageModelRouter, local: Local, seed: int) -> Local:
+    """The model with fresh LoRA adapters of a seed, where the settings ask for them."""
     if not router.lora:
         return local
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=router.lora, lora_alpha=2 * router.lora, target_modules="all-linear", task_type="CAUSAL_LM")
-    return local._replace(model=get_peft_model(local.model, config))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return local._replace(model=get_peft_model(local.model, config))
 
 
 def _train(
