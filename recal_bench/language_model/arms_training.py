@@ -98,7 +98,7 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         told = {"entropy": entropy, "clip_fraction": (ratio_SQG != clipped_SQG).float().mean()}
         if self.untrained is not None:
             with torch.no_grad():
-                before = self.distribution(self.untrained.to(model.device), rows)
+                before = self.distribution(self.untrained.to(now.log_arm_QA.device), rows)
             told["kl"] = now.kl(before).mean()
             loss = loss + steps.kl * told["kl"]
         means = self.accelerator.gather(torch.stack([value.detach() for value in told.values()])[None]).mean(dim=0)

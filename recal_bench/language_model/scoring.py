@@ -115,12 +115,14 @@ def log_probs(model: Any, prompts: Sequence[Sequence[int]], trees: Sequence[Tree
         for at, above in enumerate(tree.above_I):
             if above:
                 seen[row, width + at, width:] |= seen[row, width + above - 1, width:]
-    device = model.device
+    # Of a model that processes share, too, which has neither of its own.
+    first = next(model.parameters())
+    device, dtype = first.device, first.dtype
     allowed = torch.tensor(seen, device=device)[:, None]
-    mask = torch.zeros(allowed.shape, dtype=model.dtype, device=device)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=device)
     logits = model(
         input_ids=torch.tensor(ids, device=device),
-        attention_mask=mask.masked_fill(~allowed, torch.finfo(model.dtype).min),
+        attention_mask=mask.masked_fill(~allowed, torch.finfo(dtype).min),
         position_ids=torch.tensor(position, device=device),
         use_cache=False,
         logits_to_keep=size + 1,
