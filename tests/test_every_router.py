@@ -32,6 +32,9 @@ from recal_bench.routers import (
 )
 
 QUICK = {"steps": 3, "epochs": 2, "iterations": 3, "batch_size": 16, "group_size": 4, "hidden": 16, "factors": 8}
+QUICK_LANGUAGE_MODEL = {
+    "steps": 1, "batch_size": 2, "group_size": 2, "examples": 16, "teacher": "ridge", "max_new_tokens": 4,
+}  # fmt: skip
 """A router that has these settings is trained for a moment only: what holds here holds untrained too."""
 NEED_COST = ("cheapest", "dearest")
 BY_PLACE = ("random",)
@@ -49,6 +52,8 @@ def representatives() -> list[str]:
     names: list[str] = []
     seen: Counter[type] = Counter()
     for spec in specs:
+        if spec.cls.__module__.startswith("recal_bench.language_model"):
+            continue  # one of them is asked at the end, once: a fit takes seconds
         seen[spec.cls] += 1
         if seen[spec.cls] <= 2:
             names.append(spec.name)
@@ -169,7 +174,8 @@ def worlds(name: str, least_arms: int = 1) -> st.SearchStrategy[World]:
 def settings_for(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Settings of a router's own search space, but quick ones."""
     cls = SPECS[name].cls
-    quick = {key: value for key, value in QUICK.items() if key in setting_names(cls)}
+    quick = QUICK_LANGUAGE_MODEL if name == "recal-lm" else QUICK
+    quick = {key: value for key, value in quick.items() if key in setting_names(cls)}
     space = {key: values for key, values in flags_of(cls).space.items() if key not in {"encoder", *quick}}
     return st.fixed_dictionaries({key: st.sampled_from(values) for key, values in space.items()}).map(
         lambda others: quick | others
@@ -273,7 +279,27 @@ def test_it_works_without_costs_and_with_gaps(name: str, data: Any) -> None:
         assert np.isnan(cost_QA).all()
 
 
-@every_router
+LAWS = (
+    test_permuted_arms_permute_the_decisions,
+    test_the_order_of_rows_does_not_matter,
+    test_where_nothing_matters_nobody_is_better_than_random,
+    test_what_the_queries_of_test_would_give_changes_nothing,
+    test_a_loaded_router_decides_alike,
+    test_the_seed_decides_all_that_is_random,
+    test_it_works_without_costs_and_with_gaps,
+)
+
+
+@pytest.mark.filterwarnings("ignore")  # TRL, transformers and torch warn of each other's deprecations.
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@given(data=st.data())
+@settings(max_examples=1, phases=(Phase.generate,))
+def test_the_same_holds_for_a_language_model(law: Any, data: Any) -> None:
+    pytest.importorskip("trl", minversion="1.16", reason="TRL is not installed: pip install 'recal-bench[lm]'")
+    law.hypothesis.inner_test("recal-lm", data)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_router_says_what_it_is_and_its_search_space_holds_settings_that_exist(name: str) -> None:
     spec = SPECS[name]
     assert spec.summary

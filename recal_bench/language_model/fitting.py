@@ -69,7 +69,7 @@ def fit(
     router: LanguageModelRouter, train: Train, validation: Train, context: Context
 ) -> tuple[tuple[Arm, ...], list[str], Dialogue]:
     """Arms, the same as names with the best on train first, and the trained policy."""
-    train, validation = learnable(train), learnable(validation)
+    train, validation = (in_order_of_arms(learnable(split)) for split in (train, validation))
     arms = tuple(train.outcomes.arms)
     if router.form == "router-r1":
         require_one_strategy(arms)
@@ -84,6 +84,12 @@ def fit(
         if router.steps:
             _train(router, train, validation, expected, reward, fallback_A, dialogue, context)
     return arms, fallback, dialogue
+
+
+def in_order_of_arms(split: Train) -> Train:
+    """A split with its arms by name: draws are the same however the file lists them."""
+    order = np.argsort([str(arm) for arm in split.outcomes.arms])
+    return split._replace(outcomes=split.outcomes.take_arms(order))
 
 
 def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
