@@ -315,6 +315,7 @@ def test_numpy_and_torch_agree(data: Any, name: str, keep_utility: bool, reweigh
     made = Calibration(keep_utility=keep_utility, reweighting=reweighting, dataset_norm=dataset_norm)
     batch = batch_of(reward_QGK, WEIGHT_K, 1, np.arange(len(reward_QGK)) % 2, valid_QG)
     entry, zeros = ESTIMATORS[name], torch.zeros(3, dtype=torch.float64)
+    made = entry.settings_from(made)
     by_numpy, numpy_state = entry.compute(batch, entry.start(np.zeros(3), np.zeros(2), made), made)
     by_torch, torch_state = entry.compute(as_torch(batch), entry.start(zeros, zeros[:2], made), made)
     np.testing.assert_allclose(by_torch.numpy(), by_numpy, atol=1e-9)
@@ -332,10 +333,11 @@ def test_every_estimator_works_on_many_seeds_at_once_as_on_one(name: str) -> Non
         for seed in range(3)
     ]
     entry = ESTIMATORS[name]
-    state = entry.start(torch.zeros(3), torch.zeros(2), Calibration())
-    together = torch.vmap(lambda batch: entry.compute(batch, state, Calibration())[0])(
+    settings = entry.settings_from(Calibration())
+    state = entry.start(torch.zeros(3), torch.zeros(2), settings)
+    together = torch.vmap(lambda batch: entry.compute(batch, state, settings)[0])(
         Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
     )
     for seed, batch in enumerate(batches):
-        alone, _ = entry.compute(batch, state, Calibration())
+        alone, _ = entry.compute(batch, state, settings)
         torch.testing.assert_close(together[seed], alone, rtol=1e-6, atol=1e-6)

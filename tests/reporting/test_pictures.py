@@ -209,6 +209,10 @@ def curves(n_routers, panels=tuple(PANELS), seeds=2):
     ]
 
 
+def key_of(figure):
+    return next(axes.get_legend() for axes in figure.axes if axes.get_legend()).get_texts()
+
+
 @pytest.mark.parametrize(("n_routers", "blocks"), [(1, [1]), (6, [6]), (7, [4, 3]), (13, [4, 5, 4])])
 def test_training_curves_never_have_a_colour_twice(tmp_path, drawn, n_routers, blocks):
     paths = training_curves(curves(n_routers), "some outcomes", tmp_path / "x")
@@ -221,7 +225,7 @@ def test_training_curves_never_have_a_colour_twice(tmp_path, drawn, n_routers, b
         assert all(len({line.get_color() for line in axes.lines}) == block for axes in panels)
         assert [axes.get_ylim() for axes in panels] == [axes.get_ylim() for axes in drawn[0].axes if axes.lines]
         assert any("band: from the lowest to the highest seed" in text for text, _ in texts_of(figure))
-    names = [text.get_text() for figure in drawn for text in figure.axes[-1].get_legend().get_texts()]
+    names = [text.get_text() for figure in drawn for text in key_of(figure)]
     assert names == [f"router {number} (2)" for number in range(n_routers)]
 
 
@@ -240,7 +244,7 @@ def test_a_column_that_does_not_vary_has_no_panel(tmp_path, drawn, n_panels):
 def test_routers_without_a_log_are_not_in_the_key(tmp_path, drawn):
     logged = [*curves(2), ("knn", [{}]), ("kl alone", [{"kl": Curve(np.arange(3.0), np.arange(3.0))}])]
     training_curves(logged, "some outcomes", tmp_path / "x")
-    names = [text.get_text() for text in drawn[0].axes[-1].get_legend().get_texts()]
+    names = [text.get_text() for text in key_of(drawn[0])]
     assert names == ["router 0 (2)", "router 1 (2)"]
     assert training_curves(logged[2:], "some outcomes", tmp_path / "y") == []
 
