@@ -66,9 +66,9 @@ UNBIASED = Row(
     START,
 )
 CONTROLS = (
-    Row("recal without shrinkage", "recal-lm", {"trust": 1.0}, START, 2),
-    Row(CONTROL, "recal-lm", {"steps": 0, "warm_start": "format"}, None, 2),
-    Row("recal from a format start", "recal-lm", {"warm_start": "format"}, CONTROL, 2),
+    Row("recal without shrinkage", "recal-lm", {"trust": 1.0}, START, 1),
+    Row(CONTROL, "recal-lm", {"steps": 0, "warm_start": "format"}, None, 1),
+    Row("recal from a format start", "recal-lm", {"warm_start": "format"}, CONTROL, 1),
 )
 
 
@@ -110,12 +110,12 @@ class Measured:
     step_seconds: float | None
 
 
-def run_row(part: Part, row: Row, bench: Bench, runs: Path, device: str, small: bool) -> Measured:
-    """Train and route by every seed of a row, or find the runs, and measure them."""
+def run_row(part: Part, row: Row, bench: Bench, runs: Path, device: str, small: bool, most: int) -> Measured:
+    """Train and route by every seed of a row, at most so many, or find the runs, and measure them."""
     own = {**part.settings, **(SMALL if small else {}), **row.settings}
     own["steps"] = min(own.get("steps", 60), 2) if small else own.get("steps", 60)
     router = routers.create(row.router, own)
-    seeds = range(1 if small else row.seeds or part.seeds)
+    seeds = range(1 if small else min(row.seeds or part.seeds, most))
     moments: list[tuple[int, float, bool]] = []
 
     def on_step(line: dict[str, Any]) -> None:
@@ -200,6 +200,7 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     parser.add_argument("part", choices=[part.name for part in PARTS])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--small", action="store_true", help="two steps of few rollouts, one seed")
+    parser.add_argument("--seeds", type=int, default=5, help="at most so many seeds a row")
     parser.add_argument("--backwards", action="store_true", help="the last row first: a second process beside another")
     parser.add_argument("--world-seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/lm-policy"))
@@ -212,7 +213,7 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     measured: dict[str, Measured] = {}
     for row in reversed(part.rows) if asked.backwards else part.rows:
         begin = time.perf_counter()
-        measured[row.label] = run_row(part, row, bench, asked.runs, asked.device, asked.small)
+        measured[row.label] = run_row(part, row, bench, asked.runs, asked.device, asked.small, asked.seeds)
         say(f"{part.name}, {row.label}: {time.perf_counter() - begin:.0f} s")
     measured = {row.label: measured[row.label] for row in part.rows}
     write_part(part, measured, bench, best_single_Q(bench), compared, asked)

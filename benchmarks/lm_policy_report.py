@@ -43,7 +43,8 @@ def write_part(
                 for kind in ("sampled_SQ", "greedy_SQ")
             }
     content = {
-        "command": f"python benchmarks/lm_policy.py {part.name}" + (" --small" if asked.small else ""),
+        "command": f"python benchmarks/lm_policy.py {part.name}"
+        + (" --small" if asked.small else f" --seeds {asked.seeds}"),
         "code": code_version(),
         "device": asked.device,
         "simulated": True,
