@@ -56,7 +56,7 @@ SUITS = {"tiny": Suits(30_000, 2e-3, 1e-3, 16, 1024)}
 """By policy; others are pretrained, and adapted or trained whole."""
 ADAPTED, WHOLE = Suits(300, 1e-3, 1e-4, 160, 8), Suits(300, 2e-5, 1e-6, 160, 8)
 WARM_BATCHES = {"tiny": 64}
-OTHERS_WARM_BATCH = 16
+OTHERS_WARM_BATCH = 4
 CHECKPOINT_EVERY = 20
 _OF_START = (
     "policy", "pool", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds",

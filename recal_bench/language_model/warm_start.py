@@ -90,7 +90,7 @@ def supervise(
             gradient_accumulation_steps=share // micro,
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=10,
+            warmup_steps=min(10, len(examples) // batch_size // 10),
             weight_decay=0.0,
             remove_unused_columns=False,
             seed=seed,
