@@ -105,7 +105,6 @@ class Measured:
     malformed_S: np.ndarray
     sampled_malformed_S: np.ndarray
     top_share_S: np.ndarray
-    cpu_seconds_S: list[float | None]
     logs: list[list[dict[str, Any]]]
     step_seconds: float | None
 
@@ -122,17 +121,14 @@ def run_row(part: Part, row: Row, bench: Bench, runs: Path, device: str, small: 
         moments.append((line["step"], time.perf_counter(), "validation_utility" in line))
 
     command = f"python benchmarks/lm_policy.py {part.name}"
-    before, cpu = time.process_time(), []
     found: list[Run] = []
     for seed in seeds:
-        before = time.process_time()
         plan = RunPlan(row.router, router, (seed,), device, command)
         found += run_router(bench, plan, runs, on_step=on_step)
-        cpu.append(time.process_time() - before if found[-1].record.fit_seconds else None)
     measured = [of_run(bench, run) for run in found]
     arrays = [np.array(column) for column in zip(*measured, strict=True)]
     logs = [read_log(run.folder / "metrics.jsonl") if own["steps"] else [] for run in found]
-    return Measured(*arrays, cpu, logs, _typical_step(moments))
+    return Measured(*arrays, logs, _typical_step(moments))
 
 
 def _typical_step(moments: list[tuple[int, float, bool]]) -> float | None:

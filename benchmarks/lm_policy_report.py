@@ -73,7 +73,6 @@ def of_row(row: Any, task_Q: np.ndarray, best_single_Q: np.ndarray, compare: Com
         "malformed": float(np.max(row.malformed_S)),
         "sampled_malformed": float(np.max(row.sampled_malformed_S)),
         "top_arm_share": float(np.max(row.top_share_S)),
-        "cpu_seconds": None if None in row.cpu_seconds_S else float(np.mean(row.cpu_seconds_S)),
         "step_seconds": row.step_seconds,
     }
 
@@ -105,7 +104,7 @@ def page(part: Any, content: dict[str, Any]) -> str:
     ]
     heads = (
         ["row", "seeds", "greedy", "sampled", "greedy less best-single", "seed SD, sampled", "well-formed, greedy",
-         "well-formed, sampled", "top-arm share", "CPU s a seed"],
+         "well-formed, sampled", "top-arm share"],
         ["row", "sampled, less its start", "greedy, less its start"],
         ["recal less", "sampled", "greedy"],
     )  # fmt: skip
@@ -126,7 +125,7 @@ def page(part: Any, content: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any]) -> list[Any]:
     shares = [f"{1 - row[name]:.3f}" for name in ("malformed", "sampled_malformed")]
     utilities = [_shown(row["greedy"]), _shown(row["sampled"]), _shown(row["greedy_less_best_single"], True)]
-    rest = [*shares, f"{row['top_arm_share']:.2f}", _number(row["cpu_seconds"], 0)]
+    rest = [*shares, f"{row['top_arm_share']:.2f}"]
     return [row["seeds"], *utilities, _number(row["sampled_seed_sd"]), *rest]
 
 
