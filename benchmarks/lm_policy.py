@@ -3,7 +3,7 @@
     python benchmarks/lm_policy.py study                          # tiny, five seeds, on a CPU: about an hour
     python benchmarks/lm_policy.py gpu-tiny --device cuda         # 1,024 rollouts a step: at most 5 minutes
     python benchmarks/lm_policy.py gpu-smollm2 --device cuda      # SmolLM2, bfloat16: at most 7 minutes
-    python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # the same paths in a minute, to see that they work
+    python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # the same paths on a CPU, to see that they work
 
 All on the embedded pool (simulated), whose true expected utility judges: of the likeliest replies (greedy), and of the
 whole distribution (sampled). Of tiny that is exact, the probability of each arm's reply times that arm's expectation,
