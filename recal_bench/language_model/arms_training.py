@@ -23,8 +23,7 @@ from recal_bench.language_model.processes import share_of, world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts
 from recal_bench.language_model.scoring import distribution_of, log_probs, named_log_probs, named_tree
 from recal_bench.language_model.trainer import ROW, Advantages
-from recal_bench.language_model.training import TRAINER, Log, Queried, Run, Steps
-from recal_bench.language_model.warm_start import halved
+from recal_bench.language_model.training import Log, Queried, Run, Steps
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.training.examples import draw_rows, reach_of
 from recal_bench.training.metrics import Judged, step_metrics
@@ -201,24 +200,9 @@ class ArmRun(Run):
 
     def _training_arguments(self) -> TrainingArguments:
         steps = self.steps
-        own = {
-            "output_dir": str(self.folder / TRAINER),
-            "max_steps": steps.steps,
+        own = self._shared_arguments() | {
             "per_device_train_batch_size": share_of(steps.batch_size, f"batch_size={steps.batch_size}"),
-            "learning_rate": steps.learning_rate,
-            "lr_scheduler_type": "linear",
-            "remove_unused_columns": False,
-            "save_strategy": "steps",
-            "save_steps": -(-steps.checkpoint_every // steps.epochs) * steps.epochs,
-            "save_total_limit": 2,
-            "logging_strategy": "steps",
-            "logging_steps": 1,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "seed": self.seed,
-            "use_cpu": self.device == "cpu",
             "dataloader_pin_memory": False,
-            "bf16": halved(self.dialogue, self.device),
         }
         try:
             arguments = TrainingArguments(**{**own, **steps.trl})

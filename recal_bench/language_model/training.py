@@ -223,31 +223,16 @@ class Run:
         rows = draw_rows(reach_Q, blocks * self.steps.batch_size, generator).tolist()
         return Dataset.from_dict({"prompt": [str(row) for row in rows], ROW: rows})
 
-    def _arguments(self) -> GRPOConfig:
+    def _shared_arguments(self) -> dict[str, Any]:
+        """What TRL's trainer and transformers' own are told alike."""
         steps = self.steps
-        share = share_of(steps.batch_size * steps.group_size, "batch_size x group_size")
-        micro = divisor(share, steps.micro_batch)
         # In the middle of a block of reused rollouts a checkpoint could not be gone on from: they are not in it.
         every = -(-steps.checkpoint_every // steps.epochs) * steps.epochs
-        own = {
+        return {
             "output_dir": str(self.folder / TRAINER),
             "max_steps": steps.steps,
-            "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": share // micro,
-            "num_generations": steps.group_size,
-            "num_iterations": steps.epochs,
-            "max_completion_length": self.dialogue.max_new_tokens,
-            "shuffle_dataset": False,
-            "temperature": 1.0,
             "learning_rate": steps.learning_rate,
             "lr_scheduler_type": "linear",
-            "epsilon": steps.clip,
-            "epsilon_high": steps.clip_high,
-            "beta": steps.kl,
-            "entropy_coef": steps.entropy,
-            "loss_type": "dr_grpo",
-            "scale_rewards": "none",
-            "reward_weights": list(self.advantages.weight_K),
             "remove_unused_columns": False,
             "save_strategy": "steps",
             "save_steps": every,
@@ -259,6 +244,27 @@ class Run:
             "seed": self.seed,
             "use_cpu": self.device == "cpu",
             "bf16": halved(self.dialogue, self.device),
+        }
+
+    def _arguments(self) -> GRPOConfig:
+        steps = self.steps
+        share = share_of(steps.batch_size * steps.group_size, "batch_size x group_size")
+        micro = divisor(share, steps.micro_batch)
+        own = self._shared_arguments() | {
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": share // micro,
+            "num_generations": steps.group_size,
+            "num_iterations": steps.epochs,
+            "max_completion_length": self.dialogue.max_new_tokens,
+            "shuffle_dataset": False,
+            "temperature": 1.0,
+            "epsilon": steps.clip,
+            "epsilon_high": steps.clip_high,
+            "beta": steps.kl,
+            "entropy_coef": steps.entropy,
+            "loss_type": "dr_grpo",
+            "scale_rewards": "none",
+            "reward_weights": list(self.advantages.weight_K),
             "gradient_checkpointing": False,
         }
         try:
