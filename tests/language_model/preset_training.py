@@ -297,7 +297,6 @@ def as_one_of_two(out: Path) -> None:
             "state": of_preset.trainer.advantages.pack(),
             "lines": lines,
             "weights": weights(router),
-            "left": sorted(str(path.relative_to(out)) for path in (out / "fit").rglob("*")),
         },
         out / f"rank-{rank}.pt",
     )

@@ -23,23 +23,27 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> list[dict[str, Any]]:
     """What each of the two processes left."""
-    out = tmp_path_factory.mktemp("two")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONWARNINGS": "ignore",
-        "RECAL_BENCH_CACHE": str(out / "cache"),
+        "RECAL_BENCH_CACHE": str(folder / "cache"),
     }
     done = subprocess.run(
-        [sys.executable, *torchrun, preset.__file__, "two", str(out)],
+        [sys.executable, *torchrun, preset.__file__, "two", str(folder)],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:]
-    return [torch.load(out / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 def test_losses_gradients_parameters_and_state_are_those_of_one_process(
@@ -62,12 +66,12 @@ def test_losses_gradients_parameters_and_state_are_those_of_one_process(
     assert scale_D.value_N[0] != scale_D.value_N[1]
 
 
-def test_the_first_process_alone_logs_and_both_end_with_what_is_kept(both: list[dict[str, Any]]) -> None:
+def test_the_first_process_alone_logs_and_both_end_with_what_is_kept(both: list[dict[str, Any]], folder: Path) -> None:
     first, second = both
     assert [line["step"] for line in first["lines"]] == list(range(7))
     assert [line["step"] for line in first["lines"] if "validation_utility" in line] == [0, 3, 6]
     assert second["lines"] == []
-    assert first["left"] == []
+    assert list((folder / "fit").rglob("*")) == []
     assert first["weights"].keys() == second["weights"].keys()
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
 
