@@ -148,17 +148,22 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
 
 
 class ArmJudge(Judge):
-    """The same of a policy that chooses among the arms: the likeliest available one, or one that is drawn."""
+    """The same of a policy that chooses among the arms: the likeliest available one, and all by their probability."""
 
-    def rollouts(self, sample: torch.Generator | None) -> list[Rollout]:
-        log_prob_QA = torch.tensor(named_log_probs(self.dialogue, self.prompt_ids_Q))
-        now = distribution_of(log_prob_QA[None], torch.tensor(self.pool.available_QA)[None])
-        arm_Q = now.log_arm_QA[0].argmax(dim=-1) if sample is None else now.sample(1, [sample]).arm_QG[0, :, 0]
-        read = len(named_tree(self.dialogue).inner_I)
+    def greedy(self) -> list[Rollout]:
+        arm_Q, read = self._log_probs().argmax(dim=-1), len(named_tree(self.dialogue).inner_I)
         return [
             Rollout(row, prompt, calls=[arm], done=True, tokens=len(prompt) + read)
             for row, (prompt, arm) in enumerate(zip(self.prompt_ids_Q, arm_Q.tolist(), strict=True))
         ]
+
+    def sampled(self) -> tuple[Tensor, float]:
+        read = len(named_tree(self.dialogue).inner_I)
+        return self._mean_utility(self._log_probs().numpy(), [read] * len(self.dialogue.arms)), 0.0
+
+    def _log_probs(self) -> Tensor:
+        log_prob_QA = torch.tensor(named_log_probs(self.dialogue, self.prompt_ids_Q))
+        return distribution_of(log_prob_QA[None], torch.tensor(self.pool.available_QA)[None]).log_arm_QA[0]
 
 
 class ArmRun(Run):

@@ -226,7 +226,7 @@ def _train(
         judge=(ArmJudge if arms else Judge)(
             dialogue,
             judged,
-            [dialogue.prompt_ids(each) for each in validation.queries.prompt],
+            validation.queries.prompt,
             objective.alpha,
             price,
             best_single_utility(train, validation),

@@ -47,7 +47,7 @@ def run_of(estimator: str, folder: Path, lines: list[dict[str, Any]] | None = No
         rollouts=TrainingRollouts(dialogue, pool, reward, prompts, 0.0, False, torch.zeros(0)),
         advantages=Advantages(entry, settings, reward.weights, reward.outcome, dataset_Q, every_action=True),
         reward=reward,
-        judge=ArmJudge(dialogue, pool, prompts, ALPHA, 0.0, 0.5, 1e-3, torch.arange(4)),
+        judge=ArmJudge(dialogue, pool, QUESTIONS, ALPHA, 0.0, 0.5, 1e-3, torch.arange(4)),
         tasks=("a", "b"),
         steps=Steps(**chosen),
         seed=0,
