@@ -3,12 +3,12 @@
     python benchmarks/lm_policy.py study                          # tiny, five seeds, on a CPU: about an hour
     python benchmarks/lm_policy.py gpu-tiny --device cuda         # 1,024 rollouts a step: at most 5 minutes
     python benchmarks/lm_policy.py gpu-smollm2 --device cuda      # SmolLM2, bfloat16: at most 7 minutes
-    python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # the same paths on a CPU, to see that they work
+    python benchmarks/lm_policy.py gpu-tiny --small --out FOLDER  # a start and two steps, to see that the paths work
 
 All on the embedded pool (simulated), whose true expected utility judges: of the likeliest replies (greedy), and of the
 whole distribution (sampled). Of tiny that is exact, the probability of each arm's reply times that arm's expectation,
 and best-single's for what is left; of SmolLM2, whose thoughts are free, it is one draw a query. Runs are kept in
-`--runs` and found again; tables and curves go to `--out`.
+`--runs` and found again; tables, curves and the stability report go to `--out`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import itertools
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lm_policy_report import write_part
+from lm_speed import Speed, speed_of
 
 from recal_bench import routers
 from recal_bench.evaluation.statistics import Interval, crossed_interval
@@ -34,7 +35,7 @@ from recal_bench.experiments.records import Run, read_log
 from recal_bench.experiments.reference_runs import run_references
 from recal_bench.experiments.runs import run_router
 
-START, CONTROL = "start", "format start"
+START, ARMS_START, CONTROL = "start", "start, arms", "format start"
 OUT = Path("leaderboards/lm-policy")
 
 
@@ -65,6 +66,11 @@ UNBIASED = Row(
     {"calibration.standardise": False, "calibration.reweighting": False, "entropy": 0.03},
     START,
 )
+BY_ARMS = (
+    Row(ARMS_START, "recal-lm-arms", {"steps": 0}),
+    Row("recal, arms", "recal-lm-arms", {}, ARMS_START),
+    Row("expected, arms", "expected-lm-arms", {}, ARMS_START),
+)
 CONTROLS = (
     Row("recal without shrinkage", "recal-lm", {"trust": 1.0}, START, 1),
     Row(CONTROL, "recal-lm", {"steps": 0, "warm_start": "format"}, None, 1),
@@ -84,7 +90,7 @@ class Part:
 
 MANY = {"batch_size": 64, "group_size": 16}
 PARTS = (
-    Part("study", (*_rows("recal", "grpo", "dr-grpo", "gdpo"), *CONTROLS), {}, 5),
+    Part("study", (*_rows("recal", "grpo", "dr-grpo", "gdpo"), *BY_ARMS, *CONTROLS), {}, 5),
     Part("gpu-tiny", (*_rows("recal", "grpo", "dr-grpo"), UNBIASED), {**MANY, "steps": 60}, 3),
     Part(
         "gpu-smollm2",
@@ -106,7 +112,8 @@ class Measured:
     sampled_malformed_S: np.ndarray
     top_share_S: np.ndarray
     logs: list[list[dict[str, Any]]]
-    step_seconds: float | None
+    runs: list[Run]
+    speed: Speed | None
 
 
 def run_row(part: Part, row: Row, bench: Bench, runs: Path, device: str, small: bool, most: int) -> Measured:
@@ -128,7 +135,9 @@ def run_row(part: Part, row: Row, bench: Bench, runs: Path, device: str, small: 
     measured = [of_run(bench, run) for run in found]
     arrays = [np.array(column) for column in zip(*measured, strict=True)]
     logs = [read_log(run.folder / "metrics.jsonl") if own["steps"] else [] for run in found]
-    return Measured(*arrays, logs, _typical_step(moments))
+    rollouts, questions = router.batch_size * router.group_size, bench.splits.train.prompt_Q[:200]
+    speed = speed_of(_typical_step(moments), logs, rollouts, questions, found[0], device)
+    return Measured(*arrays, logs, found, speed)
 
 
 def _typical_step(moments: list[tuple[int, float, bool]]) -> float | None:
@@ -146,11 +155,12 @@ def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float
     import torch
 
     from recal_bench.language_model.rollouts import roll_out
-    from recal_bench.language_model.scoring import arm_log_probs, expected_utility
+    from recal_bench.language_model.scoring import arm_log_probs, expected_utility, named_log_probs
 
     outcomes = bench.splits.evaluation["test"]
     expected_QA = bench.objective.utility(outcomes.expected_score_QA, outcomes.expected_cost_QA)
     router = DeployedRouter(run)._router
+    by_arms = router.decode == "arms"
     dialogue, queries = router._dialogue, queries_of(outcomes)
     prompts = [dialogue.prompt_ids(each) for each in queries.prompt]
     rows = np.arange(len(prompts))
@@ -162,6 +172,12 @@ def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float
         arm_Q = np.array([each.calls[-1] if each.well_formed else fallback for each in replies])
         return arm_Q, float(np.mean([not each.well_formed for each in replies]))
 
+    if by_arms:
+        log_prob_QA = named_log_probs(dialogue, prompts)
+        prob_QA = np.exp(log_prob_QA - log_prob_QA.max(axis=1, keepdims=True))
+        sampled_Q = (prob_QA / prob_QA.sum(axis=1, keepdims=True) * expected_QA).sum(axis=1)
+        arm_Q, malformed, sampled_malformed = log_prob_QA.argmax(axis=1), 0.0, 0.0
+        return expected_QA[rows, arm_Q], sampled_Q, malformed, sampled_malformed, _top_share(arm_Q)
     arm_Q, malformed = chosen(None)
     if dialogue.short:
         log_prob_QA = arm_log_probs(dialogue, queries.prompt)
@@ -170,8 +186,11 @@ def of_run(bench: Bench, run: Run) -> tuple[np.ndarray, np.ndarray, float, float
     else:
         drawn_Q, sampled_malformed = chosen(torch.Generator().manual_seed(0))
         sampled_Q = expected_QA[rows, drawn_Q]
-    top_share = float(np.bincount(arm_Q).max() / len(arm_Q))
-    return expected_QA[rows, arm_Q], sampled_Q, malformed, sampled_malformed, top_share
+    return expected_QA[rows, arm_Q], sampled_Q, malformed, sampled_malformed, _top_share(arm_Q)
+
+
+def _top_share(arm_Q: np.ndarray) -> float:
+    return float(np.bincount(arm_Q).max() / len(arm_Q))
 
 
 def compared(one: np.ndarray, other: np.ndarray, task_Q: np.ndarray) -> Interval:
@@ -207,6 +226,8 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     bench = load_bench(None, world_seed=asked.world_seed, tasks=("bamboogle",) if asked.small else ())
     run_references(bench, asked.runs)
     measured: dict[str, Measured] = {}
+    if asked.small:
+        part = replace(part, rows=part.rows[:2])
     for row in reversed(part.rows) if asked.backwards else part.rows:
         begin = time.perf_counter()
         measured[row.label] = run_row(part, row, bench, asked.runs, asked.device, asked.small, asked.seeds)

@@ -16,7 +16,9 @@ from recal_bench.evaluation.stability import Curve
 from recal_bench.evaluation.statistics import Interval
 from recal_bench.experiments.bench import Bench
 from recal_bench.provenance import code_version
+from recal_bench.reporting.figures.stability import stability
 from recal_bench.reporting.pictures.training import training_curves
+from recal_bench.reporting.text.stability import render_reports
 
 Compare = Callable[[np.ndarray, np.ndarray, np.ndarray], Interval]
 RECAL = "recal"
@@ -25,7 +27,7 @@ RECAL = "recal"
 def write_part(
     part: Any, measured: Mapping[str, Any], bench: Bench, best_single_Q: np.ndarray, compare: Compare, asked: Namespace
 ) -> list[Path]:
-    """`PART.md`, `PART.json` and the training curves of a part."""
+    """`PART.md`, `PART.json`, `PART-stability.md` and the training curves of a part."""
     task_Q = bench.splits.evaluation["test"].task_Q
     asked.out.mkdir(parents=True, exist_ok=True)
     stem = asked.out / part.name
@@ -57,6 +59,10 @@ def write_part(
     paths = [stem.with_suffix(".json"), stem.with_suffix(".md")]
     paths[0].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     paths[1].write_text(page(part, content), encoding="utf-8")
+    trained = [run for row in part.rows if row.start == "start" for run in measured[row.label].runs]
+    paths.append(stem.with_name(f"{part.name}-stability.md"))
+    reports = render_reports(stability(trained), "markdown")
+    paths[-1].write_text(f"# {part.name}: stability of the trainings (simulated)\n\n{reports}\n", encoding="utf-8")
     named = [(label, [columns(log) for log in each.logs]) for label, each in measured.items() if any(each.logs)]
     return [*paths, *training_curves(named, f"{part.name} (simulated)", asked.out / f"{part.name}-training")]
 
@@ -73,7 +79,15 @@ def of_row(row: Any, task_Q: np.ndarray, best_single_Q: np.ndarray, compare: Com
         "malformed": float(np.max(row.malformed_S)),
         "sampled_malformed": float(np.max(row.sampled_malformed_S)),
         "top_arm_share": float(np.max(row.top_share_S)),
-        "step_seconds": row.step_seconds,
+        "speed": None if row.speed is None else _speed(row.speed),
+    }
+
+
+def _speed(speed: Any) -> dict[str, float]:
+    return {
+        **speed._asdict(),
+        "tokens_per_second": speed.tokens_per_second,
+        "utilisation": speed.utilisation,
     }
 
 
@@ -102,15 +116,21 @@ def page(part: Any, content: dict[str, Any]) -> str:
         for label, row in rows.items()
         if "recal_less_this" in row
     ]
+    fourth = [
+        [label, f"{each['step_seconds']:.2f}", f"{each['tokens_per_second']:,.0f}", f"{each['flop'] / 1e9:,.0f}",
+         f"{each['peak_flops'] / 1e12:,.2f}", f"{each['utilisation']:.1%}"]
+        for label, row in rows.items() if (each := row["speed"])
+    ]  # fmt: skip
     heads = (
         ["row", "seeds", "greedy", "sampled", "greedy less best-single", "seed SD, sampled", "well-formed, greedy",
          "well-formed, sampled", "top-arm share"],
         ["row", "sampled, less its start", "greedy, less its start"],
         ["recal less", "sampled", "greedy"],
+        ["a step of", "seconds", "tokens/s", "GFLOP", "matrix product, TFLOP/s", "model FLOP utilisation"],
     )  # fmt: skip
     tables = [
         tabulate(body, head, tablefmt="github", disable_numparse=True)
-        for body, head in zip((first, second, third), heads, strict=True)
+        for body, head in zip((first, second, third, fourth), heads, strict=True)
         if body
     ]
     about = (
