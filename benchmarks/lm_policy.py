@@ -100,6 +100,8 @@ PARTS = (
     ),
 )
 SMALL = {"examples": 256, "batch_size": 4, "group_size": 4, "evaluate_every": 2}
+FEW = 60
+"""Queries of each split in `--small`."""
 
 
 @dataclass
@@ -199,6 +201,16 @@ def compared(one: np.ndarray, other: np.ndarray, task_Q: np.ndarray) -> Interval
     return crossed_interval(parts, task_Q)
 
 
+def few(bench: Bench) -> Bench:
+    """The first queries of each split."""
+    splits = bench.splits
+    train, validation, test = (part.take(np.arange(FEW)) for part in (splits.train, splits.validation, splits.test))
+    data = bench.data.model_copy(update={"n_queries": dict.fromkeys(splits.parts, FEW)})
+    return replace(
+        bench, data=data, splits=replace(splits, train=train, validation=validation, evaluation={"test": test})
+    )
+
+
 def best_single_Q(bench: Bench) -> np.ndarray:
     """The expected utility on test of the arm that is best on train."""
     from recal_bench.evaluation.references import best_single
@@ -214,7 +226,9 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=[part.name for part in PARTS])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--small", action="store_true", help="two steps of few rollouts, one seed")
+    parser.add_argument(
+        "--small", action="store_true", help="a start and two steps of few rollouts on few queries, one seed"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="at most so many seeds a row")
     parser.add_argument("--backwards", action="store_true", help="the last row first: a second process beside another")
     parser.add_argument("--world-seed", type=int, default=0)
@@ -224,10 +238,10 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     part = next(each for each in PARTS if each.name == asked.part)
     routers.discover()
     bench = load_bench(None, world_seed=asked.world_seed, tasks=("bamboogle",) if asked.small else ())
+    if asked.small:
+        part, bench = replace(part, rows=part.rows[:2]), few(bench)
     run_references(bench, asked.runs)
     measured: dict[str, Measured] = {}
-    if asked.small:
-        part = replace(part, rows=part.rows[:2])
     for row in reversed(part.rows) if asked.backwards else part.rows:
         begin = time.perf_counter()
         measured[row.label] = run_row(part, row, bench, asked.runs, asked.device, asked.small, asked.seeds)
