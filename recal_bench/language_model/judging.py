@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.live import LivePool
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.rollouts import Rollout, roll_out
 from recal_bench.training.metrics import cheapest_arms
@@ -20,7 +21,7 @@ class Judge:
     """The policy on validation: what it chooses (`greedy`) and what it draws, one draw a query, by their outcomes."""
 
     dialogue: Dialogue
-    pool: LoggedPool
+    pool: LoggedPool | LivePool
     prompt_ids_Q: list[list[int]]
     alpha: float
     price: float
@@ -32,7 +33,7 @@ class Judge:
         """One trajectory a query: of the likeliest tokens, or drawn."""
         rows = list(range(len(self.prompt_ids_Q)))
         generate = lambda prompts: self.dialogue.generate(prompts, sample)  # noqa: E731
-        return roll_out(self.dialogue, self.prompt_ids_Q, rows, generate, self.pool.answer)
+        return roll_out(self.dialogue, self.prompt_ids_Q, rows, generate, self.pool.answers)
 
     def line(self, selection: Selection, parameters: dict[str, Tensor], step: int) -> dict[str, float]:
         """What to log of the policy now; `selection` remembers its parameters where they are to be kept."""
@@ -60,11 +61,8 @@ class Judge:
 
     def _outcomes(self, rollouts: list[Rollout]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Utility, score, cost (in units of `cost_ref`) and arm of each; a malformed one falls back to best-single."""
-        rows = np.arange(len(rollouts))
         arm_Q = np.array([self.pool.chosen(each) for each in rollouts])
-        score_Q = self.pool.score_QA[rows, arm_Q]
-        calls = [{*each.calls, arm} for each, arm in zip(rollouts, arm_Q, strict=True)]
-        cost_Q = np.array([self.pool.cost(row, paid) for row, paid in enumerate(calls)])
+        score_Q, cost_Q, _ = self.pool.results(rollouts, settled=True)
         cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
         values = torch.tensor(np.stack([score_Q - self.alpha * cost_Q, score_Q, cost_Q]), dtype=torch.float32)
         return *values, torch.tensor(arm_Q)
