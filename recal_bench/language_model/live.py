@@ -121,14 +121,14 @@ def live_pools(
     """
     splits = (train, validation)
     pool, outcomes = read_pool(Path(live)), [split.outcomes for _, split in splits]
+    if pool.simulated and not all(each.simulated for each in outcomes):
+        raise SettingsError(f"live={live} is simulated, and the outcomes are not: name the pool that they come from")
     lacking = [str(arm) for arm in outcomes[0].arms if arm not in set(Arms(pool, pool.models, pool.strategies, OPENAI))]
     if lacking:
         raise SettingsError(
             f"live={live}: pool {pool.pool} lacks {len(lacking)} of the {len(outcomes[0].arms)} arms of the outcomes: "
             f"{some_of(lacking, _LISTED)}: add their models, with prices, and strategies to the pool file"
         )
-    if pool.simulated and not all(each.simulated for each in outcomes):
-        raise SettingsError(f"live={live} is simulated, and the outcomes are not: name the pool that they come from")
     if live in EMBEDDED:
         ask, verifiers_of = _simulated(live, outcomes)
     else:

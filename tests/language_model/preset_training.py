@@ -288,7 +288,7 @@ class Killed(NamedTuple):
 
 
 def as_one_of_two(out: Path) -> None:
-    """What a process that torchrun started does, and leaves in `out`."""
+    """What a process that torchrun started does, and leaves in `out`; the command `train` on `out`'s log among it."""
     from accelerate import PartialState
 
     state = PartialState(cpu=True)
@@ -308,6 +308,15 @@ def as_one_of_two(out: Path) -> None:
         },
         out / f"rank-{rank}.pt",
     )
+    from recal_bench.cli import cli
+
+    words = ["train", "--policy", "tiny", "--outcomes", str(out / "log.parquet"), "--runs", str(out / "runs")]
+    words += [part for name, value in COMMAND.items() for part in ("--set", f"{name}={value}")]
+    cli.main(words, standalone_mode=False)
+
+
+COMMAND = {"warm_start": "none", "trust": 1.0, "steps": 2, "batch_size": 2, "group_size": 2, "max_new_tokens": 4}
+"""Settings of the command."""
 
 
 TWO_PROCESS_WEIGHTS = (1.0, 0.5, 0.25)
