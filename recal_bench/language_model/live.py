@@ -18,8 +18,7 @@ import numpy as np
 from recal_bench.arrays import BoolQA, IntQ
 from recal_bench.collection.asked import OPENAI, Answered, Desk
 from recal_bench.collection.requests import Arms
-from recal_bench.collection.verifying import Verify, verifiers
-from recal_bench.errors import SettingsError
+from recal_bench.errors import EndpointError, SettingsError
 from recal_bench.language_model.pool import Call, LoggedPool, Results
 from recal_bench.outcomes import Arm, Objective, Outcomes
 from recal_bench.pools.files import read_pool
@@ -28,6 +27,7 @@ from recal_bench.scoring import exact_match, extract_answer
 from recal_bench.wording import some_of
 
 if TYPE_CHECKING:
+    from recal_bench.collection.verifying import Verify
     from recal_bench.language_model.rollouts import Rollout
     from recal_bench.routers import Train
 
@@ -186,5 +186,11 @@ def _endpoints(
     live: str, pool: Pool, outcomes: Sequence[Outcomes], max_usd: float | None
 ) -> tuple[AskArms, list[Verify]]:
     """The endpoints of a pool file, through the collector's client, and the verifiers of the collector's tasks."""
+    try:
+        from recal_bench.collection.verifying import verifiers
+    except ModuleNotFoundError as error:
+        raise EndpointError(
+            f"live={live} needs {error.name}, of recal-bench[collect]: pip install '.[collect]' in a checkout"
+        ) from error
     desk = Desk(pool, outcomes[0].arms, Path(live).with_suffix(".journal"), max_usd, f"live={live}")
     return desk.ask, verifiers(pool.questions, outcomes)
