@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatA: TypeAlias = NDArray[np.float64]
+FloatN: TypeAlias = NDArray[np.float64]
 FloatQ: TypeAlias = NDArray[np.float64]
 FloatQA: TypeAlias = NDArray[np.float64]
 FloatSQ: TypeAlias = NDArray[np.float64]

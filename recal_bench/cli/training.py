@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def settings_in(path: Path) -> dict[str, Any]:
 @data_options
 @device_option
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
+@click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0),
+    help="With live=POOL: stop before the answers in the pool's journal can cost more.",
+)
 @runs_option
 @click.option("--fresh", is_flag=True, help="Train again what is already there.")
 def train(
@@ -74,6 +80,7 @@ def train(
     data: DataOptions,
     device: str,
     seeds: int,
+    max_usd: float | None,
     runs: Path,
     fresh: bool,
 ) -> None:
@@ -96,6 +103,7 @@ def train(
         done = []
         for bench in load_benches(progress, data, {ROUTER: settings}, frozenset()):
             plans = plan(bench, [ROUTER], settings={ROUTER: settings}, seeds=seeds, device=device)
+            plans = [replace(each, max_usd=max_usd) for each in plans]
             if not is_first():
                 follow(bench, plans[0], runs, fresh)
                 continue

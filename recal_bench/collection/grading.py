@@ -113,7 +113,7 @@ def _graded_block(
             continue
         kept = [answers[requests[row].key] for row in answered]
         replies = [answer.reply for answer in kept]
-        scores = _scores(task, metric, [block[row] for row in answered], [lm.answer_in(answer) for answer in kept])
+        scores = scores_of(task, metric, [block[row] for row in answered], [lm.answer_in(answer) for answer in kept])
         for row, answer, reply, score in zip(answered, kept, replies, scores, strict=True):
             outcome = _outcome(arms, requests[row], reread(answer, reply), reply, constant, graded)
             rows[row].append(outcome | {"score": score, "response": text_of(reply)})
@@ -162,7 +162,7 @@ def _outcome(
     }
 
 
-def _scores(task: Any, metric: Metric, documents: list[Document], answers: list[str]) -> list[float]:
+def scores_of(task: Any, metric: Metric, documents: list[Document], answers: list[str]) -> list[float]:
     """lm-eval's score of each answer: instances, filters, metric."""
     instances = []
     for row, (document, answer) in enumerate(zip(documents, answers, strict=True)):

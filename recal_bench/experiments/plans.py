@@ -24,7 +24,8 @@ class RunPlan:
     """A router with its seeds, and the name it is recorded under. Each seed is fitted on a copy of `router`.
 
     `command` reproduces the row; `tuned` says how the settings were chosen. An `optional` router may refuse the
-    outcomes. With a `constraint` the router is asked at the price of cost that meets it on validation.
+    outcomes. With a `constraint` the router is asked at the price of cost that meets it on validation. `max_usd` is
+    what the calls of a fit may cost.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RunPlan:
     tuned: str | None = None
     optional: bool = False
     constraint: Constraint | None = None
+    max_usd: float | None = None
 
 
 def plan(

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from recal_bench import provenance, routers
 from recal_bench.encoders import parts_of
 from recal_bench.encoders.shared import share_encoders
-from recal_bench.errors import RecalBenchError
+from recal_bench.errors import EndpointError, RecalBenchError
 from recal_bench.experiments.bench import Bench
 from recal_bench.experiments.constraints import ConstraintError, price_for, require_sweep
 from recal_bench.experiments.fitness import require_fit_for
@@ -161,7 +161,8 @@ def follow(bench: Bench, plan: RunPlan, folder: Path, fresh: bool = False) -> No
     for configuration in configurations_of(bench, plan):
         target = _target(folder, configuration)
         if fresh or find_run(bench, target) is None:
-            context = Context(configuration.seed, configuration.device, work_folder(target), lambda line: None)
+            where = configuration.device, work_folder(target)
+            context = Context(configuration.seed, *where, lambda line: None, plan.max_usd)
             copy.deepcopy(plan.router).fit(bench.train, bench.validation, context)
 
 
@@ -191,7 +192,7 @@ def _fit_and_keep(
             resumed |= step > 0
             file = logs.enter_context((work / METRICS).open("a", encoding="utf-8"))
             log = _logger(file, on_step if number == 0 else lambda line: None)
-            contexts.append(Context(configuration.seed, configuration.device, work, log))
+            contexts.append(Context(configuration.seed, configuration.device, work, log, plan.max_usd))
         start = time.perf_counter()
         with _cleared(works):
             routers.fit_seeds(seeds, bench.train, bench.validation, contexts)
@@ -233,9 +234,11 @@ def _fit_and_keep(
 
 @contextmanager
 def _cleared(works: Sequence[Path]) -> Iterator[None]:
-    """Nothing is left of a router that refuses the outcomes."""
+    """Nothing is left of a router that refuses the outcomes; of one that an endpoint has stopped, its checkpoint is."""
     try:
         yield
+    except EndpointError:
+        raise
     except RecalBenchError:
         for work in works:
             shutil.rmtree(work, ignore_errors=True)

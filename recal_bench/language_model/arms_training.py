@@ -19,6 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.judging import Judge
+from recal_bench.language_model.pool import LoggedPool, Results, component_rewards
 from recal_bench.language_model.processes import share_of, world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts
 from recal_bench.language_model.scoring import distribution_of, log_probs, named_log_probs, named_tree
@@ -140,10 +141,12 @@ class ArmTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         group_size = actions.arm_QG.shape[-1]
         row_N, arm_N = np.repeat(rows, group_size), actions.arm_QG.flatten().cpu().numpy()
         tokens_N = np.repeat([len(rollouts.prompt_ids_Q[row]) for row in rows], group_size) + len(self.tree.inner_I)
-        cost_N = rollouts.pool.cost_QA[row_N, arm_N] + rollouts.price * tokens_N
-        reward_NK, rollouts.buffer = rollouts.pool.rewards(
-            rollouts.reward, row_N, arm_N, actions.well_formed_QG.flatten().cpu().numpy(), cost_N, rollouts.buffer
-        )
+        pool = rollouts.pool
+        assert isinstance(pool, LoggedPool)
+        cost_N = pool.cost_QA[row_N, arm_N] + rollouts.price * tokens_N
+        results = Results(pool.score_QA[row_N, arm_N], cost_N, pool.available_QA[row_N, arm_N])
+        well_formed_N = actions.well_formed_QG.flatten().cpu().numpy()
+        reward_NK, rollouts.buffer = component_rewards(rollouts.reward, results, well_formed_N, rollouts.buffer)
         return reward_NK
 
 
@@ -159,7 +162,8 @@ class ArmJudge(Judge):
 
     def sampled(self) -> tuple[Tensor, float]:
         read = len(named_tree(self.dialogue).inner_I)
-        return self._mean_utility(self._log_probs().numpy(), [read] * len(self.dialogue.arms)), 0.0
+        assert isinstance(self.pool, LoggedPool)
+        return self._mean_utility(self.pool, self._log_probs().numpy(), [read] * len(self.dialogue.arms)), 0.0
 
     def _log_probs(self) -> Tensor:
         log_prob_QA = torch.tensor(named_log_probs(self.dialogue, self.prompt_ids_Q))

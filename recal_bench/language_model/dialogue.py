@@ -36,6 +36,7 @@ class Dialogue:
     rounds: int = 1
     max_new_tokens: int = 24
     form: Literal["recal", "router-r1"] = "recal"
+    live: bool = False
 
     def __post_init__(self) -> None:
         """Raises SettingsError where Router-R1's form does not suit the model or the arms."""
@@ -54,8 +55,8 @@ class Dialogue:
         text = question_prompt(question, self.short)
         if self.short:
             return self._encode(text)
-        messages = [{"role": "system", "content": system_prompt(self.arms, self.descriptors, self.rounds, self.form)}]
-        messages.append({"role": "user", "content": text})
+        told = system_prompt(self.arms, self.descriptors, self.rounds, self.form, self.live)
+        messages = [{"role": "system", "content": told}, {"role": "user", "content": text}]
         return self._encode(self._templated(messages))
 
     def reply_ids(self, turn: Turn) -> list[int]:

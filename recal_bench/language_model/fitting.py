@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from recal_bench import provenance
+from recal_bench.arrays import FloatA, IntQ
 from recal_bench.calibration import ESTIMATORS
 from recal_bench.calibration.components import Weighted
 from recal_bench.calibration.rewards import REWARDS, Reward, Terms
@@ -19,6 +20,7 @@ from recal_bench.errors import SettingsError
 from recal_bench.folders import cache_folder, written_whole
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.learned import LEARNED, Learned
+from recal_bench.language_model.live import LivePool, live_pools
 from recal_bench.language_model.local import Local, load, quiet
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.processes import is_first
@@ -60,7 +62,7 @@ OTHERS_WARM_BATCH = 4
 CHECKPOINT_EVERY = 20
 _OF_START = (
     "policy", "pool", "warm_start", "teacher", "temperature", "examples", "warm_learning_rate", "lora", "rounds",
-    "form",
+    "form", "live",
 )  # fmt: skip
 """The settings that a supervised start depends on."""
 
@@ -80,9 +82,11 @@ def fit(
     with one_thread(), quiet():
         needed = router.warm_start == "distil" or router.trust < 1 or router.learned != "none"
         expected = cross_fitted(router.teacher, train, validation, context) if needed else None
+        # What live arms lack is told before the start is trained.
+        pools = _pools(router, train, validation, expected, fallback_A, context) if router.steps else None
         dialogue = started(router, train, validation, expected, context)
-        if router.steps:
-            _train(router, train, validation, expected, reward, fallback_A, dialogue, context)
+        if pools:
+            _train(router, train, validation, expected, reward, pools, dialogue, context)
     return arms, fallback, dialogue
 
 
@@ -104,7 +108,7 @@ def reward_of(router: LanguageModelRouter, train: Train) -> Reward:
 
 def dialogue_of(router: LanguageModelRouter, local: Local, arms: tuple[Arm, ...], descriptors: Descriptors) -> Dialogue:
     length = suited(router, "max_new_tokens")
-    return Dialogue(local, arms, descriptors, router.rounds, length, router.form)
+    return Dialogue(local, arms, descriptors, router.rounds, length, router.form, bool(router.live))
 
 
 def described(router: LanguageModelRouter, train: Train) -> Descriptors:
@@ -174,13 +178,37 @@ def adapted(router: LanguageModelRouter, local: Local, seed: int) -> Local:
         return local._replace(model=get_peft_model(local.model, config))
 
 
+class Pools(NamedTuple):
+    """What the calls of a training find, and those of its judgements; the mean cost of each arm on train."""
+
+    train: LoggedPool | LivePool
+    validation: LoggedPool | LivePool
+    cost_A: FloatA
+
+
+def _pools(
+    router: LanguageModelRouter,
+    train: Train,
+    validation: Train,
+    expected: Expected | None,
+    fallback_A: IntQ,
+    context: Context,
+) -> Pools:
+    logged = LoggedPool.of(train, fallback_A, expected if router.trust < 1 else None, router.trust)
+    judged = LoggedPool.of(validation, fallback_A, None, 1.0)
+    cost_A = logged.cost_QA.sum(axis=0) / logged.available_QA.sum(axis=0).clip(min=1)
+    if not router.live:
+        return Pools(logged, judged, cost_A)
+    return Pools(*live_pools(router.live, (logged, train), (judged, validation), context.max_usd), cost_A)
+
+
 def _train(
     router: LanguageModelRouter,
     train: Train,
     validation: Train,
     expected: Expected | None,
     reward: Reward,
-    fallback_A: np.ndarray,
+    pools: Pools,
     dialogue: Dialogue,
     context: Context,
 ) -> None:
@@ -190,11 +218,10 @@ def _train(
     from recal_bench.language_model.training import Run, Steps
 
     objective = train.objective
-    pool = LoggedPool.of(train, fallback_A, expected if router.trust < 1 else None, router.trust)
-    judged = LoggedPool.of(validation, fallback_A, None, 1.0)
+    pool, judging, cost_A = pools
+    prices = read_pool(Path(router.live)).price_book if router.live else ""
     price = 0.0 if objective.cost_ref is None else (router.token_price or 0.0) / 1e6 / objective.cost_ref
     entry = ESTIMATORS[router.estimator]
-    cost_A = np.where(pool.available_QA, pool.cost_QA, 0.0).sum(axis=0) / pool.available_QA.sum(axis=0).clip(min=1)
     settings = settings_of(router)
     learned = None
     if router.learned != "none" and expected is not None:
@@ -225,7 +252,7 @@ def _train(
         reward=reward,
         judge=(ArmJudge if arms else Judge)(
             dialogue,
-            judged,
+            judging,
             validation.queries.prompt,
             objective.alpha,
             price,
@@ -245,7 +272,7 @@ def _train(
         device=context.device,
         folder=context.folder,
         configuration=digest_of(
-            (provenance.source_hash(type(router), *router.made_of), settings, context.device, context.seed),
+            (provenance.source_hash(type(router), *router.made_of), settings, prices, context.device, context.seed),
             (train, validation),
             (),
         ),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recal_bench.arrays import FloatQA
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.live import LivePool
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.rollouts import Rollout, roll_out
 from recal_bench.language_model.scoring import NO_QUESTION, arm_log_probs, expected_utility
@@ -24,12 +25,12 @@ class Judge:
     """The policy on validation: what it chooses (greedy) and what it draws (sampled), by their outcomes.
 
     RL trains the sampled policy, so that one decides what is kept. In the short form its utility is the mean over all
-    its replies; where thoughts are free or there are more rounds, it is that of one draw a query, of the same random
-    numbers in each evaluation.
+    its replies; where thoughts are free, there are more rounds or arms are asked live, it is that of one draw a query,
+    of the same random numbers in each evaluation.
     """
 
     dialogue: Dialogue
-    pool: LoggedPool
+    pool: LoggedPool | LivePool
     questions: Sequence[str]
     alpha: float
     price: float
@@ -71,35 +72,32 @@ class Judge:
 
     def sampled(self) -> tuple[Tensor, float]:
         """The utility of drawn replies to each query, and the share of malformed ones among them."""
-        if not self.dialogue.short or self.dialogue.rounds > 1:
+        if not self.dialogue.short or self.dialogue.rounds > 1 or isinstance(self.pool, LivePool):
             drawn = self._rolled_out(torch.Generator().manual_seed(0))
             return self._outcomes(drawn)[0], _malformed(drawn)
         log_prob_QA = arm_log_probs(self.dialogue, self.questions)
         arms = range(len(self.dialogue.arms))
         written_A = [len(self.dialogue.reply_ids(route(self.dialogue, arm, NO_QUESTION))) for arm in arms]
         malformed = float(np.clip(1 - np.exp(log_prob_QA).sum(axis=1), 0.0, None).mean())
-        return self._mean_utility(log_prob_QA, written_A), malformed
+        return self._mean_utility(self.pool, log_prob_QA, written_A), malformed
 
     def _rolled_out(self, sample: torch.Generator | None) -> list[Rollout]:
         rows = list(range(len(self.prompt_ids_Q)))
         generate = lambda prompts: self.dialogue.generate(prompts, sample)  # noqa: E731
-        return roll_out(self.dialogue, self.prompt_ids_Q, rows, generate, self.pool.answer)
+        return roll_out(self.dialogue, self.prompt_ids_Q, rows, generate, self.pool.answers)
 
-    def _mean_utility(self, log_prob_QA: FloatQA, tokens_A: Sequence[int]) -> Tensor:
+    def _mean_utility(self, pool: LoggedPool, log_prob_QA: FloatQA, tokens_A: Sequence[int]) -> Tensor:
         """Over all replies, `[Q]`; `tokens_A` are read or written besides the prompt where an arm is chosen."""
         tokens_QA = np.add.outer([len(each) for each in self.prompt_ids_Q], tokens_A)
-        utility_QA = self.pool.score_QA - self.alpha * (self.pool.cost_QA + self.price * tokens_QA)
-        utility_QA = np.where(self.pool.available_QA, utility_QA, np.nan)
-        fallback_Q = np.array([self.pool.fallback(row) for row in range(len(utility_QA))])
+        utility_QA = pool.score_QA - self.alpha * (pool.cost_QA + self.price * tokens_QA)
+        utility_QA = np.where(pool.available_QA, utility_QA, np.nan)
+        fallback_Q = np.array([pool.fallback(row) for row in range(len(utility_QA))])
         return torch.tensor(expected_utility(log_prob_QA, utility_QA, fallback_Q), dtype=torch.float32)
 
     def _outcomes(self, rollouts: list[Rollout]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Utility, score, cost (in units of `cost_ref`) and arm of each; a malformed one falls back to best-single."""
-        rows = np.arange(len(rollouts))
         arm_Q = np.array([self.pool.chosen(each) for each in rollouts])
-        score_Q = self.pool.score_QA[rows, arm_Q]
-        calls = [{*each.calls, arm} for each, arm in zip(rollouts, arm_Q, strict=True)]
-        cost_Q = np.array([self.pool.cost(row, paid) for row, paid in enumerate(calls)])
+        score_Q, cost_Q, _ = self.pool.results(rollouts, settled=True)
         cost_Q = cost_Q + self.price * np.array([each.tokens for each in rollouts])
         values = torch.tensor(np.stack([score_Q - self.alpha * cost_Q, score_Q, cost_Q]), dtype=torch.float32)
         return *values, torch.tensor(arm_Q)

@@ -1,17 +1,21 @@
-"""What the arms gave on the queries of one split, as the policy's calls find it: scores, costs, answers, a bill."""
+"""What the arms gave on the queries of one split, as the policy's calls find it: scores, costs, answers, a bill.
+
+`LoggedPool` replays a log. `live.LivePool` has the same four functions (`answers`, `results`, `chosen`, `fallback`) and
+asks the arms.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recal_bench.arrays import BoolQA, FloatQA, IntQ
+from recal_bench.arrays import BoolN, BoolQA, FloatN, FloatQA, IntQ
 from recal_bench.calibration import Drawn
 from recal_bench.calibration.rewards import Reward
 from recal_bench.outcomes import Arm
@@ -20,6 +24,25 @@ from recal_bench.training.examples import cost_units
 
 if TYPE_CHECKING:
     from recal_bench.language_model.rollouts import Rollout
+
+
+class Call(NamedTuple):
+    """A route of a trajectory: the row of its question, the arm, and what is asked (None: the question itself)."""
+
+    row: int
+    arm: int
+    query: str | None
+
+
+class Results(NamedTuple):
+    """What trajectories are worth, `[N]`: the score of the answer that stands, and the bill (in units of `cost_ref`).
+
+    `known_N` is False where nobody knows what an answer is worth.
+    """
+
+    score_N: FloatN
+    cost_N: FloatN
+    known_N: BoolN
 
 
 @dataclass
@@ -61,44 +84,47 @@ class LoggedPool:
         arm = rollout.calls[-1] if rollout.well_formed else -1
         return arm if arm >= 0 and self.available_QA[rollout.row, arm] else self.fallback(rollout.row)
 
-    def answer(self, row: int, arm: int) -> str | None:
-        """What an arm answered to a query; None where it has no outcome, or the outcomes hold no answers."""
+    def answers(self, calls: Sequence[Call]) -> list[str | None]:
+        """What the arms answered to the questions, whatever is asked; None where an arm has no outcome, or the
+        outcomes hold no answers."""
+        return [self._answer(row, arm) for row, arm, _ in calls]
+
+    def _answer(self, row: int, arm: int) -> str | None:
         if self.response_QA is None or not self.available_QA[row, arm]:
             return None
         text = self.response_QA[row, arm]
         return None if text is None else str(text)
 
-    def cost(self, row: int, calls: Iterable[int]) -> float:
-        """What calls cost, each arm once: another call of it would find the same answer."""
-        return float(sum(self.cost_QA[row, arm] for arm in set(calls)))
+    def results(self, rollouts: Sequence[Rollout], settled: bool = False) -> Results:
+        """The score of each one's last arm, and what all its calls cost, each arm once: another call of it would find
+        the same answer. With `settled` a malformed trajectory is answered, and paid for, as `chosen` says."""
+        row_N = np.array([each.row for each in rollouts])
+        last_N = [each.calls[-1] if each.calls else 0 for each in rollouts]
+        arm_N = np.array([self.chosen(each) for each in rollouts] if settled else last_N)
+        paid = [{*each.calls, *([arm] if settled else [])} for each, arm in zip(rollouts, arm_N, strict=True)]
+        cost_N = [float(sum(self.cost_QA[row, arm] for arm in arms)) for row, arms in zip(row_N, paid, strict=True)]
+        return Results(self.score_QA[row_N, arm_N], np.array(cost_N), self.available_QA[row_N, arm_N])
 
-    def rewards(
-        self,
-        reward: Reward,
-        rows: IntQ,
-        arm_N: IntQ,
-        well_formed_N: BoolQA,
-        cost_N: Sequence[float],
-        buffer: Any,
-        column_N: Mapping[str, NDArray[Any]] = MappingProxyType({}),
-    ) -> tuple[torch.Tensor, Any]:
-        """Component rewards of replies, `[N, K]`: the score of each one's last arm, and what all its calls cost.
 
-        `column_N` is what else the reward reads, by its name.
+def component_rewards(
+    reward: Reward,
+    results: Results,
+    well_formed_N: BoolN,
+    buffer: Any,
+    column_N: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> tuple[torch.Tensor, Any]:
+    """Component rewards of replies, `[N, K]`, and the reward's buffer with them in it.
 
-        NaN, all of them, where a well-formed reply names an arm without an outcome: nobody knows what it is worth.
-        """
-        given_2N = np.stack([self.score_QA[rows, arm_N], np.asarray(cost_N)])
-        score_N, used_N = torch.tensor(given_2N, dtype=torch.float32)
-        drawn = Drawn(
-            well_formed_QG=torch.tensor(well_formed_N)[None, None],
-            score_QG=score_N[None, None],
-            cost_QG=used_N[None, None],
-            column_QG={
-                name: torch.tensor(value_N, dtype=torch.float32)[None, None] for name, value_N in column_N.items()
-            },
-        )
-        reward_SQGK, buffers = reward(drawn, [buffer])
-        reward_NK = reward_SQGK[0, 0]
-        unknown_N = torch.tensor(well_formed_N & ~self.available_QA[rows, arm_N])
-        return torch.where(unknown_N[:, None], torch.nan, reward_NK), buffers[0]
+    `column_N` is what else the reward reads, by its name. NaN, all of them, where a reply is well-formed and nobody
+    knows what it is worth.
+    """
+    score_N, cost_N = torch.tensor(np.stack(results[:2]), dtype=torch.float32)
+    drawn = Drawn(
+        well_formed_QG=torch.tensor(well_formed_N)[None, None],
+        score_QG=score_N[None, None],
+        cost_QG=cost_N[None, None],
+        column_QG={name: torch.tensor(value_N, dtype=torch.float32)[None, None] for name, value_N in column_N.items()},
+    )
+    reward_SQGK, buffers = reward(drawn, [buffer])
+    unknown_N = torch.tensor(well_formed_N & ~results.known_N)
+    return torch.where(unknown_N[:, None], torch.nan, reward_SQGK[0, 0]), buffers[0]

@@ -15,6 +15,12 @@ Form: TypeAlias = Literal["recal", "short", "router-r1"]
 FORMS: tuple[Form, ...] = ("recal", "short", "router-r1")
 CUE = "\nReply:"
 """Ends a prompt of the short form."""
+_ENDS_BY_CALL = (
+    "The user gets the reply to your last call: when it will do, write <answer> a short phrase </answer> and stop."
+)
+_ENDS_BY_ANSWER = (
+    "When you know the answer, write <answer> a short phrase </answer> and stop: that is what the user gets."
+)
 
 
 class Descriptors(NamedTuple):
@@ -52,11 +58,13 @@ def unpacked(content: Mapping[str, Any]) -> Descriptors:
     return Descriptors(price, dict(content["latency_s"]), dict(content["strategy"]))
 
 
-def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int, form: Form = "recal") -> str:
+def system_prompt(
+    arms: Sequence[Arm], descriptors: Descriptors, max_calls: int, form: Form = "recal", live: bool = False
+) -> str:
     """What the policy is told before any question; empty in the short form, whose models learn it from training.
 
     With one call the called arm answers the user itself. With more the policy reads each reply, and the last one is
-    what the user gets.
+    what the user gets; where the arms are `live`, the policy's own answer.
 
     Raises SettingsError on a form that is not known, and on a model that Router-R1's form cannot name.
     """
@@ -82,7 +90,7 @@ def system_prompt(arms: Sequence[Arm], descriptors: Descriptors, max_calls: int,
         f"Then ask a model: write {call} with names as listed below, and stop.",
         "Its reply comes back inside <information> and </information>, which you never write. Then think again.",
         f"You may ask {max_calls} times at most, and what the models cost counts against you.",
-        "The user gets the reply to your last call: when it will do, write <answer> a short phrase </answer> and stop.",
+        _ENDS_BY_ANSWER if live else _ENDS_BY_CALL,
     ]
     lines = [
         *(once if max_calls == 1 else several),

@@ -11,23 +11,29 @@ import numpy as np
 from recal_bench.calibration.rewards import Reward
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.learned import Learned
-from recal_bench.language_model.pool import LoggedPool
+from recal_bench.language_model.live import LivePool
+from recal_bench.language_model.pool import Call, LoggedPool, component_rewards
 from recal_bench.language_model.protocol import format_grade
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 """Prompts in tokens to replies in tokens, each with its end where it came to one."""
+Ask = Callable[[Sequence[Call]], list[str | None]]
+"""Calls to what the arms answer; None where an arm gives no answer."""
 
 
 @dataclass
 class Rollout:
     """One trajectory. `mask` is 1 for tokens that the policy wrote and 0 for what was inserted; `calls` are the arms
-    that were called, the last of them the one whose answer stands; `tokens` counts what the policy read and wrote."""
+    that were called, the last of them the one whose answer stands; `queries` what each was asked (None: the question
+    itself), where that is known; `answer` the policy's own; `tokens` counts what the policy read and wrote."""
 
     row: int
     prompt_ids: list[int]
     completion_ids: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
+    queries: list[str | None] = field(default_factory=list)
+    answer: str | None = None
     broken: tuple[str, ...] = ()
     done: bool = False
     tokens: int = 0
@@ -35,6 +41,11 @@ class Rollout:
     @property
     def well_formed(self) -> bool:
         return not self.broken and bool(self.calls)
+
+    @property
+    def asked(self) -> list[Call]:
+        """Its calls, each with what it asks."""
+        return [Call(self.row, arm, query) for arm, query in zip(self.calls, self.queries, strict=True)]
 
     def wrote(self, ids: Sequence[int]) -> None:
         self.tokens += len(self.prompt_ids) + len(self.completion_ids) + len(ids)
@@ -53,10 +64,10 @@ def roll_out(
     prompts: Sequence[list[int]],
     rows: Sequence[int],
     generate: Generate,
-    ask: Callable[[int, int], str | None] | None = None,
+    ask: Ask | None = None,
 ) -> list[Rollout]:
     """A trajectory for each prompt. After a route the called arm's answer is inserted, until the policy answers itself,
-    breaks a rule or has used its rounds; `ask(row, arm)` gives an answer's text, None where the arm cannot be called.
+    breaks a rule or has used its rounds; the calls of a round are asked together.
 
     With one round nothing is inserted: the first route ends the trajectory.
     """
@@ -68,25 +79,32 @@ def roll_out(
         replies = generate([each.prompt_ids + each.completion_ids for each in going])
         for rollout, reply in zip(going, replies, strict=True):
             rollout.wrote(reply)
-            _take(dialogue, rollout, reply, ask if turn < dialogue.rounds - 1 else None)
+            _take(dialogue, rollout, reply)
+        called = [each for each in going if not each.done]
+        answers = (
+            ask([each.asked[-1] for each in called]) if ask and turn < dialogue.rounds - 1 else [None] * len(called)
+        )
+        for rollout, text in zip(called, answers, strict=True):
+            rollout.done = text is None
+            if text is not None:
+                rollout.read(dialogue.information_ids(text))
     return rollouts
 
 
-def _take(dialogue: Dialogue, rollout: Rollout, reply: list[int], ask: Callable[[int, int], str | None] | None) -> None:
+def _take(dialogue: Dialogue, rollout: Rollout, reply: list[int]) -> None:
+    """What a reply does: it calls an arm, or ends the trajectory."""
     parsed = dialogue.parse(reply, rollout.completion_ids[: -len(reply)] if reply else rollout.completion_ids)
     rollout.done = True
     if parsed.turn is None:
         rollout.broken = parsed.broken
     elif parsed.turn.arm is None:
-        # What it answers stands on what it was told: without a call there is nothing that the outcomes could judge.
+        # A router's decision is an arm: without a call there is none.
         rollout.broken = () if rollout.calls else ("no-call",)
+        rollout.answer = parsed.turn.answer
     else:
-        arm = dialogue.arms.index(parsed.turn.arm)
-        rollout.calls.append(arm)
-        text = ask(rollout.row, arm) if ask else None
-        if text is not None:
-            rollout.read(dialogue.information_ids(text))
-            rollout.done = False
+        rollout.calls.append(dialogue.arms.index(parsed.turn.arm))
+        rollout.queries.append(parsed.turn.query)
+        rollout.done = False
 
 
 @dataclass
@@ -98,7 +116,7 @@ class TrainingRollouts:
     """
 
     dialogue: Dialogue
-    pool: LoggedPool
+    pool: LoggedPool | LivePool
     reward: Reward
     prompt_ids_Q: Sequence[list[int]]
     price: float
@@ -115,7 +133,7 @@ class TrainingRollouts:
             [self.prompt_ids_Q[row] for row in rows],
             rows,
             lambda ids: trainer._generate_single_turn(ids, None, {}, 1)[0],
-            self.pool.answer,
+            self.pool.answers,
         )
         # The buffer of a reward, and with it what an action is worth, is of the rollouts of all processes.
         reward_NK = self.judge(gather_object(rollouts), remember=bool(trainer.model.training))
@@ -133,16 +151,14 @@ class TrainingRollouts:
 
     def judge(self, rollouts: Sequence[Rollout], remember: bool = True) -> Any:
         """Component rewards of rollouts, `[N, K]`. The reward's buffer moves on only where it is to `remember`."""
-        rows = np.array([each.row for each in rollouts])
-        arm_N = np.array([each.calls[-1] if each.calls else 0 for each in rollouts])
-        cost_N = [self.pool.cost(each.row, each.calls) + self.price * each.tokens for each in rollouts]
+        results = self.pool.results(rollouts)
+        results = results._replace(cost_N=results.cost_N + self.price * np.array([each.tokens for each in rollouts]))
         well_formed_N = np.array([each.well_formed for each in rollouts])
         columns = {}
         if self.learned:
-            outcome_N = self.pool.score_QA[rows, arm_N]
-            told = [self.learned(each.row, each.calls, outcome_N[n]) for n, each in enumerate(rollouts)]
+            told = [self.learned(each.row, each.calls, results.score_N[n]) for n, each in enumerate(rollouts)]
             columns["learned"] = np.array(told)
-        reward_NK, buffer = self.pool.rewards(self.reward, rows, arm_N, well_formed_N, cost_N, self.buffer, columns)
+        reward_NK, buffer = component_rewards(self.reward, results, well_formed_N, self.buffer, columns)
         if remember:
             self.buffer = buffer
         if self.graded and "format" in self.reward.names:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -16,6 +16,9 @@ from recal_bench.calibration import ESTIMATORS, Calibration, with_settings_of
 from recal_bench.errors import SettingsError
 from recal_bench.outcomes import Arm
 from recal_bench.routers import Calls, Context, Decisions, Queries, Train, router
+
+if TYPE_CHECKING:
+    from recal_bench.language_model.pool import Call
 
 FREE = ("tiny",)
 """Policies smaller than the encoders of other routers, whose own computation is not billed either."""
@@ -40,6 +43,8 @@ class LanguageModelRouter:
 
     policy         tiny (made on the spot), smollm2, a folder or a name of Hugging Face
     pool           a pool file (or `embedded`) whose prices and strategies a chat model is told in its prompt
+    live           a pool file (or `embedded`) whose arms are asked the policy's own queries while it trains, and whose
+                   answers the task's verifier scores; without it the arms' logged answers to the question are replayed
     warm_start     before RL: distil (from what `teacher` predicts), format (random well-formed routes), none
     temperature    arms to distil are drawn from the softmax of the predicted utilities over it
     examples       supervised examples
@@ -71,6 +76,7 @@ class LanguageModelRouter:
 
     policy: str = "tiny"
     pool: str = ""
+    live: str = ""
     decode: Literal["text", "arms"] = "text"
     form: Literal["recal", "router-r1"] = "recal"
     estimator: str = "recal"
@@ -119,6 +125,12 @@ class LanguageModelRouter:
         if self.decode == "arms" and self.rounds > 1:
             raise SettingsError(
                 f"decode=arms chooses one arm and reads no answer: rounds={self.rounds} needs decode=text"
+            )
+        if self.live and self.decode == "arms":
+            raise SettingsError("decode=arms writes no query that an arm could be asked: leave out live")
+        if self.live and self.trust < 1:
+            raise SettingsError(
+                f"live={self.live} rewards what was answered, of which the teacher expects nothing: it needs trust=1"
             )
         if self.form == "router-r1" and self.graded_format:
             raise SettingsError("graded_format grades the project's own rules alone: leave it out with form=router-r1")
@@ -176,9 +188,13 @@ class LanguageModelRouter:
         if self.decode == "arms":
             return self._choose(queries, calls, column_A)
 
-        def ask(row: int, arm: int) -> str | None:
-            there = column_A[arm] >= 0 and calls.available_QA[row, column_A[arm]]
-            return calls.ask(row, column_A[arm]).text if there else None
+        def ask(asked: Sequence[Call]) -> list[str | None]:
+            """The arms' answers to the question itself, which is all that a log knows."""
+            there = [column_A[arm] >= 0 and calls.available_QA[row, column_A[arm]] for row, arm, _ in asked]
+            return [
+                calls.ask(row, column_A[arm]).text if known else None
+                for (row, arm, _), known in zip(asked, there, strict=True)
+            ]
 
         with one_thread():
             prompts = [self._dialogue.prompt_ids(each) for each in queries.prompt]

@@ -20,6 +20,7 @@ from recal_bench.calibration.rewards import Reward
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.dialogue import Dialogue
 from recal_bench.language_model.judging import Judge
+from recal_bench.language_model.live import LivePool
 from recal_bench.language_model.pool import LoggedPool
 from recal_bench.language_model.processes import is_first, require_world, share_of
 from recal_bench.language_model.rollouts import TrainingRollouts
@@ -107,7 +108,7 @@ class Run:
         self.watched: dict[str, float] = {}
 
     @property
-    def pool(self) -> LoggedPool:
+    def pool(self) -> LoggedPool | LivePool:
         return self.rollouts.pool
 
     def fit(self) -> None:

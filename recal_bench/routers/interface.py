@@ -93,12 +93,16 @@ class Reply(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Where and how a fit runs. `folder` is the run's own, for checkpoints; `log` appends a line to metrics.jsonl."""
+    """Where and how a fit runs. `folder` is the run's own, for checkpoints; `log` appends a line to metrics.jsonl.
+
+    `max_usd` is what calls of a fit may cost, for routers that ask arms which bill; None where nobody has said it.
+    """
 
     seed: int
     device: str
     folder: Path
     log: Callable[[dict[str, Any]], None]
+    max_usd: float | None = None
 
 
 class Predictions(NamedTuple):

@@ -136,16 +136,24 @@ def _chain(world: World, task: str, split: str, domain: str, tier: int, hops: in
         value = world.object(subject, relation)
         if isinstance(value, Entity):
             subject = value
-    right = world.names(value) if isinstance(value, Entity) else world.value_names(value)
+    right, wrong = right_and_wrong(world, value, path[-1], anchor.tier, split, draws)
     gold = right[:1] if TASKS[task].canonical_only else right
+    prompt = _PHRASING[task](path, _mention(world, anchor, draws), draws)
+    return _question(task, split, prompt, gold, right, wrong, tuple(facts), comparison=False)
+
+
+def right_and_wrong(
+    world: World, value: Entity | str, relation: Relation, tier: int, split: str, draws: Draws
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The wordings of what a relation gives, and what models answer instead when they fail."""
+    right = world.names(value) if isinstance(value, Entity) else world.value_names(value)
     accepted = {normalize(alias) for alias in right}
     wrong: list[str] = []
     while len(wrong) < _WRONG:
-        candidate = world.wrong(value, path[-1], anchor.tier, split, draws)
+        candidate = world.wrong(value, relation, tier, split, draws)
         if normalize(candidate) not in accepted and candidate not in wrong:
             wrong.append(candidate)
-    prompt = _PHRASING[task](path, _mention(world, anchor, draws), draws)
-    return _question(task, split, prompt, gold, right, tuple(wrong), tuple(facts), comparison=False)
+    return right, tuple(wrong)
 
 
 def _comparison(world: World, task: str, split: str, domain: str, tier: int, draws: Draws) -> Question | None:

@@ -7,6 +7,7 @@ fact that is asked in train is asked in validation or test.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
@@ -49,6 +50,12 @@ class World:
     def entity(self, kind: str, tier: int, split: str, draws: Draws) -> Entity:
         """A random entity of a kind, tier and split."""
         return Entity(kind, tier, split, draws.below(_ENTITIES[split]))
+
+    def every(self, kind: str, tiers: Iterable[int]) -> Iterator[Entity]:
+        """All entities of a kind, in these tiers."""
+        for tier in tiers:
+            for split, count in _ENTITIES.items():
+                yield from (Entity(kind, tier, split, number) for number in range(count))
 
     def fact(self, subject: Entity, relation: Relation) -> Fact:
         key = self._fact_key(subject, relation)

@@ -211,7 +211,9 @@ def train_ours(
     )
 
 
-def small_split(rows: int, seed: int = 0, responses: bool = False, objective: Any = None) -> Any:
+def small_split(
+    rows: int, seed: int = 0, responses: bool = False, objective: Any = None, tasks: Sequence[str] = ("odd", "even")
+) -> Any:
     """A split with two tasks and three arms, of which the words of a query decide which is right."""
     from recal_bench.outcomes import Arm, Objective, Outcomes
     from recal_bench.routers import Queries, Train
@@ -222,7 +224,7 @@ def small_split(rows: int, seed: int = 0, responses: bool = False, objective: An
     score_QA = (rng.random((rows, 3)) < np.where(np.arange(3) == topic_Q[:, None], 0.9, 0.1)).astype(float)
     prompts = [f"{words[topic]} {rng.integers(99)}" for topic in topic_Q]
     outcomes = Outcomes(
-        task_Q=np.array(["even" if row % 2 else "odd" for row in range(rows)], dtype=object),
+        task_Q=np.array([tasks[row % 2] for row in range(rows)], dtype=object),
         query_id_Q=np.array([f"q{seed}-{row:03d}" for row in range(rows)], dtype=object),
         prompt_Q=np.array(prompts, dtype=object),
         split_Q=np.array(["train"] * rows, dtype=object),
@@ -250,9 +252,15 @@ def fitted(folder: Path, log: Callable[[dict[str, Any]], None], **settings: Any)
 
     fitting.CHECKPOINT_EVERY = 2
     made = routers.create("recal-lm", {**SMALL, **settings})
-    train = small_split(24)
-    made.fit(train, small_split(9, 1, objective=train.objective), routers.Context(0, "cpu", folder, log))
+    tasks = LIVE_TASKS if made.live else ("odd", "even")
+    train = small_split(24, tasks=tasks)
+    validation = small_split(9, 1, objective=train.objective, tasks=tasks)
+    made.fit(train, validation, routers.Context(0, "cpu", folder, log, max_usd=1.0))
     return made
+
+
+LIVE_TASKS = ("nq", "popqa")
+"""Of the split whose arms are asked live: shipped ones, which have verifiers."""
 
 
 def weights(router: Any) -> dict[str, torch.Tensor]:
@@ -280,7 +288,7 @@ class Killed(NamedTuple):
 
 
 def as_one_of_two(out: Path) -> None:
-    """What a process that torchrun started does, and leaves in `out`."""
+    """What a process that torchrun started does, and leaves in `out`; the command `train` on `out`'s log among it."""
     from accelerate import PartialState
 
     state = PartialState(cpu=True)
@@ -300,6 +308,15 @@ def as_one_of_two(out: Path) -> None:
         },
         out / f"rank-{rank}.pt",
     )
+    from recal_bench.cli import cli
+
+    words = ["train", "--policy", "tiny", "--outcomes", str(out / "log.parquet"), "--runs", str(out / "runs")]
+    words += [part for name, value in COMMAND.items() for part in ("--set", f"{name}={value}")]
+    cli.main(words, standalone_mode=False)
+
+
+COMMAND = {"warm_start": "none", "trust": 1.0, "steps": 2, "batch_size": 2, "group_size": 2, "max_new_tokens": 4}
+"""Settings of the command."""
 
 
 TWO_PROCESS_WEIGHTS = (1.0, 0.5, 0.25)
@@ -314,13 +331,15 @@ def two_process_rewards() -> NDArray[np.float32]:
 
 
 def killed(out: Path) -> None:
-    """Fits that are killed at step 5, each in a child of this process, with one and with two updates a draw."""
+    """Fits that are killed at step 5, each in a child of this process: with one and with two updates a draw, and with
+    the live arms of `out`'s pool file."""
     from recal_bench.language_model import fitting, training  # noqa: F401  before the forks, which share it
 
-    for epochs in (1, 2):
+    live = {"live": str(out / "pool.yaml"), "rounds": 2}
+    for name, settings in {"killed-1": {"epochs": 1}, "killed-2": {"epochs": 2}, "killed-live": live}.items():
         child = os.fork()
         if child == 0:
-            Killed(out / f"killed-{epochs}", at=5).fit(epochs=epochs)
+            Killed(out / name, at=5).fit(**settings)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -15,6 +15,7 @@ from small_policy import ARMS, MODELS, QUESTIONS, policy
 
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.dialogue import Dialogue
+from recal_bench.language_model.pool import Call
 from recal_bench.language_model.protocol import Turn
 from recal_bench.language_model.rollouts import Rollout, roll_out
 from recal_bench.language_model.router_r1 import parse_reply, render_search
@@ -39,7 +40,11 @@ def saying(dialogue: Dialogue, *replies: str) -> Callable[[list[list[int]]], lis
 
 def trajectory(dialogue: Dialogue, *replies: str) -> Rollout:
     prompts = [dialogue.prompt_ids(QUESTIONS[0])]
-    return roll_out(dialogue, prompts, [0], saying(dialogue, *replies), lambda row, arm: f"</search> reply {arm}")[0]
+
+    def ask(calls: Sequence[Call]) -> list[str | None]:
+        return [f"</search> reply {arm}" for _, arm, _ in calls]
+
+    return roll_out(dialogue, prompts, [0], saying(dialogue, *replies), ask)[0]
 
 
 def test_a_search_calls_the_models_one_strategy_and_an_answer_ends() -> None:

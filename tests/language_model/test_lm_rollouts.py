@@ -82,7 +82,7 @@ def scripted(dialogue: Dialogue, prompts: list[list[int]]) -> Any:
 def rollouts(dialogue: Dialogue) -> list[Rollout]:
     prompts = [dialogue.prompt_ids(each) for each in SPLIT.queries.prompt]
     pool = LoggedPool.of(SPLIT, np.arange(3), None, 1.0)
-    return roll_out(dialogue, prompts, range(6), scripted(dialogue, prompts), pool.answer)
+    return roll_out(dialogue, prompts, range(6), scripted(dialogue, prompts), pool.answers)
 
 
 def test_the_mask_is_of_what_the_policy_wrote(dialogue: Dialogue, rollouts: list[Rollout]) -> None:

@@ -34,7 +34,7 @@ def test_at_most_300_examples_teach_the_form_and_a_step_of_rl_runs(
     bench = load_bench(None, world_seed=61)
     settings = {
         "policy": "smollm2", "pool": "embedded", "token_price": 0.01, "lora": 16, "warm_start": "format", "trust": 1.0,
-        "examples": 240, "steps": 1, "batch_size": 2, "group_size": 2,
+        "examples": 160, "steps": 1, "batch_size": 2, "group_size": 2,
     }  # fmt: skip
     router, lines = routers.create("recal-lm", settings), []
     router.fit(some(bench.train, 400), some(bench.validation, 4), Context(0, "cpu", tmp_path, lines.append))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from small_log import write_small_log
 
 pytest.importorskip("trl", minversion="1.16", reason="TRL is not installed: it comes with the extra lm")
 
 import preset_training as preset
 import torch
 
+from recal_bench import read_runs
+from recal_bench.cli import cli
 from recal_bench.errors import SettingsError
 from recal_bench.language_model.processes import require_world, share_of, world_size
 
@@ -29,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(folder: Path) -> list[dict[str, Any]]:
-    """What each of the two processes left."""
+    """What each of the two processes left, beside the runs of a log of theirs."""
+    write_small_log(folder / "log.parquet", queries=40)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {
         **os.environ,
@@ -43,6 +49,7 @@ def both(folder: Path) -> list[dict[str, Any]]:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout.count(f"run records in {folder / 'runs'}/") == 1
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -74,6 +81,19 @@ def test_the_first_process_alone_logs_and_both_end_with_what_is_kept(both: list[
     assert list((folder / "fit").rglob("*")) == []
     assert first["weights"].keys() == second["weights"].keys()
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+
+
+@pytest.mark.usefixtures("both")
+def test_the_command_train_leaves_one_run_which_is_shown_and_compared(folder: Path) -> None:
+    """Started by torchrun as `-m recal_bench train`, but in the same two processes."""
+    (run,) = [each for each in read_runs(folder / "runs") if each.record.configuration.router == "recal-lm"]
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert list((folder / "runs").glob(".recal-lm*")) == []
+    for words in (["show", str(run.folder)], ["compare", str(folder / "runs")]):
+        told = CliRunner().invoke(cli, words)
+        assert told.exit_code == 0, told.output
+        assert "recal-lm" in told.output
 
 
 def test_processes_that_would_train_alone_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
