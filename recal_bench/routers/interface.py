@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ
-from recal_bench.encoders import FeatureValues
+from recal_bench.encoders import Encoder, FeatureValues
 from recal_bench.errors import PluginError
 from recal_bench.outcomes import Arm, Objective, Outcomes
 from recal_bench.routers.flags import flags_of
@@ -267,15 +267,33 @@ def decider(router: Router, queries: Queries) -> Callable[[Calls], Decisions]:
 
     def decided(calls: Calls) -> Decisions:
         if isinstance(router, Routes):
-            return _checked(router, router.route(queries, calls), queries, calls)
+            decisions = _checked(router, router.route(queries, calls), queries, calls)
+            _bill_encoding(router, queries, calls)
+            return decisions
         if not isinstance(router, Predicts):
             raise PluginError(f"router {type(router).__name__} has neither route() nor predict(): give it one of them")
         if not predicted:
             predicted.append(router.predict(queries))
         score_QA, cost_QA = predicted[0]
-        return _checked(router, calls.choose(calls.objective.utility(score_QA, cost_QA)), queries, calls)
+        decisions = _checked(router, calls.choose(calls.objective.utility(score_QA, cost_QA)), queries, calls)
+        _bill_encoding(router, queries, calls)
+        return decisions
 
     return decided
+
+
+def encoders_of(router: Router) -> list[Encoder]:
+    """The text encoders that a router holds as its attributes."""
+    return [each for each in getattr(router, "__dict__", {}).values() if isinstance(each, Encoder)]
+
+
+def _bill_encoding(router: Router, queries: Queries, calls: Calls) -> None:
+    """Charge each query what its encoding costs, whether or not its vector was cached or has been used before."""
+    for encoder in encoders_of(router):
+        usd_Q = encoder.usd(queries.prompt)
+        if usd_Q is not None:
+            for row, usd in enumerate(usd_Q):
+                calls.bill(row, float(usd))
 
 
 def _checked(router: Router, decisions: Decisions, queries: Queries, calls: Calls) -> Decisions:
