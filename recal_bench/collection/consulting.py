@@ -102,8 +102,8 @@ class Consulted:
             raise KeyboardInterrupt
         if progress.stopped == BUDGET:
             raise EndpointError(
-                f"{self.name} is not asked for more {self.purpose}: the next could pass {max_usd:g} USD; what was "
-                "answered is kept, and the same command goes on from there with a higher limit"
+                f"{self.name} is asked no further: with the next {self.purpose} its cost could pass {max_usd:g} USD; "
+                "what was answered is kept, and the same command goes on from there with a higher limit"
             )
         not_taken = 0 if self.takes_all else sum(progress.failures[kind] for kind in _NOT_TAKEN)
         if not_taken < progress.refused:

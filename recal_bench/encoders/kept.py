@@ -112,7 +112,7 @@ class _Found:
 
     def _take(self, path: Path) -> None:
         # The digests alone first: most blocks can be those of other texts.
-        with np.load(path, allow_pickle=False) as block:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as block:
             digest_N = _as_digests(block["digest_NB"])
         place_N = np.minimum(np.searchsorted(self._digest_N, digest_N), len(self._digest_N) - 1)
         wanted_N = (self._digest_N[place_N] == digest_N) & ~self._is_there_N[place_N]
@@ -146,8 +146,7 @@ def _as_digests(digest_NB: NDArray[np.uint8]) -> NDArray[np.bytes_]:
 def _lengthened(vector_QE: NDArray[np.float16]) -> Float32QE:
     vector32_QE = vector_QE.astype(np.float32)
     length_Q = np.linalg.norm(vector32_QE, axis=1, keepdims=True)
-    lengthened_QE: Float32QE = vector32_QE / np.where(length_Q > 0, length_Q, np.float32(1))
-    return lengthened_QE
+    return np.asarray(vector32_QE / np.where(length_Q > 0, length_Q, 1), dtype=np.float32)
 
 
 @contextmanager

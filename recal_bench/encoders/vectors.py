@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import Float32QE
+from recal_bench.arrays import Float32QE, IntQ
 from recal_bench.encoders.cache import UNREADABLE, Arrays
 from recal_bench.encoders.kept import digests
 from recal_bench.encoders.registry import encoder
@@ -50,8 +50,8 @@ class Vectors:
     def load(self, arrays: Arrays) -> None:
         self._checked_N, self._vector_NE = arrays["checked_N"], arrays["vector_NE"]
         table = self._table()
-        row_N = [table.row_of.get(bytes(digest)) for digest in self._checked_N]
-        if None in row_N or not np.array_equal(table.vector_NE[row_N].astype(np.float32), self._vector_NE):
+        row_N = table.rows(self._checked_N)
+        if (row_N < 0).any() or not np.array_equal(table.vector_NE[row_N].astype(np.float32), self._vector_NE):
             raise SettingsError(
                 f"{self._file} does not hold the vectors with which the router was trained: bring that file back (rows "
                 "may be added), or run the router again with --fresh"
@@ -59,13 +59,14 @@ class Vectors:
 
     def encode(self, prompts: Sequence[str]) -> Float32QE:
         table = self._table()
-        row_Q = [table.row_of.get(bytes(digest)) for digest in digests(prompts)]
-        if None in row_Q:
+        row_Q = table.rows(digests(prompts))
+        absent = np.flatnonzero(row_Q < 0)
+        if len(absent):
             raise SettingsError(
-                f"{self._file} has no vector for {row_Q.count(None):,} of {len(row_Q):,} prompts "
-                f"({show(prompts[row_Q.index(None)])}): add them to the file"
+                f"{self._file} has no vector for {len(absent):,} of {len(row_Q):,} prompts "
+                f"({show(prompts[absent[0]])}): add them to the file"
             )
-        return table.vector_NE[np.array(row_Q, dtype=np.int64)].astype(np.float32)
+        return table.vector_NE[row_Q].astype(np.float32)
 
     def _table(self) -> _Table:
         try:
@@ -82,6 +83,10 @@ class _Table(NamedTuple):
     digest: str
     row_of: dict[bytes, int]
     vector_NE: NDArray[Any]
+
+    def rows(self, digest_Q: NDArray[np.bytes_]) -> IntQ:
+        """The row of each text, `[Q]`; -1 where the file has none."""
+        return np.array([self.row_of.get(bytes(digest), -1) for digest in digest_Q], dtype=np.int64)
 
 
 @lru_cache(maxsize=2)
@@ -110,7 +115,7 @@ def _read(path: Path, changed_ns: int, size: int) -> _Table:
 
 
 def _read_npz(path: Path) -> tuple[list[str], NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         prompts, vector_NE = arrays[PROMPT], arrays[VECTOR]
     if prompts.dtype.kind != "U" or prompts.ndim != 1:
         raise ValueError(f"{PROMPT} must be texts, [N]")
@@ -141,7 +146,9 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
         lengths = [kind.list_size]
     else:
         lengths = pyarrow.compute.list_value_length(vector).unique().to_pylist()
+    if numbers.null_count:
+        raise ValueError("a number of a vector is null")
     length = len(numbers) // max(len(table), 1)
-    if numbers.null_count or lengths != [length]:
+    if lengths != [length]:
         raise ValueError("the vectors are not all of one length")
     return table[PROMPT].to_pylist(), numbers.to_numpy(zero_copy_only=False).reshape(len(table), length)
