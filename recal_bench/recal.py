@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 class RecalRouter(Optimisation):
     """A policy over arms, trained by RL on what the arms it draws score and cost.
 
-    encoder      text to vectors: tfidf, minilm, a plug-in's, or several side by side as in tfidf+minilm
+    encoder      text to vectors: tfidf, minilm, a model, file or endpoint (docs/encoders.md), a plug-in's, or several
+                 side by side as in tfidf+minilm
     estimator    from rewards to advantages; `calibration` holds its settings, which are the steps of `recal`
     reward       `components`, or `router-r1`: that system's own scalar, for training only
     components   what plug-ins reward besides format, outcome and cost: `latency`, `latency:0.3,length`

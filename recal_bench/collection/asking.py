@@ -30,7 +30,6 @@ _PAUSE_S = 0.05
 _OTHERS_WAIT_S = 0.5
 _TELL_EVERY_S = 0.25
 Requests = Callable[[], Iterator[Request]]
-Left = Counter[tuple[str, str, str]]
 
 
 @dataclass
@@ -43,7 +42,7 @@ class Progress:
     """
 
     total: int
-    left: Left
+    left: Counter[tuple[str, str, str]]
     found: int = 0
     asked: int = 0
     refused: int = 0
@@ -85,10 +84,17 @@ class Asker:
     """Asks the requests of all endpoints until every one is in the journal, or something stops it."""
 
     def __init__(
-        self, pool: Pool, journal: Journal, progress: Progress, spending: Spending, estimates: bool, tell: Tell
+        self,
+        pool: Pool,
+        journal: Journal,
+        progress: Progress,
+        spending: Spending,
+        estimates: bool,
+        tell: Tell,
+        line: type[Line] = Line,
     ) -> None:
         self._pool, self._journal, self._progress, self._spending = pool, journal, progress, spending
-        self._estimates, self._tell = estimates, tell
+        self._estimates, self._tell, self._line = estimates, tell, line
         self._failed: RecalBenchError | None = None
         self._elsewhere = False
         self._breaker = Breaker()
@@ -154,7 +160,7 @@ class Asker:
 
     async def _ask_endpoint(self, name: str, requests: Requests) -> None:
         try:
-            line = Line(name, self._pool, self._estimates, self._stopping, self._attempt_failed)
+            line = self._line(name, self._pool, self._estimates, self._stopping, self._attempt_failed)
         except RecalBenchError as error:
             self._fail(error)
             return

@@ -29,14 +29,17 @@ _SHORTEST_SECRET = 8
 
 
 class Connection:
-    """A connection to an endpoint of a pool. Made and used within one event loop."""
+    """A connection to an endpoint of a pool. Made and used within one event loop.
 
-    def __init__(self, name: str, pool: Pool) -> None:
+    `path` follows its address.
+    """
+
+    def __init__(self, name: str, pool: Pool, path: str = "chat/completions") -> None:
         import aiohttp
 
         self.name, self.endpoint, self._pool = name, pool.endpoints[name], pool
         self.where = f"{name} ({self.endpoint.base_url})"
-        self._url = f"{self.endpoint.base_url}/chat/completions"
+        self._url = f"{self.endpoint.base_url}/{path}"
         self._key, self._proxy = self.endpoint.key(), proxy_of(self._url)
         headers = {"Content-Type": "application/json", "User-Agent": f"recal-bench/{__version__}"}
         self._session = aiohttp.ClientSession(
@@ -100,21 +103,29 @@ class Connection:
         return refused_by_arm(self.where, _error_in(content), status, arm, self._pool, retry_after)
 
     def read(self, content: bytes, arm: Arm) -> dict[str, Any]:
-        """The reply of a response of status 2xx. Raises Failed where it is none."""
-        try:
-            reply = read_reply(content)
-        except ValueError as error:
-            begins = show(content[:80].decode("utf-8", "replace").strip(), 60)
-            raise Failed("malformed", f"{self.name}: {error}: {begins}", transient=True, billed=True) from None
-        self.check_error(reply, arm)
+        """The chat reply of a response of status 2xx. Raises Failed where it is none."""
+        reply = self.read_object(content, arm)
         message = first_message(reply)
         if message is None:
-            reason = f"{self.name}: the reply holds no choice with a message"
-            raise Failed("malformed", reason, transient=True, billed=True)
+            raise self.malformed("the reply holds no choice with a message")
         if not has_known_content(reply):
             shown = show(json.dumps(message.get("content")), 80)
             raise Failed("unknown content", f"{self.name}: the reply's content is not text: {shown}", billed=True)
         return reply
+
+    def read_object(self, content: bytes, arm: Arm) -> dict[str, Any]:
+        """The object of a response of status 2xx. Raises Failed where it is none, or an error."""
+        try:
+            reply = read_reply(content)
+        except ValueError as error:
+            begins = show(content[:80].decode("utf-8", "replace").strip(), 60)
+            raise self.malformed(f"{error}: {begins}") from None
+        self.check_error(reply, arm)
+        return reply
+
+    def malformed(self, what: str) -> Failed:
+        """That a reply is not what was asked for."""
+        return Failed("malformed", f"{self.name}: {what}", transient=True, billed=True)
 
     def check_error(self, reply: dict[str, Any], arm: Arm) -> None:
         """Raises Failed where a reply of status 2xx holds an error."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 from recal_bench.collection.answer import Answer
 from recal_bench.collection.connection import Connection
@@ -31,9 +31,11 @@ _FIRST_WAIT_S, _LONGEST_BACKOFF_S = 0.25, 30.0
 class Line:
     """A connection to an endpoint, for the models that it serves. Made and used within one event loop.
 
-    `estimates`: whether an answer without usage is taken. `stopping`: once it is set, no attempt is begun.
-    `on_failure` is told of every failed attempt.
+    It asks for chat completions, a subclass for something else. `estimates`: whether an answer without usage is taken.
+    `stopping`: once it is set, no attempt is begun. `on_failure` is told of every failed attempt.
     """
+
+    path: ClassVar[str] = "chat/completions"
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class Line:
     ) -> None:
         from aiolimiter import AsyncLimiter
 
-        self._connection = Connection(name, pool)
+        self._connection = Connection(name, pool, self.path)
         self.name, self.endpoint = name, self._connection.endpoint
         self._models, self._estimates, self._on_failure = pool.models, estimates, on_failure
         self._stopping = stopping
@@ -110,8 +112,7 @@ class Line:
 
     async def _send(self, request: Request) -> Answer:
         model, connection, arm = self._models[request.model], self._connection, Arm(request.model, request.strategy)
-        asked = {"model": model.served_model, "messages": [{"role": "user", "content": request.message}]}
-        body = json.dumps(asked | request.extra).encode()
+        body = json.dumps({"model": model.served_model, **self.asked(request), **request.extra}).encode()
         asked_at, start = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
         with connection.plainly():
             async with connection.opened(body) as response:
@@ -119,7 +120,15 @@ class Line:
         latency_s = time.monotonic() - start
         if not 200 <= response.status < 300:
             raise connection.refused(response.status, content, arm, response.headers.get("Retry-After"))
-        return self._answer(request, model, connection.read(content, arm), asked_at, latency_s)
+        return self._answer(request, model, self.read(connection, content, arm), asked_at, latency_s)
+
+    def asked(self, request: Request) -> dict[str, Any]:
+        """What a request holds beside its model and its parameters."""
+        return {"messages": [{"role": "user", "content": request.message}]}
+
+    def read(self, connection: Connection, content: bytes, arm: Arm) -> dict[str, Any]:
+        """The reply of a response, as it is kept. Raises Failed where it is none."""
+        return connection.read(content, arm)
 
     def _answer(self, request: Request, model: Model, reply: dict[str, Any], asked_at: str, latency_s: float) -> Answer:
         self._connection.check_name(reply.get("model"), Arm(request.model, request.strategy))

@@ -94,8 +94,11 @@ def spoken_of(reply: Any) -> str:
 
 
 def ending_of(reply: Any) -> str | None:
-    """Why the reply ended: `finish_reason`, but REFUSAL or TOOL_CALLS where that is all there is of it."""
-    message, choice = first_message(reply) or {}, reply["choices"][0]
+    """Why the reply ended: `finish_reason`, but REFUSAL or TOOL_CALLS where that is all there is of it.
+
+    None where it has no choices, as embeddings have none.
+    """
+    message, choice = first_message(reply) or {}, (reply.get("choices") or [{}])[0]
     reason = choice.get("finish_reason")
     reason = reason.lower() if isinstance(reason, str) else None
     if reason in (None, "stop") and _refusal(message) == text_of(reply) != "":

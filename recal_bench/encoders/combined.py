@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import Float32QE
+from recal_bench.arrays import Float32QE, FloatQ
 from recal_bench.encoders import cache
 from recal_bench.encoders.cache import Arrays
 from recal_bench.encoders.features import NAME, Features, FeatureValues, lines_of
-from recal_bench.encoders.registry import Part, parts_of
+from recal_bench.encoders.kept import halved, through_blocks
+from recal_bench.encoders.registry import Part, make_parts
 from recal_bench.encoders.shared import FILE, find_encoder
+from recal_bench.encoders.shortening import shorten
 from recal_bench.errors import PluginError, SettingsError
+from recal_bench.folders import slug
 
-_MAX_CHARACTERS = 4_000
 _MIN_CACHED_PROMPTS = 64
 
 
@@ -41,6 +43,15 @@ class Encoder:
             [weight * _encode(name, part, _read(name, prompts, features)) for name, part in self.parts.items()]
         )
 
+    def usd(self, prompts: Sequence[str]) -> FloatQ | None:
+        """What encoding each prompt costs in USD, `[Q]`, of prompts that were encoded; None where all of it runs here.
+
+        Raises EndpointError where a cost is not known.
+        """
+        paid = [part.usd for part in self.parts.values() if hasattr(part, "usd")]
+        read = [shorten(prompt) for prompt in prompts]
+        return np.sum([usd(read) for usd in paid], axis=0) if paid else None
+
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The features that it reads."""
@@ -60,7 +71,7 @@ def fit_encoder(name: str, prompts: Sequence[str], features: Sequence[FeatureVal
 
     Raises SettingsError on an unknown name, on prompts without any text, and where MiniLM is not installed.
     """
-    parts = _make(name)
+    parts = make_parts(name)
     for word, part in parts.items():
         part.fit(sorted(set(_read(word, prompts, features))))
     return Encoder(name, parts)
@@ -75,7 +86,7 @@ def load_encoder(folder: Path) -> Encoder:
     try:
         arrays = cache.read(path)
         name = cache.unpack(arrays["name"])
-        parts = _make(name)
+        parts = make_parts(name)
         for word, part in parts.items():
             start = f"{word}_"
             part.load({key[len(start) :]: value for key, value in arrays.items() if key.startswith(start)})
@@ -84,38 +95,32 @@ def load_encoder(folder: Path) -> Encoder:
     return Encoder(name, parts)
 
 
-def _make(name: str) -> dict[str, Part]:
-    return {word: cls() for word, cls in parts_of(name).items()}
-
-
 def _encode(name: str, part: Part, read: list[str]) -> Float32QE:
     def fits(encoding_QE: NDArray[Any]) -> bool:
-        return encoding_QE.ndim == 2 and len(encoding_QE) == len(read) and bool(np.isfinite(encoding_QE).all())
+        return encoding_QE.ndim == 2 and bool(np.isfinite(encoding_QE).all())
 
     def check(arrays: Arrays) -> None:
-        if not fits(arrays["encoding_QE"]):
+        if len(arrays["encoding_QE"]) != len(read) or not fits(arrays["encoding_QE"]):
             raise ValueError("an embedding of other prompts")
 
-    def encode() -> Arrays:
-        encoding_QE = np.asarray(part.encode(read))
-        if not fits(encoding_QE):
-            raise PluginError(f"encoder {name} must give one finite vector for each of {len(read)} prompts")
+    def encode(texts: Sequence[str]) -> Float32QE:
+        encoding_QE = np.asarray(part.encode(texts))
+        if encoding_QE.shape[:1] != (len(texts),) or not fits(encoding_QE):
+            raise PluginError(f"encoder {name} must give one finite vector for each of {len(texts)} prompts")
         norm_Q = np.linalg.norm(encoding_QE, axis=1, keepdims=True)
-        return {"encoding_QE": (encoding_QE / np.where(norm_Q > 0, norm_Q, 1.0)).astype(np.float32)}
+        unit_QE: Float32QE = (encoding_QE / np.where(norm_Q > 0, norm_Q, 1.0)).astype(np.float32)
+        return unit_QE
 
-    key = getattr(part, "key", None)
-    if key is None or len(read) < _MIN_CACHED_PROMPTS:
-        return encode()["encoding_QE"]
-    return cache.through_cache(Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz", encode, check)["encoding_QE"]
+    key, is_cached = getattr(part, "key", None), len(read) >= _MIN_CACHED_PROMPTS
+    if getattr(part, "by_text", False):
+        # Rounded in any case: what a router is shown does not depend on what was cached.
+        return through_blocks(f"{slug(name)}-{key}", read, encode) if is_cached else halved(encode(read))
+    if key is None or not is_cached:
+        return encode(read)
+    path = Path("embeddings") / f"{key}-{cache.hash_of(read)}.npz"
+    return cache.through_cache(path, lambda: {"encoding_QE": encode(read)}, check)["encoding_QE"]
 
 
 def _read(name: str, prompts: Sequence[str], features: Sequence[FeatureValues]) -> list[str]:
     """What a part of that name is given of each query."""
-    return lines_of(features, len(prompts)) if name == NAME else [_shorten(prompt) for prompt in prompts]
-
-
-def _shorten(prompt: str) -> str:
-    if len(prompt) <= _MAX_CHARACTERS:
-        return prompt
-    half = _MAX_CHARACTERS // 2
-    return f"{prompt[:half]} {prompt[-half:]}"
+    return lines_of(features, len(prompts)) if name == NAME else [shorten(prompt) for prompt in prompts]

@@ -17,6 +17,14 @@ class Part(Protocol):
 
     Prompts come shortened (see `recal_bench.encoders`). An encoder may have an attribute `key: str` once it is fitted
     or loaded, which names all that its vectors depend on besides the prompts: those of large batches are then cached.
+    With `by_text = True` in the class, besides, the vector of each text is kept by itself, at half precision: for an
+    encoder that takes long and whose vectors each depend on their own text alone. `encode` is then given a few hundred
+    texts at a time.
+
+    A class with an attribute `takes: str` (what it takes, for messages) is made with the text that follows its name and
+    a colon, as in `vectors:FILE`; its method `identity() -> str` names what that text stands for, such as a hash of the
+    file, without being fitted. A method `usd(prompts)` gives what encoding each prompt costs, `[Q]`, of what is encoded
+    already: it is billed as the router's own cost.
     """
 
     def fit(self, prompts: Sequence[str]) -> None:
@@ -32,7 +40,7 @@ class Part(Protocol):
         """Take up what `save` gave. Raises KeyError or ValueError where it is damaged."""
 
 
-ENCODERS: Registry[type[Part]] = Registry("encoder", "choose one of tfidf, minilm and tfidf+minilm")
+ENCODERS: Registry[Any] = Registry("encoder", "choose one of tfidf, minilm and tfidf+minilm")
 _Cls = TypeVar("_Cls", bound=type[Any])
 
 
@@ -46,16 +54,43 @@ def encoder(name: str) -> Callable[[_Cls], _Cls]:
     return register
 
 
-def parts_of(name: str) -> dict[str, type[Part]]:
+def parts_of(name: str) -> dict[str, Any]:
     """The classes of an encoder by name: of one, or of those that are joined as in `tfidf+minilm`.
 
-    Raises SettingsError, with a hint, where nothing has such a name, and where one is named twice.
+    Raises SettingsError, with a hint, where nothing has such a name, where one is named twice, and where one lacks what
+    it takes (`vectors:FILE`) or is given what it does not take.
     """
     words = name.split("+")
-    classes = {word: ENCODERS[word] for word in words}
+    classes = {word: _class_of(word) for word in words}
     if len(classes) < len(words):
         raise SettingsError(f"the encoder {name} names a part twice: name each once")
     return classes
+
+
+def make_parts(name: str) -> dict[str, Part]:
+    """The parts of an encoder by name, neither fitted nor loaded."""
+    return {word: cls(*_taken(word)) for word, cls in parts_of(name).items()}
+
+
+def identities_of(name: str) -> dict[str, str]:
+    """What the files and models are that an encoder's name names, by part. Raises what reading them raises."""
+    return {word: cls(*_taken(word)).identity() for word, cls in parts_of(name).items() if _taken(word)}
+
+
+def _class_of(word: str) -> Any:
+    cls = ENCODERS[word.partition(":")[0]]
+    takes, given = getattr(cls, "takes", None), _taken(word)
+    if takes and not given:
+        raise SettingsError(f"the encoder {word} needs to know of what: write {word.partition(':')[0]}:{takes}")
+    if given and not takes:
+        raise SettingsError(f"the encoder {word} takes nothing after a colon: write {word.partition(':')[0]}")
+    return cls
+
+
+def _taken(word: str) -> tuple[str, ...]:
+    """What follows the colon of a part's name, if anything."""
+    given = word.partition(":")[2]
+    return (given,) if given else ()
 
 
 def installed_encoders() -> tuple[str, ...]:

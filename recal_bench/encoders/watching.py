@@ -36,13 +36,14 @@ def in_parts(encode: Callable[[Sequence[str]], Float32QE], prompts: Sequence[str
         return encode(prompts)
     done = []
     for start in range(0, total, part):
-        _told(start, total)
+        told(start, total)
         done.append(encode(prompts[start : start + part]))
-    _told(total, total)
+    told(total, total)
     return np.concatenate(done)
 
 
-def _told(done: int, total: int) -> None:
+def told(done: int, total: int) -> None:
+    """Say how far an encoding is, to whoever wants to show it."""
     tell = _TELL.get()
     if tell is not None:
         tell(done, total)

@@ -12,12 +12,12 @@ import numpy as np
 
 from recal_bench import routers
 from recal_bench.arrays import BoolQA, FloatQA, IntQ, IntQA, finite_or_none
-from recal_bench.encoders import Encoder, FeatureValues
+from recal_bench.encoders import FeatureValues
 from recal_bench.errors import PluginError, RecalBenchError, RunError, SettingsError
 from recal_bench.experiments.records import Run
 from recal_bench.outcomes import Arm, Objective
 from recal_bench.plugins import raised_by_plugin
-from recal_bench.routers import Calls, Predicts, Queries, Router, decide
+from recal_bench.routers import Calls, Predicts, Queries, Router, decide, encoders_of
 from recal_bench.routers.ranking import Ranking, rank
 
 
@@ -66,8 +66,7 @@ class DeployedRouter:
         n_arms = len(data.arms) - (0 if record.adapted else len(data.held_out))
         self.arms = tuple(Arm.parse(name) for name in data.arms[:n_arms])
         self.predicts = isinstance(self._router, Predicts)
-        encoders = [each for each in vars(self._router).values() if isinstance(each, Encoder)]
-        self.features = tuple(sorted({name for each in encoders for name in each.feature_names}))
+        self.features = tuple(sorted({name for each in encoders_of(self._router) for name in each.feature_names}))
         # A router with a constraint is asked at the price that meets it.
         alpha = data.alpha if record.on_validation is None else record.on_validation.alpha
         self._objective = Objective(alpha, data.cost_ref, data.unknown_costs)

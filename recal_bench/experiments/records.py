@@ -68,8 +68,9 @@ class Configuration(BaseModel):
 
     `source` is a hash of our code and the router's, `versions` are those of the packages that the router's code imports
     (and of Python). `columns` are the other columns of the outcomes that the router learns from, with the hash of their
-    train values. `decisions` is the hash of decisions that were made elsewhere; empty for a router that is run here.
-    With a `constraint` the router is asked at the price of cost that meets it on validation.
+    train values, and what its encoder reads (a file of vectors, a model), with its hash. `decisions` is the hash of
+    decisions that were made elsewhere; empty for a router that is run here. With a `constraint` the router is asked at
+    the price of cost that meets it on validation.
     """
 
     model_config = ConfigDict(frozen=True)

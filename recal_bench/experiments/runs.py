@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from recal_bench import provenance, routers
-from recal_bench.encoders import parts_of
+from recal_bench.encoders import identities_of, parts_of
 from recal_bench.encoders.shared import share_encoders
 from recal_bench.errors import EndpointError, RecalBenchError
 from recal_bench.experiments.bench import Bench
@@ -133,6 +133,8 @@ def configurations_of(bench: Bench, plan: RunPlan) -> list[Configuration]:
     router, flags = plan.router, routers.flags_of(plan.router)
     device = provenance.resolve_device(plan.device) if flags.accelerated else "cpu"
     origins = (type(router), *_plugins_in(router))
+    encoder = routers.settings_of(router).get("encoder")
+    identities = {f"encoder {name}": each for name, each in identities_of(encoder).items()} if encoder else {}
     return [
         Configuration(
             router=plan.name,
@@ -144,7 +146,8 @@ def configurations_of(bench: Bench, plan: RunPlan) -> list[Configuration]:
             source=provenance.source_hash(*origins),
             versions=provenance.versions_used(*origins),
             columns={name: column_hash(bench.splits.train.column_QA[name]) for name in flags.reads_columns}
-            | ({FEATURES: features_hash(bench.splits.train)} if flags.reads_features else {}),
+            | ({FEATURES: features_hash(bench.splits.train)} if flags.reads_features else {})
+            | identities,
             constraint=plan.constraint,
         )
         for seed in plan.seeds

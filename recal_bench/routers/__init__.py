@@ -1,6 +1,7 @@
 """The Router interface and its registry: all that the author of a router imports."""
 
 from recal_bench.plugins import load_folder
+from recal_bench.routers.deciding import decide, decider, encoders_of
 from recal_bench.routers.fixed_arm import FixedArm
 from recal_bench.routers.flags import Flags, flags_of
 from recal_bench.routers.interface import (
@@ -16,8 +17,6 @@ from recal_bench.routers.interface import (
     Router,
     Routes,
     Train,
-    decide,
-    decider,
     fit_seeds,
     queries_for,
     shown_to,
@@ -61,6 +60,7 @@ __all__ = [
     "decide",
     "decider",
     "discover",
+    "encoders_of",
     "fit_seeds",
     "flags_of",
     "is_known",

@@ -8,17 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from recal_bench.arrays import FloatQA, IntQA
-from recal_bench.routers.interface import (
-    Calls,
-    Decisions,
-    Predictions,
-    Predicts,
-    Queries,
-    Router,
-    Routes,
-    decide,
-    queries_for,
-)
+from recal_bench.routers.deciding import decide
+from recal_bench.routers.interface import Calls, Decisions, Predictions, Predicts, Queries, Router, Routes, queries_for
 
 
 class Ranking(NamedTuple):
