@@ -88,7 +88,7 @@ def work_ahead(
                 todo = left
                 if deaths == DEATHS:
                     raise WorkerError(
-                        f"worker processes died {DEATHS} times in a row ({_first_line(error)}): if memory is short, "
+                        f"worker processes died {DEATHS} times in a row ({type(error).__name__}): if memory is short, "
                         "take fewer with --jobs; what is finished is kept"
                     ) from error
             except RecalBenchError:
@@ -160,7 +160,7 @@ def _started(jobs: Jobs, stack: ExitStack) -> tuple[type[Exception], ...]:
         register_ray()
         if not ray.is_initialized():
             own = {} if os.environ.get("RAY_ADDRESS") else _LOCAL_RAY | {"num_cpus": jobs.number}
-            ray.init(log_to_driver=False, **own)
+            ray.init(log_to_driver=False, logging_level="error", **own)
             stack.callback(ray.shutdown)
         return ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError
     if jobs.backend == "dask":

@@ -122,7 +122,12 @@ def tune(
     )
 
 
-def tune_ahead(searches: Sequence[Search], kept: Path, jobs: Jobs, tell: Callable[[int, int], None]) -> None:
+def tune_ahead(
+    searches: Sequence[Search],
+    kept: Path,
+    jobs: Jobs,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
     """Do the trials of several searches side by side, and keep what they come to in a folder, where `tune` finds it.
 
     A router that refuses the outcomes is left to `tune`.
