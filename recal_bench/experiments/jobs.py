@@ -74,11 +74,14 @@ def work_ahead(
     if not todo:
         return
     total, deaths = len(todo), 0
+
+    def over(done: int) -> None:
+        tell(total - len(todo) + done, total)
+
     with _working(jobs) as died:
         while todo:
-            before = total - len(todo)
             try:
-                _in_parallel(jobs, work, todo, lambda done, before=before: tell(before + done, total))
+                _in_parallel(jobs, work, todo, over)
                 break
             except _UnitError:
                 break
