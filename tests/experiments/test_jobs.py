@@ -36,7 +36,7 @@ class Moody:
     number: int = 0
     mood: str = "calm"
     deterministic: ClassVar[bool] = True
-    space: ClassVar[dict] = {"mood": ["calm", "slow"]}
+    space: ClassVar[dict] = {"mood": ("calm", "slow")}
 
     def fit(self, train, validation, context):
         from threadpoolctl import threadpool_info
@@ -69,15 +69,21 @@ for number in range(3):
 '''
 
 
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    """The folder of the plug-in: a process may import it from one place only."""
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "moody.py").write_text(MOODY)
+    return folder
+
+
 @pytest.fixture
-def moody(tmp_path):
-    """The words of a command with three routers of a plug-in, whose fits leave files in `fits/`."""
-    (tmp_path / "mine").mkdir()
+def moody(tmp_path, plugins):
+    """The words of a command with three routers of the plug-in, whose fits leave files in `fits/`."""
     (tmp_path / "fits").mkdir()
-    (tmp_path / "mine" / "moody.py").write_text(MOODY)
     log = write_small_log(tmp_path / "log.parquet")
-    routers_ = ("--router", "moody-0,moody-1,moody-2", "--set", f"where={tmp_path / 'fits'}")
-    return (*routers_, "--include-path", str(tmp_path / "mine"), "--outcomes", str(log))
+    named = ("--router", "moody-0,moody-1,moody-2", "--set", f"where={tmp_path / 'fits'}")
+    return (*named, "--include-path", str(plugins), "--outcomes", str(log))
 
 
 def invoke(*words):
@@ -184,24 +190,16 @@ def test_trials_are_the_same_with_several_jobs_and_found_after_a_failure(tmp_pat
 def test_ctrl_c_ends_all_workers_and_keeps_what_is_finished(tmp_path, moody):
     words = ["run", *moody, "--set", "moody-1:mood=sleeps", "--set", "moody-2:mood=sleeps", "--jobs", "2"]
     program = [sys.executable, "-c", f"{HEARING}; from recal_bench.cli import main; main()"]
-    process = subprocess.Popen(
-        [*program, *words, "--runs", str(tmp_path / "runs")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [*program, *words, "--runs", str(tmp_path / "runs")]
+    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
+        deadline, sleeping = time.monotonic() + 120, []
+        while len(sleeping) < 2 and time.monotonic() < deadline and process.poll() is None:
             sleeping = [*fits_of(tmp_path, 1), *fits_of(tmp_path, 2)]
-            if len(sleeping) == 2:
-                break
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert process.returncode == 1
     assert "Aborted" in error
     assert "Traceback" not in error
