@@ -15,7 +15,9 @@ from small_log import write_small_log
 
 from recal_bench import routers
 from recal_bench.cli import cli
+from recal_bench.experiments.bench import load_bench
 from recal_bench.experiments.plans import RunPlan
+from recal_bench.experiments.trials import Search, forget, tune
 
 UNTIMED = ("started", "fit_seconds", "route_us_per_query", "route_us_p95")
 # A shell's background job ignores SIGINT, and its children inherit that.
@@ -168,7 +170,7 @@ def test_an_error_of_one_unit_is_the_same_as_with_one_job(tmp_path, moody, mood,
     assert repr(several.exception) == repr(one.exception)
 
 
-def test_trials_are_the_same_with_several_jobs_and_found_after_a_failure(tmp_path, moody):
+def test_trials_are_the_same_with_several_jobs(tmp_path, moody):
     one = invoke("tune", *moody, "--trials", 2, "--out", tmp_path / "one.json")
     assert one.exit_code == 0, one.output
     trials = len(fits_of(tmp_path, 0))
@@ -178,13 +180,18 @@ def test_trials_are_the_same_with_several_jobs_and_found_after_a_failure(tmp_pat
     assert len(fits_of(tmp_path, 0)) == 2 * trials
     assert not list(tmp_path.glob(".*.trials"))
 
-    failing = ("tune", *moody, "--trials", 1, "--out", tmp_path / "failed.json")
-    refused = invoke(*failing, "--set", "moody-2:mood=refuses", "--jobs", 2, "--backend", "threading")
-    assert refused.exit_code == 2
-    assert "nothing to learn" in refused.output
-    before = len(fits_of(tmp_path, 0)), len(fits_of(tmp_path, 1))
-    assert invoke(*failing).exit_code == 0
-    assert (len(fits_of(tmp_path, 0)), len(fits_of(tmp_path, 1))) == (before[0] + 1, before[1] + 1)
+
+def test_trials_that_are_finished_are_found_again(tmp_path, moody, plugins):
+    routers.discover((plugins,))
+    bench, kept = load_bench(tmp_path / "log.parquet"), tmp_path / "kept"
+    search = Search.of(bench, "moody-0", 2, fixed={"where": str(tmp_path / "fits")})
+    first = tune(search, kept=kept)
+    fits = fits_of(tmp_path, 0)
+    assert len(fits) == len(first.trials) == 2
+    assert tune(search, kept=kept) == first
+    assert fits_of(tmp_path, 0) == fits
+    forget(search, kept)
+    assert not kept.exists()
 
 
 def test_ctrl_c_ends_all_workers_and_keeps_what_is_finished(tmp_path, moody):
