@@ -161,6 +161,7 @@ def _started(jobs: Jobs, stack: ExitStack) -> tuple[type[Exception], ...]:
         from ray.util.joblib import register_ray
 
         register_ray()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to others unasked
         if not ray.is_initialized():
             own = {} if os.environ.get("RAY_ADDRESS") else _LOCAL_RAY | {"num_cpus": jobs.number}
             ray.init(log_to_driver=False, logging_level="error", **own)
