@@ -2,10 +2,11 @@
 
     python benchmarks/boards.py routerdc             # one of BOARDS, or several: tuned, into leaderboards/
     python benchmarks/boards.py --untuned runs/plain # all of them, every router at its defaults, into that folder
+    python benchmarks/boards.py --jobs 8             # as of `recal-bench run`; --backend too
 
-It only calls `recal-bench tune`, `run` and `leaderboard`, each command printed before it is run, with the routers
-dealt out to two processes. What was run before with the same code is found again; what is in tuned.json is not tuned
-again. All but `embedded` need the folder of the logs in the environment variable RECAL_BENCH_DATA.
+It only calls `recal-bench tune`, `run` and `leaderboard`, each command printed before it is run. What was run before
+with the same code is found again; what is in tuned.json is not tuned again. All but `embedded` need the folder of the
+logs in the environment variable RECAL_BENCH_DATA.
 """
 
 import argparse
@@ -25,10 +26,10 @@ BOARDS = {
     "nq500": "routerr1_pool_nq500.parquet",
     "bamboogle": "bamboogle_model_x_strategy.parquet",
 }
-SEEDS, TRIALS, PROCESSES = 5, 8, 2
+SEEDS, TRIALS = 5, 8
 # Settings are tuned on other worlds than those of the board, of which none was looked at while routers were developed.
 WORLDS = {"tune": ["--world-seed", "61", "--worlds", "3"], "run": ["--world-seed", "71", "--worlds", "5"]}
-# The slowest first, so that the two processes end together.
+# The slowest first, so that all jobs end together.
 ROUTERS = (
     *("recal", "recal-plain", "recal-from-knn", "expected", "grpo", "dr-grpo", "gdpo", "dvao", "hero"),
     *("gradient-boosting", "graphrouter", "irt", "routellm-mf", "embedllm", "rtr", "routerdc", "svm", "mlp", "linucb"),
@@ -54,44 +55,30 @@ def outcomes_of(board: str, command: str) -> list[str]:
     return ["--outcomes", str(Path(folder) / file)]
 
 
-def side_by_side(commands: list[list[str]]) -> None:
-    """Run `recal-bench` commands at once; stop where one fails."""
-    running = []
-    for words in commands:
-        print(shlex.join(["recal-bench", *words]), flush=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        program = [sys.executable, "-m", "recal_bench.cli", *words]
-        running.append(subprocess.Popen(program, stdout=subprocess.DEVNULL, env=environment))
-    codes = [process.wait() for process in running]
-    if any(codes):
+def call(*words: str) -> None:
+    """Run a `recal-bench` command; stop where it fails."""
+    print(shlex.join(["recal-bench", *words]), flush=True)
+    if subprocess.run([sys.executable, "-m", "recal_bench.cli", *words], stdout=subprocess.DEVNULL).returncode:
         sys.exit("a command failed, see above")
 
 
-def dealt(command: str, routers: list[str], words: list[str]) -> list[list[str]]:
-    """The routers dealt out to the processes."""
-    hands = [routers[number::PROCESSES] for number in range(PROCESSES)]
-    if command == "run":
-        # Every run adds knn at its defaults where it is not named: it would have two rows.
-        hands = [hand if "knn" in hand else [*hand, "knn"] for hand in hands]
-    return [[command, *(part for name in hand for part in ("--router", name)), *words] for hand in hands if hand]
-
-
-def make(board: str, tuned: bool, runs: Path, out: Path) -> None:
+def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str]) -> None:
     routers = [*ROUTERS, *ONLY_ON.get(board, ())]
-    shared = words = [*outcomes_of(board, "run"), "--seeds", str(SEEDS), "--runs", str(runs)]
+    shared = words = [*outcomes_of(board, "run"), "--seeds", str(SEEDS), "--runs", str(runs), *jobs]
     if tuned:
         file = out / "tuned.json"
         there = {each["router"] for each in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else set()
         untuned = [name for name in routers if name not in there]
-        side_by_side(dealt("tune", untuned, [*outcomes_of(board, "tune"), "--trials", str(TRIALS), "--out", str(file)]))
-        words += ["--tuned", str(file)]
-    side_by_side(dealt("run", routers, words))
+        if untuned:
+            trials = ["--trials", str(TRIALS), "--out", str(file)]
+            call("tune", "--router", ",".join(untuned), *outcomes_of(board, "tune"), *trials, *jobs)
+        words = [*words, "--tuned", str(file)]
+    call("run", "--router", ",".join(routers), *words)
     for prior in PRIORS.get(board, ()) if tuned else ():
-        side_by_side(dealt("run", [*ON_PRIORS], [*shared, "--tuned", str(out / f"tuned-{prior}.json")]))
-    # All is found again by one process, which measures the latencies that two at once would have disturbed.
-    side_by_side([["run", "--router", ",".join(routers), *words]])
+        # Every run adds knn at its defaults where it is not named: it would have two rows.
+        call("run", "--router", ",".join((*ON_PRIORS, "knn")), *shared, "--tuned", str(out / f"tuned-{prior}.json"))
     # The rows of real logs are not ours to publish.
-    side_by_side([["leaderboard", str(runs), "--out", str(out), *(["--no-queries"] if BOARDS[board] else [])]])
+    call("leaderboard", str(runs), "--out", str(out), *(["--no-queries"] if BOARDS[board] else []))
 
 
 def main() -> None:
@@ -100,16 +87,19 @@ def main() -> None:
         "boards", nargs="*", metavar="BOARD", help=f"any of {', '.join(BOARDS)}; all where none is named"
     )
     parser.add_argument("--untuned", type=Path, metavar="FOLDER", help="every router at its defaults, into this folder")
+    parser.add_argument("--jobs", default="2", help="fits done at once")
+    parser.add_argument("--backend", default="loky", help="loky, threading, ray or dask")
     asked = parser.parse_args()
+    jobs = ["--jobs", asked.jobs, *(["--backend", asked.backend] if asked.jobs != "1" else [])]
     for board in asked.boards or BOARDS:
         if board not in BOARDS:
             sys.exit(f"there is no board {board}: it is one of {', '.join(BOARDS)}")
     for board in asked.boards or BOARDS:
         begin = time.monotonic()
         if asked.untuned:
-            make(board, False, asked.untuned / board / "runs", asked.untuned / board)
+            make(board, False, asked.untuned / board / "runs", asked.untuned / board, jobs)
         else:
-            make(board, True, Path("runs") / board, Path("leaderboards") / board)
+            make(board, True, Path("runs") / board, Path("leaderboards") / board, jobs)
         print(f"{board}: {time.monotonic() - begin:.0f} s", flush=True)
 
 

@@ -19,6 +19,8 @@ from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.signal import find_signal
 from recal_bench.experiments.traffic import read_traffic
+from recal_bench.experiments.trials import Search
+from recal_bench.experiments.trials import tune as search_settings
 from recal_bench.experiments.tuning import Tuned
 from recal_bench.outcomes.reading import WHOLE_RANGE
 from recal_bench.outcomes.validation import validate
@@ -143,7 +145,7 @@ def tune(
     plugins.discover()
     if trials < 1:
         raise SettingsError(f"{trials} trials: give 1 or more")
-    return tuning.tune(bench, router, trials, device, dict(settings or {}))
+    return search_settings(Search.of(bench, router, trials, device, settings))
 
 
 def read_runs(folder: str | Path = RUNS) -> list[Run]:

@@ -109,6 +109,13 @@ def load_folder(folder: Path) -> None:
             importlib.import_module(f"{package}.{path.stem}")
 
 
+def loaded_folders() -> tuple[Path, ...]:
+    """The folders whose plug-ins were imported, but for the shipped ones."""
+    names = [name for name in list(sys.modules) if name.startswith(FOLDER_PREFIX) and "." not in name]
+    folders = [Path(sys.modules[name].__path__[0]) for name in names]
+    return tuple(folder for folder in folders if folder != shipped("baselines").resolve())
+
+
 def _folder_package(folder: Path) -> str:
     """A package of that folder's files, under a name that its path makes."""
     name = f"{FOLDER_PREFIX}{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from recal_bench.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.progress import Progress
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def progress_bars() -> Iterator[Progress]:
     """Bars, and one of their own for long encodings while they last."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from recal_bench.encoders.watching import watched
 
@@ -30,18 +30,23 @@ def progress_bars() -> Iterator[Progress]:
     )
     # Not what rich takes for a terminal: that is anything where FORCE_COLOR is set.
     shown = sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        bars = list[TaskID]()
+    bars = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+    with bars as progress, watched(counter(progress, "encoding", "prompts")):
+        yield progress
 
-        def encoding(done: int, total: int) -> None:
-            if not bars:
-                bars.append(progress.add_task("encoding", total=total, detail=""))
-            progress.update(bars[0], total=total, completed=done, detail=f"{done:,} of {total:,} prompts")
-            if done >= total:
-                progress.remove_task(bars.pop())
 
-        with watched(encoding):
-            yield progress
+def counter(progress: Progress, description: str, things: str) -> Callable[[int, int], None]:
+    """Shows how many things are done, and of how many, by a bar that lasts until they all are."""
+    bars = list[Any]()
+
+    def tell(done: int, total: int) -> None:
+        if not bars:
+            bars.append(progress.add_task(description, total=total, detail=""))
+        progress.update(bars[0], total=total, completed=done, detail=f"{done:,} of {total:,} {things}")
+        if done >= total:
+            progress.remove_task(bars.pop())
+
+    return tell
 
 
 class RunBar:

@@ -21,11 +21,13 @@ from recal_bench.cli.base import (
 from recal_bench.cli.benches import load_benches, refused, router_option
 from recal_bench.cli.constraints import ConstraintOptions, constraint_options
 from recal_bench.cli.external import ExternalOptions, external_options
+from recal_bench.cli.jobs import jobs_options
 from recal_bench.cli.labels import labels_option
-from recal_bench.cli.progress import RunBar, progress_bars
+from recal_bench.cli.progress import RunBar, counter, progress_bars
 from recal_bench.errors import SettingsError
 
 if TYPE_CHECKING:
+    from recal_bench.experiments.jobs import Jobs
     from recal_bench.experiments.records import Run
 
 
@@ -69,6 +71,7 @@ def _fractions(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 @constraint_options
 @data_options
 @device_option
+@jobs_options
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds 0 .. N-1.")
 @click.option(
     "--set",
@@ -118,6 +121,7 @@ def run(
     constraints: ConstraintOptions,
     data: DataOptions,
     device: str,
+    jobs: Jobs,
     seeds: int,
     assignments: tuple[str, ...],
     tuned_path: Path | None,
@@ -183,6 +187,8 @@ def run(
                 *(part, plans, runs, fresh, bar.begin, bar.step),
                 on_seed=bar.seed,
                 on_refused=lambda each, error: refused(each.name, error),
+                jobs=jobs,
+                on_ahead=counter(progress, f"{jobs.number} jobs", "fits"),
             )
             bar.end()
     constraints.require_met(done)

@@ -89,8 +89,9 @@ def train(
     Under torchrun the processes train together, and the first of them keeps the record.
     """
     from recal_bench import routers
+    from recal_bench.experiments.fits import follow
     from recal_bench.experiments.plans import plan
-    from recal_bench.experiments.runs import follow, run_plans
+    from recal_bench.experiments.runs import run_plans
     from recal_bench.language_model.local import require_packages
     from recal_bench.language_model.processes import is_first
     from recal_bench.reporting.text.report import overview

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recal_bench import provenance, routers
+from recal_bench import plugins, provenance, routers
 from recal_bench.defaults import COST_FLOOR, STANDARD_ROUTERS
 from recal_bench.errors import PluginError, SettingsError
 from recal_bench.experiments.bench import Bench
@@ -37,6 +37,18 @@ class RunPlan:
     optional: bool = False
     constraint: Constraint | None = None
     max_usd: float | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """In another process the router is made again by its name, when the plug-ins are found there."""
+        if class_of(self):
+            return super().__reduce_ex__(protocol)
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "router"}
+        return _made_again, (plugins.loaded_folders(), routers.settings_of(self.router), values)
+
+
+def _made_again(folders: tuple[Path, ...], settings: dict[str, Any], values: dict[str, Any]) -> RunPlan:
+    plugins.discover(folders)
+    return RunPlan(router=routers.create(values["name"], settings), **values)
 
 
 def plan(

@@ -1,27 +1,16 @@
-"""Settings chosen on validation, with the same small budget for every router."""
+"""Settings that were chosen on validation (see `trials`), and the file that keeps them."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from recal_bench import provenance, routers
 from recal_bench.errors import SettingsError
-from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.experiments.bench import Bench
-from recal_bench.experiments.fitness import require_fit_for
-from recal_bench.experiments.replay import validation_utility
 from recal_bench.folders import written_whole
-from recal_bench.routers import Context
-
-TUNING_SEEDS = (1000, 1001, 1002)
 
 
 class Trial(BaseModel):
@@ -52,82 +41,6 @@ class Tuned(BaseModel):
     @property
     def settings(self) -> dict[str, Any]:
         return max(self.trials, key=lambda trial: trial.validation_utility).settings
-
-
-def tune(
-    benches: Bench | Sequence[Bench],
-    name: str,
-    trials: int,
-    device: str = "auto",
-    fixed: dict[str, Any] | None = None,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
-) -> Tuned:
-    """Random search without repetition over the router's declared `space`, the defaults first.
-
-    Every trial is fitted on train with seeds that no final run uses (one seed where the router is deterministic) and
-    judged by their mean on validation; test is not touched. Of several benches (worlds of the embedded pool) each has
-    one of these seeds, and the mean over them decides: a world's luck averages out with the seed's.
-    A router without a `space` has the one trial of its defaults. `fixed` settings are part of every trial. Ties go to
-    the earlier trial.
-    """
-    fixed = fixed or {}
-    provenance.require_device(device)
-    router = routers.create(name, fixed)
-    benches = [benches] if isinstance(benches, Bench) else benches
-    for bench in benches:
-        require_fit_for(bench, name, router)
-    space = {key: values for key, values in routers.flags_of(router).space.items() if key not in fixed}
-    everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    defaults = routers.settings_of(router)
-    others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
-    order = np.random.default_rng(TUNING_SEEDS[0]).permutation(len(others))
-    seeds_of_benches = _seeds_of(len(benches), router.deterministic)
-    done = []
-    for settings in [{}, *(others[index] for index in order)][:trials]:
-        settings = {**fixed, **settings}
-        utilities = [
-            _validation_utility(bench, name, settings, device, seeds)
-            for bench, seeds in zip(benches, seeds_of_benches, strict=True)
-        ]
-        trial = Trial(settings=settings, validation_utility=float(np.mean(utilities)))
-        on_trial(trial)
-        done.append(trial)
-    data = benches[0].data
-    return Tuned(
-        router=name,
-        outcomes=" ".join(bench.data.name for bench in benches),
-        data_hash=" ".join(bench.data.hash for bench in benches),
-        simulated=data.simulated,
-        tasks=data.tasks,
-        missing=data.missing,
-        cost_rule=data.cost_rule,
-        alpha=data.alpha,
-        latency_price=data.latency_price,
-        seeds=tuple(sorted({seed for seeds in seeds_of_benches for seed in seeds})),
-        trials=done,
-    )
-
-
-def _seeds_of(n_benches: int, deterministic: bool) -> list[tuple[int, ...]]:
-    """The seeds of a trial on each bench."""
-    if n_benches == 1:
-        return [TUNING_SEEDS[:1] if deterministic else TUNING_SEEDS]
-    return [(TUNING_SEEDS[0 if deterministic else number % len(TUNING_SEEDS)],) for number in range(n_benches)]
-
-
-def _validation_utility(
-    bench: Bench, name: str, settings: dict[str, Any], device: str, seeds: tuple[int, ...]
-) -> float:
-    made = [routers.create(name, settings) for _ in seeds]
-    resolved = provenance.resolve_device(device) if routers.flags_of(made[0]).accelerated else "cpu"
-    with tempfile.TemporaryDirectory() as folder:
-        contexts = []
-        for seed in seeds:
-            (own := Path(folder) / str(seed)).mkdir()
-            contexts.append(Context(seed, resolved, own, lambda line: None))
-        routers.fit_seeds(made, bench.train, bench.validation, contexts)
-    task_Q = bench.splits.validation.task_Q
-    return float(np.mean([macro_mean(validation_utility(bench, each), task_Q) for each in made]))
 
 
 def write_tuned(tuned: list[Tuned], path: Path) -> None:
