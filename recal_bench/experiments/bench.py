@@ -130,13 +130,13 @@ def load_outcomes(
     """
     reading = Reading(score_range, zero_cost, tokens, split_by, features)
     if path is not None:
-        from recal_bench.outcomes.files import read_outcomes
+        from recal_bench.outcomes.kept import read_kept
 
         if world_seed:
             raise SettingsError("a world seed is for the embedded pool: leave it out beside an outcomes file")
         if world_arms != "standard":
             raise SettingsError("--world-arms is for the embedded pool: leave it out beside an outcomes file")
-        return read_outcomes(Path(path), responses, columns, reading)
+        return read_kept(Path(path), responses, columns, reading)
     from recal_bench.simulation import embedded_outcomes, embedded_responses
 
     if features:
