@@ -7,6 +7,7 @@
 `log`: from the file that `scale_log.py` writes to a table of comparison with best-single, ridge, knn and the
 references; then, from the dense arrays that were kept, ten more routers (one arm each) replayed into the same table.
 `growth`: what it takes routers to fit to more and more train queries, and to route: a table, and with `--out` a picture.
+The texts' encoding is the same for all of them: it has a row of its own, and is in no other.
 The slope is that of the logarithms between the two largest sizes: 1 grows as the queries do, 2 as their square. A router
 that takes more CPU time than `--limit` is stopped, and reported so. Everything runs in processes of their own, on
 `--cores` cores, with an empty cache.
@@ -29,6 +30,7 @@ from typing import Any
 from scale_log import write_log
 
 HERE = Path(__file__).resolve()
+ENCODER = "tfidf (all texts)"
 ROUTERS = ("knn", "svm", "mlp", "ridge", "recal")
 SIZES, SMALL_SIZES = (5_000, 50_000, 500_000), (120, 240)
 GROWTH_ARMS, ROUTED = 10, 10_000
@@ -81,25 +83,39 @@ def measure_log(folder: Path, n_queries: int, n_arms: int) -> None:
 
 
 def child(router_name: str, log: Path) -> None:
-    """Fits a router and lets it route: prints its figures. Loading the log is not among them."""
+    """Fits a router and lets it route: prints its figures. Loading the log is not among them.
+
+    The router `ENCODER` is none: it fits the encoder and encodes all splits, which the others then find in the cache.
+    """
     import numpy as np
 
     from recal_bench import routers
+    from recal_bench.encoders import fit_encoder
     from recal_bench.experiments.bench import load_bench, queries_of
     from recal_bench.routers import Context, decide
+    from recal_bench.toolbox.targets import in_fixed_order
 
     routers.discover(())
     bench = load_bench(log)
-    router = routers.create(router_name, {})
     train, validation = bench.train, bench.validation
+    test = bench.splits.test.take(np.arange(min(ROUTED, len(bench.splits.test))))
+    router = None if router_name == ENCODER else routers.create(router_name, {})
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with tempfile.TemporaryDirectory() as work:
         start = time.process_time()
-        router.fit(train, validation, Context(0, "cpu", Path(work), lambda line: None))
+        if router is None:
+            encoder = fit_encoder("tfidf", train.queries.prompt)
+            # In the order in which routers ask for train.
+            encoder.encode(in_fixed_order(train).queries.prompt)
+            encoder.encode(validation.queries.prompt)
+        else:
+            router.fit(train, validation, Context(0, "cpu", Path(work), lambda line: None))
         fit = time.process_time() - start
-    test = bench.splits.test.take(np.arange(min(ROUTED, len(bench.splits.test))))
     start = time.process_time()
-    decide(router, queries_of(test), bench.calls(test, router))
+    if router is None:
+        encoder.encode(queries_of(test).prompt)
+    else:
+        decide(router, queries_of(test), bench.calls(test, router))
     route = (time.process_time() - start) / len(test) * 1e6
     print(json.dumps({"n_train": len(train.queries.prompt), "loaded_mib": loaded, "fit_s": fit, "route_us": route}))
 
@@ -110,9 +126,9 @@ def measure_growth(folder: Path, sizes: tuple[int, ...], names: tuple[str, ...],
     for size in sizes:
         log = folder / f"log-{size}.parquet"
         write_log(log, math.ceil(size / TRAIN_SHARE), GROWTH_ARMS)
-        for name in (each for each in names if each not in stopped):
+        for name in (each for each in (ENCODER, *names) if each not in stopped):
             command = [sys.executable, str(HERE), "--child", name, "--log", str(log)]
-            figures, printed = measured(command, folder / f"cache-{name}-{size}", limit)
+            figures, printed = measured(command, folder / f"cache-{size}", limit)
             row = {"router": name, "size": size, "limit_s": limit, **figures}
             row |= json.loads(printed) if not figures["stopped"] else {}
             stopped |= {name} if figures["stopped"] else set()
