@@ -6,11 +6,11 @@
 
 `log`: from the file that `scale_log.py` writes to a table of comparison with best-single, ridge, knn and the
 references; then, from the dense arrays that were kept, ten more routers (one arm each) replayed into the same table.
-`growth`: what it takes routers to fit to more and more train queries, and to route: a table, and with `--out` a picture.
-The texts' encoding is the same for all of them: it has a row of its own, and is in no other.
-The slope is that of the logarithms between the two largest sizes: 1 grows as the queries do, 2 as their square. A router
-that takes more CPU time than `--limit` is stopped, and reported so. Everything runs in processes of their own, on
-`--cores` cores, with an empty cache.
+`growth`: what it takes routers to fit to more and more train queries, and to route: a table, and with `--out` a
+picture. The texts' encoding is the same for all of them: it has a row of its own, and is in no other. The slope is that
+of the logarithms between the two largest sizes: 1 grows as the queries do, 2 as their square. A router that takes more
+CPU time than `--limit` is stopped, and reported so. Everything runs in processes of their own, on `--cores` cores, with
+an empty cache.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def measured(command: list[str], cache: Path, limit: int | None = None) -> tuple
 
 
 def told(what: str, figures: dict[str, Any]) -> str:
-    return (
-        f"{what:44} CPU {figures['cpu_s']:7.1f} s  wall {figures['wall_s']:7.1f} s  peak {figures['peak_mib']:7,.0f} MiB"
-    )
+    return f"{what:44} CPU {figures['cpu_s']:7.1f} s  wall {figures['wall_s']:7.1f} s  peak {figures['peak_mib']:7,.0f} MiB"
 
 
 def measure_log(folder: Path, n_queries: int, n_arms: int) -> None:
@@ -158,7 +156,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             )
             lines.append(f"| {name} | {row['size']:,} | {values} |")
         found = [slope(own, what) for what in ("fit_s", "route_us", "peak_mib")]
-        lines.append(f"| {name} | slope | " + " | ".join("" if each is None else f"{each:.2f}" for each in found) + " |")
+        lines.append(
+            f"| {name} | slope | " + " | ".join("" if each is None else f"{each:.2f}" for each in found) + " |"
+        )
     return "\n".join(lines)
 
 

@@ -41,10 +41,9 @@ def read_kept(path: Path, responses: bool, others: Sequence[str], reading: Readi
     kept = None if responses or reading.features else _folder(path, others, reading)
     if kept is None:
         return read_outcomes(path, responses, others, reading)
-    try:
+    with contextlib.suppress(*_DAMAGED):
         return replace(_load(kept), name=stem(path))
-    except _DAMAGED:
-        outcomes = read_outcomes(path, responses, others, reading)
+    outcomes = read_outcomes(path, responses, others, reading)
     if outcomes.score_QA.size >= LEAST_OUTCOMES:
         with contextlib.suppress(OSError):
             _keep(outcomes, kept)

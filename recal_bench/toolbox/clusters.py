@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sklearn.cluster import KMeans
 
 MOST = 100_000
-"""Prompts that centres are made of. Of more, so many are taken, spread evenly over them, and the others are assigned."""
+"""Prompts that centres are made of. Of more, so many are taken, spread evenly, and the others are assigned."""
 
 
 def clustered(encoding_QE: np.ndarray, clusters: int, prompts_a_cluster: int, seed: int) -> KMeans:

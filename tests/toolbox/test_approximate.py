@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_log import small_log
 
 from recal_bench.errors import SettingsError
 from recal_bench.experiments.bench import load_bench
@@ -16,7 +17,6 @@ from recal_bench.nearest import most_similar
 from recal_bench.reporting.text.show import show_run
 from recal_bench.routers import create, discover
 from recal_bench.toolbox.approximate import Cells, recall
-from small_log import small_log
 
 
 def clustered_rows(seed: int, count: int) -> np.ndarray:
@@ -45,9 +45,7 @@ def test_of_a_single_cell_all_neighbours_are_found_and_what_is_not_there_weighs_
     memory_NE, query_QE = clustered_rows(1, 60), clustered_rows(2, 5)
     cells = Cells(memory_NE)
     assert recall(cells, query_QE, memory_NE, 10) == 1.0
-    np.testing.assert_array_equal(
-        cells.most_similar(query_QE, 10).row_QK, most_similar(query_QE, memory_NE, 10).row_QK
-    )
+    np.testing.assert_array_equal(cells.most_similar(query_QE, 10).row_QK, most_similar(query_QE, memory_NE, 10).row_QK)
     assert cells.most_similar(query_QE, 99).row_QK.shape == (5, 60)
 
 
