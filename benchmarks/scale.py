@@ -61,7 +61,8 @@ def measured(command: list[str], cache: Path, limit: int | None = None) -> tuple
 
 
 def told(what: str, figures: dict[str, Any]) -> str:
-    return f"{what:44} CPU {figures['cpu_s']:7.1f} s  wall {figures['wall_s']:7.1f} s  peak {figures['peak_mib']:7,.0f} MiB"
+    cpu, wall, peak = (figures[name] for name in ("cpu_s", "wall_s", "peak_mib"))
+    return f"{what:44} CPU {cpu:7.1f} s  wall {wall:7.1f} s  peak {peak:7,.0f} MiB"
 
 
 def measure_log(folder: Path, n_queries: int, n_arms: int) -> None:
