@@ -64,6 +64,12 @@ class Bench:
         return None if self.few is None else self._of(self.few)
 
     @cached_property
+    def label_cost(self) -> float | None:
+        """USD of all outcomes of train; None where a cost is not known."""
+        train = self.splits.train
+        return float(train.cost_QA[train.observed_QA].sum()) if self.objective.has_cost else None
+
+    @cached_property
     def expected_utility(self) -> dict[str, FloatQA]:
         """The utility of every arm on each split that routers are not fitted to, as a model expects it from train.
 
