@@ -30,6 +30,12 @@ class Nearest(NamedTuple):
     row_QK: NDArray[np.intp]
     similarity_QK: NDArray[np.floating]
 
+    def taken(self, place_QK: NDArray[np.intp]) -> Nearest:
+        """Those at some places among the K of each query."""
+        return Nearest(
+            np.take_along_axis(self.row_QK, place_QK, axis=1), np.take_along_axis(self.similarity_QK, place_QK, axis=1)
+        )
+
 
 def most_similar(
     query_QE: NDArray[np.floating],
@@ -56,7 +62,7 @@ def most_similar(
         best = _largest(similarity_QB, k) if best is None else _with_block(best, similarity_QB, start)
     assert best is not None
     order_QK = np.argsort(best.row_QK, axis=1)
-    return Nearest(*(np.take_along_axis(each, order_QK, axis=1) for each in best))
+    return best.taken(order_QK)
 
 
 def _largest(similarity_QB: NDArray[np.floating], k: int) -> Nearest:

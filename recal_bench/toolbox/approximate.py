@@ -47,8 +47,7 @@ class Cells:
         similarity_QK, row_QK = self._index.search(np.ascontiguousarray(query_QE), min(k, self._index.ntotal))
         similarity_QK = np.where(row_QK < 0, -np.inf, similarity_QK)
         row_QK = np.maximum(row_QK, 0)
-        order_QK = np.argsort(row_QK, axis=1, kind="stable")
-        return Nearest(*(np.take_along_axis(each, order_QK, axis=1) for each in (row_QK, similarity_QK)))
+        return Nearest(row_QK, similarity_QK).taken(np.argsort(row_QK, axis=1, kind="stable"))
 
 
 def recall(cells: Cells, query_QE: Float32QE, memory_NE: Float32QE, k: int) -> float:
