@@ -120,7 +120,7 @@ def _load(kept: Path) -> Outcomes:
             name: coded.dictionary.to_numpy(zero_copy_only=False)[coded.indices.to_numpy()]
             for name, coded in texts.items()
         }
-    outcomes = Outcomes(**values, **arrays, **text_Q, column_QA=columns)
+    outcomes = Outcomes(**(values | arrays | text_Q | {"column_QA": columns}))
     if len({len(each) for each in (*text_Q.values(), *arrays.values(), *columns.values())}) != 1:
         raise ValueError("arrays of different lengths")
     return outcomes
