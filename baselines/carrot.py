@@ -20,8 +20,9 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders
+from recal_bench.nearest import most_similar
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.neighbours import CHUNK, chunks, mean_excess, nearest, neighbour_weights
+from recal_bench.toolbox.neighbours import CHUNK, chunks, mean_excess, neighbour_weights
 from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
 
@@ -66,9 +67,8 @@ class Carrot(Saved):
         grid = [k for k in (2**power for power in range(1, 31)) if k <= self.most_neighbours and k < n] or [1]
         error_KC = np.zeros((len(grid), len(self.typical_C)))
         for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
-            similarity_QN = self.memory_NE[chunk] @ self.memory_NE.T
-            similarity_QN[prompt_N[chunk][:, None] == prompt_N] = -np.inf
-            nearest_QK, weight_QK = self._nearest(similarity_QN, grid[-1])
+            groups = prompt_N[chunk], prompt_N
+            nearest_QK, weight_QK = self._nearest(self.memory_NE[chunk], grid[-1], groups)
             for number, k in enumerate(grid):
                 left_QC = self._excess(nearest_QK[:, :k], weight_QK[:, :k]) - self.excess_NC[chunk]
                 error_KC[number] += np.where(self.known_NC[chunk], left_QC**2, 0.0).sum(axis=0)
@@ -82,18 +82,20 @@ class Carrot(Saved):
         encoding_QE = self.text_encoder.encode(queries.prompt)
         value_QC = np.tile(self.typical_C, (len(encoding_QE), 1))
         for rows in chunks(len(encoding_QE)):
-            nearest_QK, weight_QK = self._nearest(encoding_QE[rows] @ self.memory_NE.T, max(self.neighbours))
+            nearest_QK, weight_QK = self._nearest(encoding_QE[rows], max(self.neighbours))
             for is_cost, k in enumerate(self.neighbours):
                 excess_QC = self._excess(nearest_QK[:, :k], weight_QK[:, :k])
                 value_QC[rows] += np.where(self.is_cost_C == is_cost, excess_QC, 0.0)
         return predictions_of(value_QC, self.cost_ref)
 
-    def _nearest(self, similarity_QN: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(
+        self, encoding_QE: np.ndarray, k: int, groups: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar train queries, the most similar first, and their weights: 0 for those ruled out."""
-        nearest_QK = nearest(similarity_QN, k)
-        order_QK = np.argsort(-np.take_along_axis(similarity_QN, nearest_QK, axis=1), axis=1, kind="stable")
-        nearest_QK = np.take_along_axis(nearest_QK, order_QK, axis=1)
-        similarity_QK = np.take_along_axis(similarity_QN, nearest_QK, axis=1).astype(np.float64)
+        found = most_similar(encoding_QE, self.memory_NE, k, groups)
+        order_QK = np.argsort(-found.similarity_QK, axis=1, kind="stable")
+        nearest_QK = np.take_along_axis(found.row_QK, order_QK, axis=1)
+        similarity_QK = np.take_along_axis(found.similarity_QK, order_QK, axis=1).astype(np.float64)
         return nearest_QK, neighbour_weights(similarity_QK, self.weights)
 
     def _excess(self, nearest_QK: np.ndarray, weight_QK: np.ndarray) -> np.ndarray:

@@ -21,9 +21,10 @@ import numpy as np
 from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders
+from recal_bench.nearest import most_similar
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.toolbox.log_odds import log_odds, score_of, score_range, share_of
-from recal_bench.toolbox.neighbours import chunks, nearest
+from recal_bench.toolbox.neighbours import chunks
 from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best, trainable
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, require_validation, targets_of
@@ -117,7 +118,7 @@ class Irt(Saved):
         """The encodings drawn towards the mean of their nearest train queries, and scaled."""
         drawn = [np.zeros_like(encoding_QE[:0])]
         for rows in chunks(len(encoding_QE)):
-            mean_QE = self.memory_NE[nearest(encoding_QE[rows] @ self.memory_NE.T, NEIGHBOURS)].mean(axis=1)
+            mean_QE = self.memory_NE[most_similar(encoding_QE[rows], self.memory_NE, NEIGHBOURS).row_QK].mean(axis=1)
             drawn.append((1 - self.warm_up) * encoding_QE[rows] + self.warm_up * mean_QE)
         return scaled(np.concatenate(drawn))
 

@@ -1,18 +1,22 @@
 """k nearest neighbours: an arm is worth on a query what it was worth on the most similar train queries.
 
 As a baseline for routing: Hu et al., "RouterBench" (arXiv 2403.12031). "Rethinking Predictive Modeling for LLM Routing:
-When Simple kNN Beats Complex Learned Routers" (arXiv 2505.12601) finds it hard to beat. Exact search, by brute force.
+When Simple kNN Beats Complex Learned Routers" (arXiv 2505.12601) finds it hard to beat. The search is exact, in blocks;
+`search=approximate` is for a train split of hundreds of thousands, and its recall is kept in the run record.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from recal_bench.encoders import fit_encoder, installed_encoders
+from recal_bench.nearest import Nearest, most_similar, spread
 from recal_bench.routers import Context, Predictions, Queries, Train, router
-from recal_bench.toolbox.neighbours import chunks, mean_excess, nearest, neighbour_weights
+from recal_bench.toolbox.approximate import JUDGED_BY, Cells, recall
+from recal_bench.toolbox.neighbours import chunks, mean_excess, neighbour_weights
 from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
 
@@ -33,6 +37,8 @@ class Knn(Saved):
     k: Annotated[int, Field(ge=1)] = 200
     weights: Literal["uniform", "similarity"] = "similarity"
     encoder: str = "tfidf"
+    search: Literal["exact", "approximate"] = "exact"
+    neighbour_recall: float | None = field(default=None, init=False)
 
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         train = in_fixed_order(train)
@@ -41,13 +47,26 @@ class Knn(Saved):
         self.memory_NE = self.text_encoder.encode(train.queries.prompt, train.queries.features)
         self.known_NC, self.excess_NC = targets.known_QC, targets.excess_QC
         self.typical_C, self.cost_ref = targets.typical_C, targets.cost_ref
+        if self.search == "approximate":
+            self._cells = Cells(self.memory_NE)
+            judged = validation.queries.take(spread(np.arange(len(validation.queries.prompt)), JUDGED_BY))
+            judged_QE = self.text_encoder.encode(judged.prompt, judged.features)
+            self.neighbour_recall = recall(self._cells, judged_QE, self.memory_NE, self.k)
 
     def predict(self, queries: Queries) -> Predictions:
         encoding_QE = self.text_encoder.encode(queries.prompt, queries.features)
         excess = [np.zeros((0, len(self.typical_C)))]
         for rows in chunks(len(encoding_QE)):
-            similarity_QN = encoding_QE[rows] @ self.memory_NE.T
-            nearest_QK = nearest(similarity_QN, self.k)
-            weight_QK = neighbour_weights(np.take_along_axis(similarity_QN, nearest_QK, axis=1), self.weights)
-            excess.append(mean_excess(nearest_QK, weight_QK, self.excess_NC, self.known_NC))
+            found = self._most_similar(encoding_QE[rows])
+            weight_QK = neighbour_weights(found.similarity_QK, self.weights)
+            excess.append(mean_excess(found.row_QK, weight_QK, self.excess_NC, self.known_NC))
         return predictions_of(self.typical_C + np.concatenate(excess), self.cost_ref)
+
+    def _most_similar(self, encoding_QE: np.ndarray) -> Nearest:
+        if self.search == "exact":
+            return most_similar(encoding_QE, self.memory_NE, self.k)
+        return self._cells.most_similar(encoding_QE, self.k)
+
+    @cached_property
+    def _cells(self) -> Cells:
+        return Cells(self.memory_NE)

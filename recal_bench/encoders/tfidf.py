@@ -17,6 +17,7 @@ from recal_bench.encoders.registry import encoder
 from recal_bench.encoders.terms import NGRAMS, WORD, Analyze, ngrams, term_weights, words
 from recal_bench.encoders.watching import in_parts
 from recal_bench.errors import SettingsError
+from recal_bench.nearest import spread
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _DIMENSIONS = 256
 _WORDS = 5_000
 _CHARACTER_NGRAMS = 10_000
+_MOST_FITTED = 100_000
+"""Prompts that it is fitted to. Of more, so many are taken, spread evenly over them: the directions hardly differ."""
 
 
 @encoder("tfidf")
@@ -40,6 +43,7 @@ class Tfidf:
     projection_VE: NDArray[np.float16]
 
     def fit(self, prompts: Sequence[str]) -> None:
+        prompts = spread(prompts, _MOST_FITTED)
         key = hash_of([VERSION, "tfidf", metadata.version("scikit-learn"), prompts])
 
         def load(prefixed: Arrays) -> None:

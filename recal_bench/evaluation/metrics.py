@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,9 @@ def routing_entropy(arm_Q: Sequence[Any] | NDArray[Any]) -> float:
 
 
 def _shares(arm_Q: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(np.unique(np.asarray(arm_Q), return_counts=True)[1] / len(arm_Q))
+    # Counted, not sorted: names of arms take long to sort.
+    count = Counter(np.asarray(arm_Q).tolist())
+    return np.array([count[arm] for arm in sorted(count)]) / len(arm_Q)
 
 
 def savings(

@@ -28,7 +28,7 @@ def arm_effects(value_QA: FloatQA, task_Q: StrQ, propensity_Q: FloatQ | None = N
     In a log of single choices no two arms share a query: there entries weigh 1 / propensity.
     NaN for an arm without any outcome. Source: least-squares ("adjusted") means of an unbalanced two-way layout.
     """
-    levels = [_task_level(value_QA, task_Q == task, propensity_Q) for task in np.unique(task_Q)]
+    levels = [_task_level(value_QA, task_Q == task, propensity_Q) for task in sorted(set(task_Q.tolist()))]
     return _adjusted_means(np.stack(levels))
 
 
@@ -84,7 +84,7 @@ def task_best(
     overall_A = arm_effects(train_utility_QA, train_task_Q, propensity_Q)
     _require_available(available_QA)
     arm_Q = np.zeros(len(test_task_Q), dtype=np.int64)
-    for task in np.unique(test_task_Q):
+    for task in sorted(set(test_task_Q.tolist())):
         train_rows, test_rows = train_task_Q == task, test_task_Q == task
         levels = [overall_A]
         if train_rows.any():

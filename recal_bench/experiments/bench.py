@@ -64,6 +64,12 @@ class Bench:
         return None if self.few is None else self._of(self.few)
 
     @cached_property
+    def label_cost(self) -> float | None:
+        """USD of all outcomes of train; None where a cost is not known."""
+        train = self.splits.train
+        return float(train.cost_QA[train.observed_QA].sum()) if self.objective.has_cost else None
+
+    @cached_property
     def expected_utility(self) -> dict[str, FloatQA]:
         """The utility of every arm on each split that routers are not fitted to, as a model expects it from train.
 
@@ -130,13 +136,13 @@ def load_outcomes(
     """
     reading = Reading(score_range, zero_cost, tokens, split_by, features)
     if path is not None:
-        from recal_bench.outcomes.files import read_outcomes
+        from recal_bench.outcomes.kept import read_kept
 
         if world_seed:
             raise SettingsError("a world seed is for the embedded pool: leave it out beside an outcomes file")
         if world_arms != "standard":
             raise SettingsError("--world-arms is for the embedded pool: leave it out beside an outcomes file")
-        return read_outcomes(Path(path), responses, columns, reading)
+        return read_kept(Path(path), responses, columns, reading)
     from recal_bench.simulation import embedded_outcomes, embedded_responses
 
     if features:

@@ -189,6 +189,7 @@ def _fit_and_keep(
             frontier=sweep(bench, router, deciders),
             on_validation=point,
             guard=guard_of(bench, router),
+            neighbour_recall=getattr(router, "neighbour_recall", None),
         )
         finish(target, record)
         on_seed()

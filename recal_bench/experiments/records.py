@@ -130,7 +130,8 @@ class RunRecord(BaseModel):
     shown the held-out arms. `router_class` is `module:Class` of a router that is not registered. `audit` is for
     decisions that were made elsewhere, `guard` for guarded routers. `label_cost_usd` is what all outcomes of train
     cost; null where a cost is not known. `on_validation` is where a router with a constraint meets it, with the price
-    of cost at which it is asked.
+    of cost at which it is asked. `neighbour_recall` is the share of the true nearest neighbours that an approximate
+    search finds on validation; null where none is made.
     """
 
     record_version: Literal[1, 2] = RECORD_VERSION
@@ -157,6 +158,7 @@ class RunRecord(BaseModel):
     on_validation: FrontierPoint | None = None
     label_cost_usd: float | None = None
     guard: Guard | None = None
+    neighbour_recall: float | None = None
 
     @property
     def external(self) -> bool:

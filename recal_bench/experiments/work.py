@@ -158,11 +158,6 @@ def write_record(folder: Path, record: RunRecord) -> None:
         draft.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _label_cost(bench: Bench) -> float | None:
-    train = bench.splits.train
-    return float(train.cost_QA[train.observed_QA].sum()) if bench.objective.has_cost else None
-
-
 def record_of(bench: Bench, configuration: Configuration, started: datetime, **results: Any) -> RunRecord:
     return RunRecord(
         configuration=configuration,
@@ -172,6 +167,6 @@ def record_of(bench: Bench, configuration: Configuration, started: datetime, **r
         device_name=provenance.device_name(configuration.device),
         mean_score_A=tuple(map(finite_or_none, bench.mean_score_A)),
         mean_cost_A=tuple(map(finite_or_none, bench.mean_cost_A)),
-        label_cost_usd=_label_cost(bench),
+        label_cost_usd=bench.label_cost,
         **results,
     )

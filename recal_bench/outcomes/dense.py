@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -111,7 +111,8 @@ class Outcomes:
         return tuple(sorted(set(self.task_Q)))
 
     def take(self, rows: np.ndarray) -> Outcomes:
-        """The chosen rows (a boolean mask or indices), with all arms."""
+        """The chosen rows (a boolean mask or indices), with all arms; without a copy where they follow each other."""
+        rows = _as_slice(rows)
         by_query = {name: getattr(self, name)[rows] for name in _BY_QUERY if getattr(self, name) is not None}
         return replace(self, **by_query, column_QA={name: value[rows] for name, value in self.column_QA.items()})
 
@@ -157,6 +158,16 @@ _BY_ARM = (
 )
 _TEXTS = ("task_Q", "query_id_Q", "prompt_Q", "split_Q")
 _BY_QUERY = (*_TEXTS, "propensity_Q", "feature_Q", *_BY_ARM)
+
+
+def _as_slice(rows: np.ndarray) -> Any:
+    """A mask whose rows follow each other as a slice, which copies nothing; all else as it is."""
+    if rows.dtype != bool:
+        return rows
+    chosen = np.flatnonzero(rows)
+    if not len(chosen) or chosen[-1] - chosen[0] + 1 != len(chosen):
+        return rows
+    return slice(int(chosen[0]), int(chosen[-1]) + 1)
 
 
 def identifier_of(task: str, query_id: str) -> str:

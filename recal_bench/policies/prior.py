@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recal_bench.nearest import WHOLE, most_similar
 from recal_bench.outcomes.splits import normalized_prompt
 
 CHUNK = 1024
@@ -28,7 +29,8 @@ def neighbour_means(
 
     A row counts by the square of its similarity (none below 0), so that small topics are not drowned by what lies
     further off. Embeddings have unit length. NaN values do not count; the arm's mean over the memory enters with the
-    weight of the nearest row, so that an arm without outcomes nearby has it. Where the queries are the memory,
+    weight of the nearest row, so that an arm without outcomes nearby has it. Rows that tie with the last one count too,
+    but in a memory of more than `WHOLE` rows, which is searched in blocks. Where the queries are the memory,
     `prompt_Q` (one integer a prompt) keeps a query from seeing itself and the queries with an identical prompt.
     """
     known_NA = ~torch.isnan(value_NA)
@@ -39,6 +41,16 @@ def neighbour_means(
     means = []
     for start in range(0, len(embedding_QE), CHUNK):
         rows = slice(start, start + CHUNK)
+        if len(memory_NE) > WHOLE:
+            apart = None if prompt_Q is None else (prompt_Q[rows].numpy(), prompt_Q.numpy())
+            found = most_similar(embedding_QE[rows].numpy(), memory_NE.numpy(), k, apart)
+            weight_QK = torch.from_numpy(found.similarity_QK).clamp(min=0) ** 2
+            weight_QK /= weight_QK.amax(dim=1, keepdim=True).clamp(min=TINY)
+            total_QA, count_QA = (
+                torch.einsum("qk,qka->qa", weight_QK, each_NA[found.row_QK]) for each_NA in (value_NA, known_NA)
+            )
+            means.append((total_QA + mean_A) / (count_QA + 1))
+            continue
         similarity_QN = (embedding_QE[rows] @ memory_NE.T).clamp_(min=0)
         if prompt_Q is not None:
             similarity_QN.masked_fill_(prompt_Q[rows, None] == prompt_Q[None, :], 0.0)

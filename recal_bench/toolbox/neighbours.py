@@ -1,4 +1,4 @@
-"""The most similar train queries, by brute force, and what arms were worth on them."""
+"""The most similar train queries, and what arms were worth on them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,6 @@ CHUNK = 1024
 def chunks(queries: int, size: int = CHUNK) -> Iterator[slice]:
     """Slices of at most `size` rows that cover this many queries."""
     return (slice(start, start + size) for start in range(0, queries, size))
-
-
-def nearest(similarity_QN: NDArray[np.floating], k: int) -> NDArray[np.intp]:
-    """The k most similar train queries of each query, in the order of train, whatever order the search leaves."""
-    k = min(k, similarity_QN.shape[1])
-    return np.sort(np.argpartition(-similarity_QN, k - 1, axis=1)[:, :k], axis=1)
 
 
 def neighbour_weights(similarity_QK: NDArray[np.floating], weights: str) -> NDArray[np.floating]:

@@ -4,15 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recal_bench.toolbox.neighbours import PRIOR_COUNT, chunks, mean_excess, nearest, neighbour_weights
-
-
-@given(st.integers(0, 99), st.integers(1, 20))
-def test_the_nearest_are_those_of_the_highest_similarity(seed: int, k: int) -> None:
-    similarity_QN = np.random.default_rng(seed).permuted(np.tile(np.arange(12.0), (5, 1)), axis=1)
-    found_QK = nearest(similarity_QN, k)
-    for found_K, similarity_N in zip(found_QK, similarity_QN, strict=True):
-        assert found_K.tolist() == sorted(np.argsort(-similarity_N)[: min(k, 12)].tolist())
+from recal_bench.toolbox.neighbours import PRIOR_COUNT, chunks, mean_excess, neighbour_weights
 
 
 def test_neighbours_weigh_alike_or_by_their_similarity_and_nothing_where_ruled_out() -> None:

@@ -500,6 +500,18 @@ def test_the_global_generator_is_left_alone(tmp_path: Path) -> None:
 # The prior
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_large_memory_gives_the_same_neighbour_means(apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    memory_NE = torch.nn.functional.normalize(torch.randn(40, 8, generator=generator), dim=1)
+    value_NA = torch.rand(40, 3, generator=generator)
+    value_NA[3, 1] = float("nan")
+    numbers = torch.arange(40) // 2 if apart else None
+    whole_QA = neighbour_means(memory_NE, memory_NE, value_NA, 5, numbers)
+    monkeypatch.setattr("recal_bench.policies.prior.WHOLE", 10)
+    torch.testing.assert_close(neighbour_means(memory_NE, memory_NE, value_NA, 5, numbers), whole_QA)
+
+
 def test_neighbour_means_by_hand() -> None:
     memory_NE = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), dim=1)
     value_NA = torch.tensor([[1.0, 0.0], [1.0, torch.nan], [0.0, 1.0], [0.0, torch.nan]])

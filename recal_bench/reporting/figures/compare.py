@@ -195,7 +195,7 @@ def _per_task(group: Group, entry: Entry) -> dict[str, float | None]:
     accuracies: dict[str, float | None] = {}
     for split in sorted(set(group.split_Q), key=lambda split: (split != TEST, split)):
         rows_Q = group.split_Q == split
-        mean_T = metrics.task_means(entry.score_SQ[:, rows_Q], group.task_Q[rows_Q]).mean(axis=0)
+        mean_T = metrics.task_means(entry.score_SQ[:, rows_Q], group.task_code_Q[rows_Q]).mean(axis=0)
         for task, mean in zip(_tasks(group.task_Q[rows_Q]), mean_T, strict=True):
             clear = split == TEST or (task not in in_test and task not in accuracies)
             accuracies[task if clear else f"{split}/{task}"] = finite_or_none(float(mean))
@@ -203,7 +203,7 @@ def _per_task(group: Group, entry: Entry) -> dict[str, float | None]:
 
 
 def _tasks(task_Q: StrQ) -> list[str]:
-    return [str(task) for task in np.unique(task_Q)]
+    return sorted(map(str, set(task_Q.tolist())))
 
 
 def command_of(entry: Entry) -> str:

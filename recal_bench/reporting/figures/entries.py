@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import FloatQ, FloatSQ, StrQ
+from recal_bench.arrays import FloatQ, FloatSQ, IntQ, StrQ
 from recal_bench.defaults import BASELINE, SAVINGS_TARGET
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Data, Run, RunRecord
@@ -99,6 +100,12 @@ class Group:
     logged: Logged | None = None
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def task_code_Q(self) -> IntQ:
+        """Each query's task as a number, in the order of the names: names take long to sort."""
+        place = {task: code for code, task in enumerate(sorted(set(self.task_Q.tolist())))}
+        return np.array([place[task] for task in self.task_Q.tolist()], dtype=np.int64)
+
     def find(self, name: str) -> Entry | None:
         """The entry of a router, named by itself or as `router@settings_hash`; None where there is none.
 
@@ -183,10 +190,10 @@ def _fixed_arms(entries: Sequence[Entry]) -> list[str]:
     named = []
     for entry in entries:
         if entry.router in (BASELINE, SAVINGS_TARGET):
-            arms, count = np.unique(entry.arm_SQ[0].astype(str), return_counts=True)
-            most = int(np.argmax(count))
-            part = "" if len(arms) == 1 else f" (on {share(int(count[most]), int(count.sum()))} of the queries)"
-            named.append(f"{entry.router} is {arms[most]}{part}")
+            count = Counter(entry.arm_SQ[0].tolist())
+            most = min(count, key=lambda arm: (-count[arm], arm))
+            part = "" if len(count) == 1 else f" (on {share(count[most], count.total())} of the queries)"
+            named.append(f"{entry.router} is {most}{part}")
     return ["; ".join(sorted(named, reverse=True))] if named else []
 
 

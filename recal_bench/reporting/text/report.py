@@ -35,5 +35,6 @@ def rows_of(made: Sequence[Table], logged: Sequence[LoggedTable]) -> list[Identi
 
 def overview(runs: Sequence[Run]) -> str:
     """The tables for the terminal; curves instead, where the runs differ in how much of train they learnt from."""
-    curves = learning(tables(runs))
-    return "\n\n".join(map(as_table, curves)) if curves else report(runs, "table")
+    made = tables(runs)
+    curves = learning(made)
+    return "\n\n".join(map(as_table, curves)) if curves else render_all(made, "table", logged_tables(runs, BASELINE))

@@ -27,7 +27,7 @@ _CHART = (10, 64)
 
 def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
     """Everything about one run. `runs` are those of the same folder, among which the oracle is looked for."""
-    configuration = run.record.configuration
+    configuration, recall = run.record.configuration, run.record.neighbour_recall
     data = configuration.data
     settings = ", ".join(f"{key}={value}" for key, value in configuration.shown_settings.items()) or "none"
     seeds = "" if run.record.deterministic or run.record.external else f" --seeds {configuration.seed + 1}"
@@ -39,6 +39,7 @@ def show_run(run: Run, runs: Sequence[Run], worst: int = 10) -> str:
         *_kept(run),
         *([guard_line(run.record.guard)] if run.record.guard else []),
         *([audit_line(run.record.audit)] if run.record.audit else []),
+        *([] if recall is None else [f"neighbours: an approximate search, which finds {recall:.1%} of the true ones"]),
         f"command: {run.record.command}{seeds}",
     ]
     # A command is copied: it is not broken into lines.
