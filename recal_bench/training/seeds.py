@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,13 @@ def leaves(tree: Any) -> list[Any]:
 def like(tree: Any, tensors: Sequence[Tensor]) -> Any:
     """A nest of the form of another, from its `leaves`."""
     return pytree.tree_unflatten(list(tensors), pytree.tree_structure(tree))
+
+
+def over_seeds(function: Callable[..., Any], *trees: Any) -> Any:
+    """What a function of nests gives for every seed on its own, as one nest. One seed is spared the cost of `vmap`."""
+    if len(leaves(trees)[0]) > 1:
+        return torch.vmap(function)(*trees)
+    return pytree.tree_map(lambda part: part[None], function(*pytree.tree_map(lambda part: part[0], trees)))
 
 
 def by_seed(metrics: dict[str, Tensor], n_seeds: int) -> list[dict[str, float]]:
