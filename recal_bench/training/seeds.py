@@ -39,5 +39,5 @@ def over_seeds(function: Callable[..., Any], *trees: Any) -> Any:
 
 def by_seed(metrics: dict[str, Tensor], n_seeds: int) -> list[dict[str, float]]:
     """Numbers of each seed, from tensors `[S]`; moved from the device in one go."""
-    value_MS = torch.stack([value.detach().float() for value in metrics.values()]).cpu()
+    value_MS = torch.stack(list(metrics.values())).detach().float().cpu()
     return [dict(zip(metrics, value_MS[:, seed].tolist(), strict=True)) for seed in range(n_seeds)]
