@@ -33,10 +33,10 @@ def fit_posterior(encoding_QE: NDArray[np.floating], task_Q: NDArray[Any]) -> ND
     shape = (encoding_QE.shape[1] + 1, len(names))
     if len(names) == 1:
         return np.zeros(shape)
-    encoding_QE = np.ascontiguousarray(encoding_QE, dtype=np.float64)
+    input_QE: NDArray[np.float64] = np.ascontiguousarray(encoding_QE, dtype=np.float64)
     constants = [VERSION, metadata.version("scikit-learn"), INVERSE_PENALTY, ITERATIONS, *shape]
     digest = hashlib.sha256(repr(constants).encode())
-    digest.update(encoding_QE.tobytes())
+    digest.update(input_QE.tobytes())
     digest.update(number_Q.astype(np.int64).tobytes())
 
     def check(arrays: Arrays) -> None:
@@ -44,7 +44,8 @@ def fit_posterior(encoding_QE: NDArray[np.floating], task_Q: NDArray[Any]) -> ND
             raise ValueError("weights of another shape")
 
     path = Path("posteriors") / f"{digest.hexdigest()[:32]}.npz"
-    return through_cache(path, lambda: {"weight_ET": _fit(encoding_QE, number_Q)}, check)["weight_ET"]
+    arrays = through_cache(path, lambda: {"weight_ET": _fit(input_QE, number_Q)}, check)
+    return np.ascontiguousarray(arrays["weight_ET"])
 
 
 def _fit(encoding_QE: NDArray[np.float64], task_Q: IntQ) -> NDArray[np.float64]:
