@@ -152,9 +152,13 @@ def component_advantages(
     Component-wise advantage estimation as reconstructed for ReCal (arXiv 2606.12479; docs/recal.md). `least_spread_K`
     keeps a group in which a component hardly varies from having its tiny differences blown up to +-1.
     """
-    xp = array_namespace(reward_QGK)
-    centred_QGK, std_Q1K = moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1, ddof=ddof)
+    return standardised(*moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1, ddof=ddof), least_spread_K, eps)
+
+
+def standardised(centred_QGK: Any, std_Q1K: Any, least_spread_K: Any = None, eps: float = EPS) -> Any:
+    """`component_advantages`, where the moments of the groups are at hand."""
     if least_spread_K is not None:
+        xp = array_namespace(std_Q1K)
         std_Q1K = xp.maximum(std_Q1K, xp.broadcast_to(least_spread_K, std_Q1K.shape))
     return divide(centred_QGK, std_Q1K + eps)
 

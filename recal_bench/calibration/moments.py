@@ -19,7 +19,7 @@ def moments(value: Any, valid: Any, axis: int, ddof: int = 0) -> tuple[Any, Any]
     (max == min) or there is at most one; the first also where an entry is not valid.
     """
     xp = array_namespace(value)
-    zero = xp.zeros_like(value)
+    zero = _constant(value, 0.0)
     count = xp.sum(xp.astype(valid, value.dtype), axis=axis, keepdims=True)
     total = xp.sum(xp.where(valid, value, zero), axis=axis, keepdims=True)
     counted = valid & has_spread(value, valid, axis)
@@ -30,15 +30,20 @@ def moments(value: Any, valid: Any, axis: int, ddof: int = 0) -> tuple[Any, Any]
 def has_spread(value: Any, valid: Any, axis: int) -> Any:
     """Whether two valid entries of an axis differ; the axis is kept with length 1."""
     xp = array_namespace(value)
-    low = xp.min(xp.where(valid, value, xp.full_like(value, float("inf"))), axis=axis, keepdims=True)
-    high = xp.max(xp.where(valid, value, xp.full_like(value, -float("inf"))), axis=axis, keepdims=True)
+    low = xp.min(xp.where(valid, value, _constant(value, float("inf"))), axis=axis, keepdims=True)
+    high = xp.max(xp.where(valid, value, _constant(value, -float("inf"))), axis=axis, keepdims=True)
     return high > low
+
+
+def _constant(like: Any, number: float) -> Any:
+    """A number as an array without axes, of the type and device of another."""
+    return array_namespace(like).asarray(number, dtype=like.dtype, device=device(like))
 
 
 def divide(value: Any, scale: Any) -> Any:
     """`value / scale`, and `value` where the scale is not above 0 (the value is then 0 too: nothing to scale)."""
     xp = array_namespace(value)
-    return value / xp.where(scale > 0, scale, xp.ones_like(scale))
+    return value / xp.where(scale > 0, scale, _constant(scale, 1.0))
 
 
 def segment_sum(value_Q: Any, segment_Q: Any, count: int) -> Any:

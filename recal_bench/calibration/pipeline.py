@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from recal_bench.calibration.datasets import dataset_scales, normalise_datasets, observe_scale
-from recal_bench.calibration.estimators import component_advantages, usable, whiten
+from recal_bench.calibration.estimators import standardised, usable, whiten
 from recal_bench.calibration.moments import divide, moments, weighted_sum
 from recal_bench.calibration.registry import estimator
 from recal_bench.calibration.running import Running, observe
@@ -83,13 +83,12 @@ def recal(batch: Batch, state: CalibrationState, settings: Calibration) -> tuple
         reward_QGK = batch.total_QG[..., None]
         weight_K = xp.ones_like(reward_QGK[0, 0, :])
 
-    spread_K = observe_spread(state.spread_K, reward_QGK, valid_QG, DECAY)
+    advantage_QGK, std_Q1K = moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1)
+    spread_K = observe_spread(state.spread_K, std_Q1K, DECAY)
     if settings.standardise:
-        advantage_QGK = component_advantages(reward_QGK, valid_QG, settings.floor * spread_K.value_N)
+        advantage_QGK = standardised(advantage_QGK, std_Q1K, settings.floor * spread_K.value_N)
         if settings.keep_utility:
             weight_K = weight_K * spread_K.value_N
-    else:
-        advantage_QGK = moments(reward_QGK, usable(reward_QGK, valid_QG), axis=1)[0]
 
     spread_Q = group_spread(batch.outcome_QG, usable(batch.outcome_QG, valid_QG))
     outcome_spread_1 = observe_mean(state.outcome_spread_1, spread_Q, DECAY)
@@ -112,10 +111,8 @@ def recal(batch: Batch, state: CalibrationState, settings: Calibration) -> tuple
     return advantage_QG, CalibrationState(spread_K, outcome_spread_1, scale_D)
 
 
-def observe_spread(running_K: Running, reward_QGK: Any, valid_QG: Any, decay: float) -> Running:
+def observe_spread(running_K: Running, std_Q1K: Any, decay: float) -> Running:
     """Follow each component's typical spread: the EMA of its mean standard deviation over the groups that have any."""
-    xp = array_namespace(reward_QGK)
-    known_QGK = usable(reward_QGK, valid_QG)
-    _, std_Q1K = moments(reward_QGK, known_QGK, axis=1)
-    count_K = xp.sum(xp.astype(std_Q1K > 0, reward_QGK.dtype), axis=(0, 1))
+    xp = array_namespace(std_Q1K)
+    count_K = xp.sum(xp.astype(std_Q1K > 0, std_Q1K.dtype), axis=(0, 1))
     return observe(running_K, divide(xp.sum(std_Q1K, axis=(0, 1)), count_K), count_K, decay)

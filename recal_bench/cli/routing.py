@@ -72,10 +72,13 @@ def route(
     if source and out:
         _route_file(run_folder, source, out, include_paths)
         return
-    from recal_bench import api, routers
+    # Not by way of recal_bench.api: what that imports besides would be a third of the start.
+    from recal_bench import routers
+    from recal_bench.experiments.deployed import DeployedRouter
+    from recal_bench.experiments.records import read_run
 
     routers.discover(include_paths)
-    router = api.load_router(run_folder)
+    router = DeployedRouter(read_run(run_folder))
     features = _features(assignments, router.features)
     _tell_unknown({name: len(questions) for name in router.features if name not in features}, len(questions))
     advice = router.route(questions, features=[features] * len(questions))
@@ -90,14 +93,16 @@ def route(
 
 
 def _route_file(run_folder: Path, source: Path, out: Path, include_paths: tuple[Path, ...]) -> None:
-    from recal_bench import api, routers
+    from recal_bench import routers
     from recal_bench.experiments import routed_files as files
+    from recal_bench.experiments.deployed import DeployedRouter
+    from recal_bench.experiments.records import read_run
     from recal_bench.wording import counted
 
     if out != files.STDIN:
         files.check_out(out, source)
     routers.discover(include_paths)
-    router = api.load_router(run_folder)
+    router = DeployedRouter(read_run(run_folder))
     unknown: Counter[str] = Counter()
     chunks = files.decisions(router, files.read_questions(source, sys.stdin), unknown)
     if out == files.STDIN:

@@ -61,7 +61,11 @@ class EncoderPolicy(nn.Module):
         hidden_SQH = torch.relu(embedding_QE * math.sqrt(embedding_QE.shape[-1]) @ self.first_weight + self.first_bias)
         logit_SQX = hidden_SQH @ self.last_weight + self.last_bias
         model_SQM, strategy_SQS, pair_SQA, format_SQ1 = torch.split(logit_SQX, self.sizes, dim=-1)
-        learnt_SQA = model_SQM[..., self.model_A] + strategy_SQS[..., self.strategy_A] + pair_SQA
+        of_model_SQA, of_strategy_SQA = (
+            part.index_select(-1, number_A)
+            for part, number_A in ((model_SQM, self.model_A), (strategy_SQS, self.strategy_A))
+        )
+        learnt_SQA = of_model_SQA + of_strategy_SQA + pair_SQA
         return ActionDistribution.of(format_SQ1[..., 0], prior_QA + familiar_Q1 * learnt_SQA, available_QA)
 
     def untrained(self, prior_QA: Tensor, available_QA: Tensor) -> ActionDistribution:

@@ -38,7 +38,9 @@ class Examples(NamedTuple):
     dataset_Q: Tensor
 
     def take(self, rows: Tensor) -> Examples:
-        return Examples(*(part[rows] for part in self))
+        flat = rows.flatten()
+        # Copies whole rows, where indexing goes entry by entry.
+        return Examples(*(part.index_select(0, flat).reshape(*rows.shape, *part.shape[1:]) for part in self))
 
 
 def reach_of(dataset_Q: Tensor, balance: bool) -> Tensor:

@@ -15,9 +15,10 @@ from recal_bench.errors import PluginError, SettingsError
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
+from recal_bench.training.adam import Adam
 from recal_bench.training.examples import Examples, draw_rows, reach_of
 from recal_bench.training.metrics import Judged, cheapest_arms, step_metrics
-from recal_bench.training.seeds import by_seed, leaves, like, of_seed, stack_seeds
+from recal_bench.training.seeds import by_seed, leaves, like, of_seed, over_seeds, stack_seeds
 from recal_bench.training.selection import Selection, macro_mean
 from recal_bench.training.settings import Optimisation
 
@@ -27,12 +28,16 @@ TINY = 1e-6
 
 
 class Rollouts(NamedTuple):
-    """Queries `[S, Q, ...]`, their price of cost, and the actions drawn for them, `[S, Q, G]`."""
+    """Queries `[S, Q, ...]`, their price of cost, what the policy sees of them, and the actions drawn, `[S, Q, G]`.
+
+    `distribution` is the policy's before the step, with its graph: the first gradient step goes on from it.
+    """
 
     batch: Examples
     alpha_SQ1: Tensor
+    seen: tuple[Tensor, Tensor, Tensor, Tensor]
     actions: Actions
-    log_prob_SQG: Tensor
+    distribution: ActionDistribution
 
 
 @dataclass
@@ -69,7 +74,7 @@ class Learner:
             )
         self.state = stack_seeds([empty] * n_seeds)
         self.buffers = [torch.zeros(0, device=device) for _ in self.generators]
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate)
+        self.optimizer = Adam(list(self.policy.parameters()))
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
         self.selections = [Selection() for _ in self.generators]
         self.reach_Q = reach_of(self.train.dataset_Q, self.settings.balance)
@@ -82,25 +87,23 @@ class Learner:
         judged = self.judge(rollouts)
         metrics = self.ascend(rollouts, judged.advantage_SQG) | self._watched()
         metrics |= step_metrics(rollouts.actions, judged, rollouts.batch, self.reward, self.tasks, self.cost_rank_A)
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        return [
-            {"step": self.step, **line, "learning_rate": learning_rate}
-            for line in by_seed(metrics, len(self.generators))
-        ]
+        told = {"learning_rate": self._learning_rate(self.step - 1)}
+        return [{"step": self.step, **line, **told} for line in by_seed(metrics, len(self.generators))]
 
-    @torch.no_grad()
     def draw(self) -> Rollouts:
         """Queries of train, and actions of the policy for each."""
         draws = [draw_rows(self.reach_Q, self.settings.batch_size, generator) for generator in self.generators]
         batch = self.train.take(torch.stack(draws).to(self.policy.device))
         alpha_SQ1 = self._alphas()
-        distribution: ActionDistribution = self.policy(*self._seen(batch, alpha_SQ1))
+        seen = self._seen(batch, alpha_SQ1)
+        distribution: ActionDistribution = self.policy(*seen)
         self._require_finite(distribution.log_arm_QA)
-        if self.estimator.all_actions:
-            actions = distribution.everything()
-        else:
-            actions = distribution.sample(self.settings.group_size, self.generators)
-        return Rollouts(batch, alpha_SQ1, actions, distribution.log_prob(actions))
+        with torch.no_grad():
+            if self.estimator.all_actions:
+                actions = distribution.everything()
+            else:
+                actions = distribution.sample(self.settings.group_size, self.generators)
+        return Rollouts(batch, alpha_SQ1, seen, actions, distribution)
 
     @torch.no_grad()
     def judge(self, rollouts: Rollouts) -> Judged:
@@ -134,20 +137,25 @@ class Learner:
     def ascend(self, rollouts: Rollouts, advantage_SQG: Tensor) -> dict[str, Tensor]:
         """Gradient steps on the clipped objective. Returns what to log, tensors `[S]`."""
         settings, batch, actions = self.settings, rollouts.batch, rollouts.actions
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * (1 - self.step / settings.steps)
-        seen = self._seen(batch, rollouts.alpha_SQ1)
-        untrained = self.policy.untrained(seen[1], batch.available_QA)
-        for _ in range(settings.epochs):
-            now: ActionDistribution = self.policy(*seen)
-            ratio_SQG = (now.log_prob(actions) - rollouts.log_prob_SQG).exp()
+        untrained = self.policy.untrained(rollouts.seen[1], batch.available_QA)
+        now: ActionDistribution = rollouts.distribution
+        log_prob_SQG = now.log_prob(actions)
+        before_SQG = log_prob_SQG.detach()
+        for epoch in range(settings.epochs):
+            if epoch:
+                now = self.policy(*rollouts.seen)
+                log_prob_SQG = now.log_prob(actions)
+            ratio_SQG = (log_prob_SQG - before_SQG).exp()
             clipped_SQG = ratio_SQG.clamp(1 - settings.clip, 1 + settings.clip_high)
             gain_S = torch.minimum(ratio_SQG * advantage_SQG, clipped_SQG * advantage_SQG).mean(dim=(-2, -1))
-            entropy_S, kl_S = now.entropy().mean(dim=-1), now.kl(untrained).mean(dim=-1)
-            self.optimizer.zero_grad()
-            (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum().backward()  # type: ignore[no-untyped-call]
+            # Where they are only logged nothing needs to be traced.
+            with torch.set_grad_enabled(settings.entropy > 0 or settings.kl > 0):
+                entropy_S, kl_S = now.entropy().mean(dim=-1), now.kl(untrained).mean(dim=-1)
+            loss = (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum()
+            self.policy.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
             norm_S = self._clip_gradients()
-            self.optimizer.step()
+            self.optimizer.step(self._learning_rate(self.step))
         self._require_finite(norm_S, *self.policy.parameters())
         for name, value in self.policy.state_dict().items():
             self.average[name].lerp_(value, 1 - AVERAGING)
@@ -159,8 +167,12 @@ class Learner:
             "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
 
+    def _learning_rate(self, step: int) -> float:
+        return self.settings.learning_rate * (1 - step / self.settings.steps)
+
     def _require_finite(self, *values: Tensor) -> None:
-        if not all(bool(value.isfinite().all()) for value in values):
+        # What is not finite shows in the sum.
+        if not torch.stack([value.detach().sum() for value in values]).isfinite().all():
             raise SettingsError(
                 f"the policy is not finite at step {self.step} of the training: give a smaller learning_rate, entropy, "
                 "kl or prior.scale"
@@ -170,7 +182,7 @@ class Learner:
         """What the estimator lets us see of its state: `name/task`, `[S]`."""
         if self.estimator.watch is None:
             return {}
-        watched = torch.vmap(self.estimator.watch)(self.state)
+        watched = over_seeds(self.estimator.watch, self.state)
         return {
             f"{name}/{task}": value_SD[:, d] for name, value_SD in watched.items() for d, task in enumerate(self.tasks)
         }
@@ -202,9 +214,10 @@ class Learner:
         def one(of_one: Batch, state: Any) -> tuple[Tensor, Any]:
             return self.estimator.compute(of_one, state, self.calibration)
 
-        weight_dim = None if batch.weight_K.ndim == 1 else 0
-        in_dims = Batch(*(0 for _ in batch))._replace(weight_K=weight_dim, is_outcome_K=None)
-        advantage_SQG, state = torch.vmap(one, in_dims=(in_dims, 0))(batch, self.state)
+        n_seeds = len(self.generators)
+        weight = batch.weight_K.expand(n_seeds, -1) if batch.weight_K.ndim == 1 else batch.weight_K
+        of_seeds = batch._replace(weight_K=weight, is_outcome_K=batch.is_outcome_K.expand(n_seeds, -1))
+        advantage_SQG, state = over_seeds(one, of_seeds, self.state)
         if advantage_SQG.shape != batch.valid_QG.shape or not advantage_SQG.isfinite().all():
             raise PluginError(
                 f"estimator {self.estimator.name} must give one finite advantage for each of "
@@ -279,7 +292,7 @@ class Learner:
             "step": self.step,
             "policy": of_seed(self.policy.state_dict(), seed),
             "average": of_seed(self.average, seed),
-            "optimizer": of_seed({str(i): dict(each) for i, each in enumerate(self.optimizer.state.values())}, seed),
+            "optimizer": of_seed(self.optimizer.state(), seed),
             "calibration": leaves(of_seed(self.state, seed)),
             "buffer": self.buffers[seed],
             "selection": self.selections[seed].pack(),
@@ -292,7 +305,7 @@ class Learner:
         self.policy.load_state_dict(stack_seeds([each["policy"] for each in packed]))
         self.average = stack_seeds([each["average"] for each in packed])
         moments = stack_seeds([each["optimizer"] for each in packed])
-        self.optimizer.state.update(zip(self.policy.parameters(), moments.values(), strict=True))
+        self.optimizer.restore(moments, self.step * self.settings.epochs)
         self.state = like(self.state, stack_seeds([each["calibration"] for each in packed]))
         self.buffers = [each["buffer"] for each in packed]
         self.selections = [Selection(**each["selection"]) for each in packed]

@@ -42,11 +42,11 @@ def step_metrics(
     reward_SQGK, weight, valid_SQG, advantage_SQG = judged
     share_SQG = actions.share_QG / actions.share_QG.shape[1]
     total_SQG = weighted_sum(reward_SQGK, weight)
-    mean_SK = _share_mean(reward_SQGK, share_SQG)
-    square_SK = _share_mean(reward_SQGK**2, share_SQG)
+    averaged = torch.cat([reward_SQGK, reward_SQGK**2, total_SQG[..., None]], dim=-1)
+    mean_SK, square_SK, total_S1 = _share_mean(averaged, share_SQG).split([*2 * [len(reward.names)], 1], dim=-1)
     std_SK = (square_SK - mean_SK**2).clamp(min=0).sqrt()
     spread_SK = has_spread(reward_SQGK, usable(reward_SQGK, valid_SQG), axis=-2)[..., 0, :].float().mean(dim=1)
-    metrics = {"reward": _share_mean(total_SQG[..., None], share_SQG)[:, 0]}
+    metrics = {"reward": total_S1[:, 0]}
     for k, name in enumerate(reward.names):
         metrics[f"component_mean/{name}"] = mean_SK[:, k]
         metrics[f"component_std/{name}"] = std_SK[:, k]
@@ -57,10 +57,12 @@ def step_metrics(
 
     size_SQ = advantage_SQG.abs().sum(dim=-1)
     size_S = size_SQ.sum(dim=1).clamp(min=torch.finfo(size_SQ.dtype).tiny)
+    member_SQD = (batch.dataset_Q[..., None] == torch.arange(len(tasks), device=size_SQ.device)).to(size_SQ.dtype)
+    batch_SD = member_SQD.mean(dim=1)
+    update_SD = (size_SQ[:, None] @ member_SQD)[:, 0] / size_S[:, None]
     for d, task in enumerate(tasks):
-        member_SQ = (batch.dataset_Q == d).float()
-        metrics[f"batch_share/{task}"] = member_SQ.mean(dim=1)
-        metrics[f"update_share/{task}"] = (size_SQ * member_SQ).sum(dim=1) / size_S
+        metrics[f"batch_share/{task}"] = batch_SD[:, d]
+        metrics[f"update_share/{task}"] = update_SD[:, d]
 
     well_SQG = share_SQG * actions.well_formed_QG
     well_S = well_SQG.sum(dim=(1, 2)).clamp(min=torch.finfo(well_SQG.dtype).tiny)
@@ -77,6 +79,8 @@ def step_metrics(
 def _share_mean(value_SQGK: Tensor, share_SQG: Tensor) -> Tensor:
     """The mean of what is not NaN, `[S, K]`, each action with its share; 0 where all is NaN."""
     known_SQGK = ~value_SQGK.isnan()
+    if known_SQGK.all():
+        return (share_SQG[..., None] * value_SQGK).sum(dim=(1, 2))
     total_SK = (share_SQG[..., None] * torch.where(known_SQGK, value_SQGK, 0.0)).sum(dim=(1, 2))
     share_SK = (share_SQG[..., None] * known_SQGK).sum(dim=(1, 2)).clamp(min=torch.finfo(share_SQG.dtype).tiny)
     # Where nothing is missing the shares add up to 1, which rounding would blur.

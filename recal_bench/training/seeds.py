@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,14 @@ def like(tree: Any, tensors: Sequence[Tensor]) -> Any:
     return pytree.tree_unflatten(list(tensors), pytree.tree_structure(tree))
 
 
+def over_seeds(function: Callable[..., Any], *trees: Any) -> Any:
+    """What a function of nests gives for every seed on its own, as one nest. One seed is spared the cost of `vmap`."""
+    if len(leaves(trees)[0]) > 1:
+        return torch.vmap(function)(*trees)
+    return pytree.tree_map(lambda part: part[None], function(*pytree.tree_map(lambda part: part[0], trees)))
+
+
 def by_seed(metrics: dict[str, Tensor], n_seeds: int) -> list[dict[str, float]]:
     """Numbers of each seed, from tensors `[S]`; moved from the device in one go."""
-    value_MS = torch.stack([value.detach().float() for value in metrics.values()]).cpu()
+    value_MS = torch.stack(list(metrics.values())).detach().float().cpu()
     return [dict(zip(metrics, value_MS[:, seed].tolist(), strict=True)) for seed in range(n_seeds)]

@@ -135,7 +135,7 @@ def test_the_values_by_hand() -> None:
 def test_the_floor_keeps_tiny_differences_tiny() -> None:
     reward_QGK = np.array([[[0.300], [0.301]], [[0.0], [1.0]]])
     valid_QG = np.ones((2, 2), dtype=bool)
-    running = observe_spread(Running.empty(np.zeros(1)), reward_QGK, valid_QG, decay=0.9)
+    running = observe_spread(Running.empty(np.zeros(1)), reward_QGK.std(axis=1, keepdims=True), decay=0.9)
     np.testing.assert_allclose(running.value_N, [(0.0005 + 0.5) / 2])
     without = component_advantages(reward_QGK, valid_QG)
     floored = component_advantages(reward_QGK, valid_QG, 0.5 * running.value_N)
