@@ -43,7 +43,8 @@ def step_metrics(
     share_SQG = actions.share_QG / actions.share_QG.shape[1]
     total_SQG = weighted_sum(reward_SQGK, weight)
     averaged = torch.cat([reward_SQGK, reward_SQGK**2, total_SQG[..., None]], dim=-1)
-    mean_SK, square_SK, total_S1 = _share_mean(averaged, share_SQG).split([*2 * [len(reward.names)], 1], dim=-1)
+    parts = [*2 * [len(reward.names)], 1]
+    mean_SK, square_SK, total_S1 = torch.split(_share_mean(averaged, share_SQG), parts, dim=-1)
     std_SK = (square_SK - mean_SK**2).clamp(min=0).sqrt()
     spread_SK = has_spread(reward_SQGK, usable(reward_SQGK, valid_SQG), axis=-2)[..., 0, :].float().mean(dim=1)
     metrics = {"reward": total_S1[:, 0]}
