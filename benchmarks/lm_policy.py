@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lm_policy_report import write_part
+from lm_policy_report import CONTROL, START, write_part
 from lm_speed import Speed, speed_of
 
 from recal_bench import routers
@@ -35,7 +35,7 @@ from recal_bench.experiments.records import Run, read_log
 from recal_bench.experiments.reference_runs import run_references
 from recal_bench.experiments.runs import run_router
 
-START, ARMS_START, CONTROL = "start", "start, arms", "format start"
+ARMS_START = "start, arms"
 OUT = Path("leaderboards/lm-policy")
 
 

@@ -21,7 +21,9 @@ from recal_bench.reporting.pictures.training import training_curves
 from recal_bench.reporting.text.stability import render_reports
 
 Compare = Callable[[np.ndarray, np.ndarray, np.ndarray], Interval]
-RECAL = "recal"
+START, CONTROL = "start", "format start"
+OURS = ("recal", "recal, arms")
+"""Rows that all others are compared with."""
 
 
 def write_part(
@@ -39,10 +41,13 @@ def write_part(
             seeds = len(one.sampled_SQ)
             numbers[row.label]["sampled_less_start"] = told(compare(one.sampled_SQ, other.sampled_SQ[:seeds], task_Q))
             numbers[row.label]["greedy_less_start"] = told(compare(one.greedy_SQ, other.greedy_SQ[:seeds], task_Q))
-        if row.label != RECAL and row.start == "start":
-            numbers[row.label]["recal_less_this"] = {
-                kind: told(compare(getattr(measured[RECAL], kind)[:seeds], getattr(measured[row.label], kind), task_Q))
-                for kind in ("sampled_SQ", "greedy_SQ")
+            numbers[row.label]["less"] = {
+                ours: [
+                    told(compare(getattr(measured[ours], kind)[:seeds], getattr(one, kind), task_Q))
+                    for kind in ("sampled_SQ", "greedy_SQ")
+                ]
+                for ours in OURS
+                if ours in measured and ours != row.label and row.start != CONTROL
             }
     content = {
         "command": f"python benchmarks/lm_policy.py {part.name}"
@@ -59,7 +64,7 @@ def write_part(
     paths = [stem.with_suffix(".json"), stem.with_suffix(".md")]
     paths[0].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     paths[1].write_text(page(part, content), encoding="utf-8")
-    trained = [run for row in part.rows if row.start == "start" for run in measured[row.label].runs]
+    trained = [run for row in part.rows if row.start == START for run in measured[row.label].runs]
     paths.append(stem.with_name(f"{part.name}-stability.md"))
     reports = render_reports(stability(trained), "markdown")
     paths[-1].write_text(f"# {part.name}: stability of the trainings (simulated)\n\n{reports}\n", encoding="utf-8")
@@ -112,9 +117,10 @@ def page(part: Any, content: dict[str, Any]) -> str:
         if "sampled_less_start" in row
     ]
     third = [
-        [label, _shown(row["recal_less_this"]["sampled_SQ"], True), _shown(row["recal_less_this"]["greedy_SQ"], True)]
+        [ours, label, *(_shown(interval, True) for interval in row["less"][ours])]
+        for ours in OURS
         for label, row in rows.items()
-        if "recal_less_this" in row
+        if ours in row.get("less", {})
     ]
     fourth = [
         [label, f"{each['step_seconds']:.2f}", f"{each['tokens_per_second']:,.0f}", f"{each['flop'] / 1e9:,.0f}",
@@ -125,7 +131,7 @@ def page(part: Any, content: dict[str, Any]) -> str:
         ["row", "seeds", "greedy", "sampled", "greedy less best-single", "seed SD, sampled", "well-formed, greedy",
          "well-formed, sampled", "top-arm share"],
         ["row", "sampled, less its start", "greedy, less its start"],
-        ["recal less", "sampled", "greedy"],
+        ["row", "less", "sampled", "greedy"],
         ["a step of", "seconds", "tokens/s", "GFLOP", "matrix product, TFLOP/s", "model FLOP utilisation"],
     )  # fmt: skip
     tables = [
