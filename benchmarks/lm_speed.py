@@ -56,11 +56,13 @@ def speed_of(
     return Speed(step_seconds, tokens, 8 * weights * tokens, matrix_product(device))
 
 
-def matrix_product(device: str) -> float:
-    """FLOP a second of the device's matrix product, best of five: in bfloat16 on a GPU, in float32 on one core."""
+def matrix_product(device: str, dtype: Any = None) -> float:
+    """FLOP a second of the device's matrix product, best of five: of the type that is given, else in bfloat16 on a GPU
+    and in float32 on one core."""
     import torch
 
-    size, dtype = SIZE[device.partition(":")[0]], torch.float32 if device == "cpu" else torch.bfloat16
+    size = SIZE[device.partition(":")[0]]
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(6):

@@ -42,21 +42,23 @@ class Trained(NamedTuple):
     parameters: list[dict[str, torch.Tensor]]
 
 
+def seconds_now(device: str) -> float:
+    """CPU seconds of this process, or on a GPU wall seconds when all that was asked of it is done."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def trained(bench: Bench, seeds: Sequence[int], steps: int, device: str) -> Trained:
     made = [routers.create("recal", {"steps": steps}) for _ in seeds]
     spent: Counter[str] = Counter()
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def now() -> float:
-            if device == "cpu":
-                return time.process_time()
-            torch.cuda.synchronize()
-            return time.perf_counter()
-
         def called(*arguments: Any) -> Any:
-            begin = now()
+            begin = seconds_now(device)
             result = call(*arguments)
-            spent[name] += now() - begin
+            spent[name] += seconds_now(device) - begin
             return result
 
         return called
