@@ -212,10 +212,6 @@ def _imports_of(origin: type[Any] | Callable[..., Any]) -> list[str]:
     return [name for name in names if name and name != "__main__"]
 
 
-_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-"""The fields of a syntax tree's nodes that hold statements."""
-
-
 @cache
 def _imports_in(path: Path) -> tuple[str, ...]:
     """The absolute imports of a file, each with the modules that its names may be; none of those for type checkers."""
@@ -230,8 +226,9 @@ def _imports_in(path: Path) -> tuple[str, ...]:
             found += [each.name for each in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-        # No expression holds an import: statements, `except` and `case` are what can.
-        todo += [each for name in _BLOCKS for each in getattr(node, name, ())]
+        # No expression holds an import: the lists of statements, `except` and `case` are all there is to follow.
+        blocks = ("body", "orelse", "finalbody", "handlers", "cases")
+        todo += [each for name in blocks for each in getattr(node, name, ())]
     return tuple(found)
 
 
