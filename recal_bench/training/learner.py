@@ -15,7 +15,7 @@ from recal_bench.errors import PluginError, SettingsError
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
-from recal_bench.training.adam import Adam
+from recal_bench.toolbox.adam import Adam
 from recal_bench.training.examples import Examples, draw_rows, reach_of
 from recal_bench.training.metrics import Judged, cheapest_arms, step_metrics
 from recal_bench.training.seeds import by_seed, leaves, like, of_seed, over_seeds, stack_seeds
@@ -74,7 +74,7 @@ class Learner:
             )
         self.state = stack_seeds([empty] * n_seeds)
         self.buffers = [torch.zeros(0, device=device) for _ in self.generators]
-        self.optimizer = Adam(list(self.policy.parameters()))
+        self.optimizer = Adam(self.policy.parameters(), self.settings.learning_rate)
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
         self.selections = [Selection() for _ in self.generators]
         self.reach_Q = reach_of(self.train.dataset_Q, self.settings.balance)
@@ -87,7 +87,7 @@ class Learner:
         judged = self.judge(rollouts)
         metrics = self.ascend(rollouts, judged.advantage_SQG) | self._watched()
         metrics |= step_metrics(rollouts.actions, judged, rollouts.batch, self.reward, self.tasks, self.cost_rank_A)
-        told = {"learning_rate": self._learning_rate(self.step - 1)}
+        told = {"learning_rate": self.settings.learning_rate * self._share(self.step - 1)}
         return [{"step": self.step, **line, **told} for line in by_seed(metrics, len(self.generators))]
 
     def draw(self) -> Rollouts:
@@ -152,10 +152,10 @@ class Learner:
             with torch.set_grad_enabled(settings.entropy > 0 or settings.kl > 0):
                 entropy_S, kl_S = now.entropy().mean(dim=-1), now.kl(untrained).mean(dim=-1)
             loss = (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum()
-            self.policy.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             norm_S = self._clip_gradients()
-            self.optimizer.step(self._learning_rate(self.step))
+            self.optimizer.step(self._share(self.step))
         self._require_finite(norm_S, *self.policy.parameters())
         for name, value in self.policy.state_dict().items():
             self.average[name].lerp_(value, 1 - AVERAGING)
@@ -167,8 +167,9 @@ class Learner:
             "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
 
-    def _learning_rate(self, step: int) -> float:
-        return self.settings.learning_rate * (1 - step / self.settings.steps)
+    def _share(self, step: int) -> float:
+        """Of the learning rate, which falls linearly to 0."""
+        return 1 - step / self.settings.steps
 
     def _require_finite(self, *values: Tensor) -> None:
         # What is not finite shows in the sum.
