@@ -296,7 +296,9 @@ def test_a_component_is_learnt_from_where_it_is_known(price: Any) -> None:
     shares = []
     for weight in (0.0, 5.0):
         made = added(weight)
-        lines = [made.improve()[0] for _ in range(80)]
+        for _ in range(80):
+            made.improve()
+        lines = [of_seeds[0] for of_seeds in made.tell()]
         assert all(np.isfinite(value) for line in lines for value in line.values())
         shares.append(-lines[-1]["component_mean/late"])
     assert shares[0] > 0.15
