@@ -57,6 +57,8 @@ class EmbedLlm(Saved):
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
+        from recal_bench.toolbox.adam import Adam
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_validation(validation, "embedllm", "keeps the epoch")
         targets = targets_of(train)
@@ -84,7 +86,7 @@ class EmbedLlm(Saved):
             torch.zeros(readouts, self.factors),
         ]
         layers = trainable(start, context.device)
-        optimizer = torch.optim.Adam(layers, self.learning_rate, weight_decay=WEIGHT_DECAY)
+        optimizer = Adam(layers, self.learning_rate, penalty=WEIGHT_DECAY)
         # Where no outcome differs from what is typical there is nothing to learn, and rounding must not decide.
         count = self.epochs if np.abs(targets.excess_QC).max() > 1e-9 else 0
         batch = max(1, min(BATCH_OUTCOMES // arms, len(encoding_QE) // LEAST_STEPS))

@@ -84,6 +84,8 @@ class GraphRouter(Saved):
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         import torch
 
+        from recal_bench.toolbox.adam import Adam
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         # Whatever order the arms come in, they are computed with, and draw their start, in the order of their names.
         order_A = name_order(train.outcomes.arms)
@@ -109,9 +111,7 @@ class GraphRouter(Saved):
         graph = Graph(*(torch.from_numpy(array.astype(np.float32)).to(context.device) for array in arrays))
         generator = torch.Generator().manual_seed(context.seed)
         weights = {name: weight.to(context.device) for name, weight in self._initial(graph, generator).items()}
-        optimizer = torch.optim.AdamW(
-            [weight.requires_grad_() for weight in weights.values()], self.learning_rate, weight_decay=1e-4
-        )
+        optimizer = Adam([weight.requires_grad_() for weight in weights.values()], self.learning_rate, decay=1e-4)
 
         def loss_of(rows: torch.Tensor) -> Any:
             hidden_Q = torch.rand(len(rows), generator=generator) < self.mask_rate

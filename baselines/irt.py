@@ -61,6 +61,8 @@ class Irt(Saved):
         from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
         from torch.nn.functional import softplus
 
+        from recal_bench.toolbox.adam import Adam
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_validation(validation, "irt", "keeps the epoch")
         targets = targets_of(train)
@@ -88,7 +90,7 @@ class Irt(Saved):
             torch.zeros(()),
         ]
         layers = trainable(start, context.device)
-        optimizer = torch.optim.Adam(layers, self.learning_rate)
+        optimizer = Adam(layers, self.learning_rate)
         # Where no score differs from what is typical there is nothing to learn, and rounding must not decide.
         count = self.epochs if np.nanmax(np.abs(score_QA - self.typical_C[:arms])) > 1e-9 else 0
         batch = max(1, min(BATCH_OUTCOMES // arms, len(encoding_QE) // LEAST_STEPS))

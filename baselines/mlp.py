@@ -44,6 +44,8 @@ class Mlp(Saved):
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         import torch
 
+        from recal_bench.toolbox.adam import Adam
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_validation(validation, "mlp", "stops")
         targets = targets_of(train)
@@ -63,7 +65,7 @@ class Mlp(Saved):
             torch.zeros(excess_QC.shape[1]),
         ]
         layers = trainable(start, "cpu")
-        optimizer = torch.optim.AdamW(layers, self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = Adam(layers, self.learning_rate, decay=self.weight_decay)
 
         def loss_of(rows: torch.Tensor) -> torch.Tensor:
             output_QC = torch.relu(encoding_QE[rows] @ layers[0] + layers[1]) @ layers[2] + layers[3]

@@ -63,6 +63,8 @@ class RouteLlmMf(Saved):
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         import torch
 
+        from recal_bench.toolbox.adam import Adam
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_outcomes(train)
         require_validation(validation, "routellm-mf", "stops")
@@ -88,7 +90,7 @@ class RouteLlmMf(Saved):
             torch.zeros(self.factors),
         ]
         layers = trainable(start, context.device)
-        optimizer = torch.optim.Adam(layers, self.learning_rate, weight_decay=WEIGHT_DECAY)
+        optimizer = Adam(layers, self.learning_rate, penalty=WEIGHT_DECAY)
         batch = max(1, min(BATCH, len(encoding_QE) // LEAST_STEPS))
 
         def loss_of(rows: torch.Tensor) -> Any:

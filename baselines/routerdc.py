@@ -77,6 +77,8 @@ class RouterDc(Saved):
     def fit(self, train: Train, validation: Train, context: Context) -> None:
         import torch
 
+        from recal_bench.toolbox.adam import Adam
+
         train, validation = in_fixed_order(train), in_fixed_order(validation)
         require_outcomes(train)
         # Whatever order the arms come in, they are computed with, and draw their start, in the order of their names.
@@ -100,7 +102,7 @@ class RouterDc(Saved):
             torch.randn(utility_QA.shape[1], self.hidden, generator=generator) * EMBEDDING_SD,
         ]
         layers = trainable(start, device)
-        optimizer = torch.optim.AdamW(layers, self.learning_rate, weight_decay=0.01)
+        optimizer = Adam(layers, self.learning_rate, decay=0.01)
         input_QE, positive_QA, negative_QA, known_utility_QA = (
             torch.from_numpy(array).float().to(device)
             for array in (encoding_QE, *best_and_worst, np.nan_to_num(utility_QA))

@@ -126,6 +126,8 @@ class RouteToReason(Saved):
     def _train(self, encoding_QE: np.ndarray, excess_HQA: np.ndarray, validation: Train, context: Context) -> None:
         import torch
 
+        from recal_bench.toolbox.adam import Adam
+
         device = torch.device(context.device)
         known_QA = torch.from_numpy(~np.isnan(excess_HQA[0])).to(device)
         excess = [torch.from_numpy(np.nan_to_num(each_QA).astype(np.float32)).to(device) for each_QA in excess_HQA]
@@ -136,7 +138,7 @@ class RouteToReason(Saved):
             for network in self.networks
         ]
         parameters = [parameter for network in networks for parameter in network.values()]
-        optimizer = torch.optim.AdamW(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = Adam(parameters, self.learning_rate, decay=self.weight_decay)
         generator = torch.Generator().manual_seed(context.seed)
         held_out_QE = self.text_encoder.encode(validation.queries.prompt)
 

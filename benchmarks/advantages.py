@@ -1,6 +1,6 @@
 """Time and memory of the advantage estimators, beside verl's where verl is installed (docs/peers.md).
 
-    python benchmarks/advantages.py [--responses 100000] [--tokens 1] [--repetitions 9]
+    python benchmarks/advantages.py [--responses 100000] [--tokens 1] [--repetitions 9] [--small]
 
 Both sides run in one process, on one thread, on the same rewards, in float32 as both trainers have them; every time is
 the median of several calls after a warm-up. First the results are compared.
@@ -13,6 +13,8 @@ verl's `gdpo` gets its components as one array each. Ours is timed from these as
 advantages back in the order of the rows, so that it does all that verl's does.
 
 TRL has no function to call: its formula is part of the trainer's step.
+
+`--small` times one call on 8,000 responses, and takes the memory of `recal` alone: whether it works.
 """
 
 from __future__ import annotations
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--responses", type=int, default=100_000)
     parser.add_argument("--tokens", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--peak", nargs=2, metavar=("SIDE", "NAME"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -244,6 +247,10 @@ def main() -> None:
         print(measure_peak(*options.peak, options.responses))
         return
 
+    sizes, cases = MEMORY_SIZES, [("ours", name) for name in ESTIMATORS]
+    cases += [("verl", name) for name in ("grpo_vectorized", "gdpo")] if HAS_VERL else []
+    if options.small:
+        options.responses, options.repetitions, sizes, cases = 8_000, 1, MEMORY_SIZES[:1], [("ours", "recal")]
     rows = draw(options.responses, options.tokens)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", *(["verl"] if HAS_VERL else [])))
     size = f"{len(rows.uid_N):,} responses of {options.tokens} token(s), groups of {GROUP_SIZE}"
@@ -266,11 +273,9 @@ def main() -> None:
             row += [", ".join(theirs), f"{milliseconds_of[theirs] / taken:,.2f}"] if theirs else ["", ""]
     print(tabulate(shown, headers, disable_numparse=True, colalign=("left", "left", *["right"] * (len(headers) - 2))))
 
-    cases = [("ours", name) for name in ESTIMATORS]
-    cases += [("verl", name) for name in ("grpo_vectorized", "gdpo")] if HAS_VERL else []
-    memory = [[f"{side} {name}", *(peak_mb(side, name, size) for size in MEMORY_SIZES)] for side, name in cases]
+    memory = [[f"{side} {name}", *(peak_mb(side, name, size) for size in sizes)] for side, name in cases]
     print("\nPeak memory of a call beyond its input, MB:")
-    print(tabulate(memory, ["function", *(f"{size:,} responses" for size in MEMORY_SIZES)], floatfmt=".1f"))
+    print(tabulate(memory, ["function", *(f"{size:,} responses" for size in sizes)], floatfmt=".1f"))
 
 
 if __name__ == "__main__":

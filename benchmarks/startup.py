@@ -1,11 +1,12 @@
 """What commands cost from start to end on a warm machine, and one query in process.
 
-    python benchmarks/startup.py [--repetitions 3]
+    python benchmarks/startup.py [--repetitions 3] [--small]
 
 Each command runs in a process of its own with one thread, after one run that fills the caches and is not counted:
 `run` of ReCal on the embedded pool into a fresh folder, and `route` of one question with a trained ridge, knn and
 recal. CPU seconds are user and system time by the operating system's count, the median; wall seconds mean something on
 an idle machine only. `route` in process is one question after the other, all of them new, in CPU milliseconds.
+`--small` has ridge in the place of all three, once: whether it works.
 """
 
 from __future__ import annotations
@@ -50,16 +51,18 @@ def spent(words: list[str]) -> tuple[float, float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=3)
-    repetitions = parser.parse_args().repetitions
+    parser.add_argument("--small", action="store_true")
+    options = parser.parse_args()
+    repetitions, routers = (1, ("ridge",)) if options.small else (options.repetitions, ROUTERS)
     command = ["-m", "recal_bench"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trained = [word for router in ROUTERS for word in ("--router", router)]
+        trained = [word for router in routers for word in ("--router", router)]
         spent([*command, "run", *trained, "--runs", str(folder / "trained")])
-        runs = {router: str(next((folder / "trained").glob(f"{router}-*"))) for router in ROUTERS}
+        runs = {router: str(next((folder / "trained").glob(f"{router}-*"))) for router in routers}
         measured = {
-            "run --router recal": [
-                spent([*command, "run", "--router", "recal", "--runs", str(folder / str(number))])
+            f"run --router {routers[-1]}": [
+                spent([*command, "run", "--router", routers[-1], "--runs", str(folder / str(number))])
                 for number in range(repetitions)
             ]
         }

@@ -46,10 +46,14 @@ class ExternalOptions(NamedTuple):
     def require(self, others: bool, one_bench: bool) -> None:
         """Raises UsageError where no router is named at all (`others`: some are), SettingsError on a wrong name, and
         where the decisions would have to hold for several sets of outcomes."""
-        from recal_bench.experiments.external import names_in, require_names
-
         if not (others or self.decisions or self.endpoint):
             raise click.UsageError("Missing option '--router': name a router, or give --decisions NAME=FILE.")
+        if self.max_usd is not None and not self.endpoint:
+            raise SettingsError("--max-usd is for what --endpoint asks: leave it out")
+        if not (self.decisions or self.endpoint):
+            return
+        from recal_bench.experiments.external import names_in, require_names
+
         require_names([*names_in(self.decisions, "--decisions"), *names_in(self.endpoint, "--endpoint")])
         for option, given in (("--decisions", self.decisions), ("--endpoint", self.endpoint)):
             if given and not one_bench:
@@ -57,11 +61,11 @@ class ExternalOptions(NamedTuple):
                     f"{option} is for one set of outcomes: leave out --worlds, --train-fraction, "
                     "--labels-per-query and --hold-out-arms"
                 )
-        if self.max_usd is not None and not self.endpoint:
-            raise SettingsError("--max-usd is for what --endpoint asks: leave it out")
 
     def run(self, bench: Bench, runs: Path, fresh: bool) -> list[Run]:
         """The runs of all of them, each read before any is kept. What was not used is named on stderr."""
+        if not (self.decisions or self.endpoint):
+            return []
         from recal_bench.experiments.external import names_in, read_external, run_external
 
         given = names_in(self.decisions, "--decisions")

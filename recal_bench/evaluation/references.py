@@ -6,8 +6,6 @@ A reference is what no router can be: it knows the task, the outcome it is judge
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from recal_bench.arrays import BoolQA, FloatA, FloatQ, FloatQA, IntQ, StrQ
 from recal_bench.errors import OutcomesError
@@ -55,9 +53,11 @@ def _adjusted_means(value_RA: FloatQA) -> FloatA:
     share_RA = known_RA / count_R[:, None]
     laplacian_AA = np.diag(known_RA.sum(axis=0)) - known_RA.T @ share_RA
     right_A = value_RA.sum(axis=0) - known_RA.T @ row_mean_R
-    block_A = connected_components(csr_matrix(known_RA.T @ known_RA > 0), directed=False)[1]
+    # Joined by a chain of shared rows, twice as long with each product. (To import scipy's graphs takes long.)
+    same_block_AA = known_RA.T @ known_RA > 0
+    for _ in range(len(same_block_AA).bit_length()):
+        same_block_AA = same_block_AA.astype(np.float64) @ same_block_AA > 0
     # A Laplacian is singular on each block's constants: adding their projection makes each block's effects sum to zero.
-    same_block_AA = block_A[:, None] == block_A
     effect_A = np.linalg.solve(laplacian_AA + same_block_AA / same_block_AA.sum(axis=1), right_A)
     row_effect_R = row_mean_R - share_RA @ effect_A
     result_A[arms] = row_effect_R.mean() + effect_A

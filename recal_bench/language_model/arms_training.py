@@ -24,10 +24,10 @@ from recal_bench.language_model.processes import share_of, world_size
 from recal_bench.language_model.rollouts import Rollout, TrainingRollouts
 from recal_bench.language_model.scoring import distribution_of, log_probs, named_log_probs, named_tree
 from recal_bench.language_model.trainer import ROW, Advantages
-from recal_bench.language_model.training import Log, Queried, Run, Steps
+from recal_bench.language_model.training import Log, Run, Steps
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.training.examples import draw_rows, reach_of
-from recal_bench.training.metrics import Judged, step_metrics
+from recal_bench.training.metrics import Asked, Judged, step_metrics
 from recal_bench.training.seeds import by_seed
 
 
@@ -195,9 +195,9 @@ class ArmRun(Run):
 
     def _see(self, actions: Actions, judged: Judged, row_Q: Tensor) -> None:
         rows = row_Q.cpu()
-        asked = Queried(self.advantages.dataset_Q[rows][None], torch.tensor(self.pool.available_QA[rows])[None])
+        asked = Asked(self.advantages.dataset_Q[rows][None], torch.tensor(self.pool.available_QA[rows])[None])
         on_cpu = Actions(*(part.cpu() for part in actions)), Judged(*(part.cpu() for part in judged))
-        self.watched = by_seed(step_metrics(*on_cpu, asked, self.reward, self.tasks, self.judge.cost_rank_A), 1)[0]
+        self.watched = by_seed(step_metrics(*on_cpu, asked, self.reward, self.tasks, self.judge.cost_rank_A))[0]
 
     def _rows(self) -> list[int]:
         """The rows of train of all steps in their order; those of a step again for each epoch."""

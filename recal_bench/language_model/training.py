@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast
@@ -29,8 +29,8 @@ from recal_bench.language_model.warm_start import divisor, halved, trained_param
 from recal_bench.policies.actions import Actions
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.examples import draw_rows, reach_of
+from recal_bench.training.metrics import Asked, step_metrics
 from recal_bench.training.metrics import Judged as Weighed
-from recal_bench.training.metrics import step_metrics
 from recal_bench.training.seeds import by_seed
 from recal_bench.training.selection import Selection
 
@@ -55,13 +55,6 @@ class Steps:
     evaluate_every: int
     checkpoint_every: int
     trl: Mapping[str, Any]
-
-
-class Queried(NamedTuple):
-    """The queries of a step, as `step_metrics` counts them."""
-
-    dataset_Q: Tensor
-    available_QA: Tensor
 
 
 class Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -212,9 +205,9 @@ class Run:
             ~reward_SQGK.isnan().all(dim=-1),
             in_groups(judged.advantage_N.float()),
         )
-        asked = Queried(self.advantages.dataset_Q[rows][None], torch.tensor(self.pool.available_QA[rows])[None])
+        asked = Asked(self.advantages.dataset_Q[rows][None], torch.tensor(self.pool.available_QA[rows])[None])
         metrics = step_metrics(actions, weighed, asked, self.reward, self.tasks, self.judge.cost_rank_A)
-        self.watched = by_seed(metrics, 1)[0]
+        self.watched = by_seed(metrics)[0]
 
     def _dataset(self) -> Dataset:
         """The queries of all steps in their order, each with its row; drawn here, for TRL knows no balance of tasks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+
+
+class Optimizer(Protocol):
+    """`adam.Adam`, or one of torch.optim, which takes a second longer to import."""
+
+    def zero_grad(self) -> None: ...
+    def step(self) -> Any: ...
 
 
 class Round(NamedTuple):
@@ -39,7 +46,7 @@ def steps(count: int, look_every: int, draw: Callable[[], Any]) -> Iterator[Roun
 
 
 def train_best(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     rounds: Iterable[Round],
     loss_of: Callable[[Any], torch.Tensor],
     look: Callable[[], tuple[T, float]],

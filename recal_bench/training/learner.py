@@ -1,4 +1,4 @@
-"""Policies in training, one for each seed, as one batched computation: a step, an evaluation, and what persists."""
+"""Policies in training, one for each seed, as one batched computation: a step, an evaluation, and what is kept."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from recal_bench.errors import PluginError, SettingsError
 from recal_bench.policies.actions import ActionDistribution, Actions
 from recal_bench.policies.encoder_policy import EncoderPolicy
 from recal_bench.policies.price import JUDGED, draw_alphas, priced
-from recal_bench.training.adam import Adam
+from recal_bench.toolbox.adam import Adam
 from recal_bench.training.examples import Examples, draw_rows, reach_of
-from recal_bench.training.metrics import Judged, cheapest_arms, step_metrics
-from recal_bench.training.seeds import by_seed, leaves, like, of_seed, over_seeds, stack_seeds
+from recal_bench.training.metrics import Asked, Judged, cheapest_arms, step_metrics
+from recal_bench.training.seeds import by_seed, clip_gradients, leaves, of_seed, over_seeds, side_by_side, stack_seeds
 from recal_bench.training.selection import Selection, macro_mean
 from recal_bench.training.settings import Optimisation
 
 AVERAGING = 0.98
-LARGEST_NORM = 1.0
-TINY = 1e-6
 
 
 class Rollouts(NamedTuple):
@@ -74,21 +72,43 @@ class Learner:
             )
         self.state = stack_seeds([empty] * n_seeds)
         self.buffers = [torch.zeros(0, device=device) for _ in self.generators]
-        self.optimizer = Adam(list(self.policy.parameters()))
+        self.optimizer = Adam(self.policy.parameters(), self.settings.learning_rate)
         self.average = {name: value.clone() for name, value in self.policy.state_dict().items()}
         self.selections = [Selection() for _ in self.generators]
+        self.untold: list[tuple[Actions, Judged, Asked, dict[tuple[str, ...], Tensor]]] = []
         self.reach_Q = reach_of(self.train.dataset_Q, self.settings.balance)
         count_A = self.train.available_QA.sum(dim=0).clamp(min=1)
         self.cost_rank_A = (self.train.cost_QA.sum(dim=0) / count_A).argsort().argsort()
 
-    def improve(self) -> list[dict[str, float]]:
-        """One step: draw, judge, and raise the clipped objective. Returns what to log, for each seed."""
+    def improve(self) -> None:
+        """One step: draw, judge, and raise the clipped objective. What there is to log of it waits for `tell`."""
         rollouts = self.draw()
         judged = self.judge(rollouts)
-        metrics = self.ascend(rollouts, judged.advantage_SQG) | self._watched()
-        metrics |= step_metrics(rollouts.actions, judged, rollouts.batch, self.reward, self.tasks, self.cost_rank_A)
-        told = {"learning_rate": self._learning_rate(self.step - 1)}
-        return [{"step": self.step, **line, **told} for line in by_seed(metrics, len(self.generators))]
+        ascent = self.ascend(rollouts, judged.advantage_SQG)
+        metrics = {tuple(ascent): torch.stack(list(ascent.values()), dim=-1)}
+        # What the estimator lets us see of its state, for each task.
+        metrics |= {
+            tuple(f"{name}/{task}" for task in self.tasks): value_SD for name, value_SD in self.watched_SD.items()
+        }
+        if judged.weight.ndim == 1:
+            judged = judged._replace(weight=judged.weight.expand(len(self.generators), 1, 1, -1))
+        asked = Asked(rollouts.batch.dataset_Q, rollouts.batch.available_QA)
+        self.untold.append((rollouts.actions, judged, asked, metrics))
+
+    def tell(self) -> list[list[dict[str, float]]]:
+        """What to log of the steps since it was last asked, of each for each seed.
+
+        Steps are as good as seeds for this, and many cost little more than one.
+        """
+        untold, self.untold = self.untold, []
+        actions, judged, asked, metrics = side_by_side(untold)
+        metrics |= step_metrics(actions, judged, asked, self.reward, self.tasks, self.cost_rank_A)
+        lines, n_seeds = by_seed(metrics), len(self.generators)
+        told = []
+        for number, step in enumerate(range(self.step - len(untold), self.step)):
+            own = {"learning_rate": self.settings.learning_rate * self._share(step)}
+            told.append([{"step": step + 1, **line, **own} for line in lines[number * n_seeds :][:n_seeds]])
+        return told
 
     def draw(self) -> Rollouts:
         """Queries of train, and actions of the policy for each."""
@@ -121,7 +141,7 @@ class Learner:
         reward_SQGK, self.buffers = self.reward(drawn, self.buffers)
         weight = self._weights(rollouts.alpha_SQ1)
         valid_SQG = batch.available_QA.gather(-1, actions.arm_QG) | ~actions.well_formed_QG
-        advantage_SQG, self.state = self._estimate(
+        advantage_SQG, self.state, self.watched_SD = self._estimate(
             Batch(
                 reward_QGK=reward_SQGK,
                 weight_K=weight,
@@ -152,10 +172,10 @@ class Learner:
             with torch.set_grad_enabled(settings.entropy > 0 or settings.kl > 0):
                 entropy_S, kl_S = now.entropy().mean(dim=-1), now.kl(untrained).mean(dim=-1)
             loss = (-gain_S - settings.entropy * entropy_S + settings.kl * kl_S).sum()
-            self.policy.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            norm_S = self._clip_gradients()
-            self.optimizer.step(self._learning_rate(self.step))
+            norm_S = clip_gradients(self.optimizer.parameters)
+            self.optimizer.step(self._share(self.step))
         self._require_finite(norm_S, *self.policy.parameters())
         for name, value in self.policy.state_dict().items():
             self.average[name].lerp_(value, 1 - AVERAGING)
@@ -167,8 +187,9 @@ class Learner:
             "clip_fraction": (ratio_SQG != clipped_SQG).float().mean(dim=(-2, -1)),
         }
 
-    def _learning_rate(self, step: int) -> float:
-        return self.settings.learning_rate * (1 - step / self.settings.steps)
+    def _share(self, step: int) -> float:
+        """Of the learning rate, which falls linearly to 0."""
+        return 1 - step / self.settings.steps
 
     def _require_finite(self, *values: Tensor) -> None:
         # What is not finite shows in the sum.
@@ -177,15 +198,6 @@ class Learner:
                 f"the policy is not finite at step {self.step} of the training: give a smaller learning_rate, entropy, "
                 "kl or prior.scale"
             )
-
-    def _watched(self) -> dict[str, Tensor]:
-        """What the estimator lets us see of its state: `name/task`, `[S]`."""
-        if self.estimator.watch is None:
-            return {}
-        watched = over_seeds(self.estimator.watch, self.state)
-        return {
-            f"{name}/{task}": value_SD[:, d] for name, value_SD in watched.items() for d, task in enumerate(self.tasks)
-        }
 
     def _alphas(self) -> Tensor:
         """The price of cost of each query of a batch: `[S, B, 1]`, or `[1]` where there is one for all."""
@@ -208,31 +220,27 @@ class Learner:
         seen = priced(examples.embedding_QE, *prior, alpha, self.price)
         return *seen, examples.available_QA, examples.familiar_Q1
 
-    def _estimate(self, batch: Batch) -> tuple[Tensor, Any]:
-        """The estimator, for every seed on its own. Raises PluginError on advantages that cannot be followed."""
+    def _estimate(self, batch: Batch) -> tuple[Tensor, Any, dict[str, Tensor]]:
+        """The estimator, for every seed on its own: advantages, its state, and what it lets us see of that.
 
-        def one(of_one: Batch, state: Any) -> tuple[Tensor, Any]:
-            return self.estimator.compute(of_one, state, self.calibration)
+        Raises PluginError on advantages that cannot be followed.
+        """
+        watch = self.estimator.watch or (lambda state: {})
+
+        def one(of_one: Batch, state: Any) -> tuple[Tensor, Any, dict[str, Tensor]]:
+            advantage_QG, after = self.estimator.compute(of_one, state, self.calibration)
+            return advantage_QG, after, dict(watch(after))
 
         n_seeds = len(self.generators)
         weight = batch.weight_K.expand(n_seeds, -1) if batch.weight_K.ndim == 1 else batch.weight_K
         of_seeds = batch._replace(weight_K=weight, is_outcome_K=batch.is_outcome_K.expand(n_seeds, -1))
-        advantage_SQG, state = over_seeds(one, of_seeds, self.state)
+        advantage_SQG, state, watched_SD = over_seeds(one, of_seeds, self.state)
         if advantage_SQG.shape != batch.valid_QG.shape or not advantage_SQG.isfinite().all():
             raise PluginError(
                 f"estimator {self.estimator.name} must give one finite advantage for each of "
                 f"{batch.valid_QG.shape[1]} queries and {batch.valid_QG.shape[2]} rollouts"
             )
-        return advantage_SQG, state
-
-    def _clip_gradients(self) -> Tensor:
-        """Bound each seed's gradient norm; returns the norms before, `[S]`."""
-        gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
-        norm_S = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
-        factor_S = (LARGEST_NORM / (norm_S + TINY)).clamp(max=1)
-        for gradient in gradients:
-            gradient.mul_(factor_S[:, None, None])
-        return norm_S
+        return advantage_SQG, state, watched_SD
 
     @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
@@ -240,11 +248,11 @@ class Learner:
 
         What is logged is at the reward's alpha. A conditioned policy is kept by its mean utility over several.
         """
-        validation, judged_SQ = self.validation, []
-        for alpha in JUDGED if self.price == "conditioned" else (self.reward.terms.alpha,):
-            judged_SQ.append(self._choices(alpha)[0])
+        validation = self.validation
         utility_SQ, score_SQ, cost_SQ, cheapest_SQ, arm_SQ, malformed_S = self._choices(self.reward.terms.alpha)
-        judged = torch.stack(judged_SQ).mean(dim=0)
+        judged = utility_SQ
+        if self.price == "conditioned":
+            judged = torch.stack([self._choices(alpha)[0] for alpha in JUDGED]).mean(dim=0)
         lines = []
         for seed, selection in enumerate(self.selections):
             selection.consider(judged[seed], validation.dataset_Q, of_seed(self.average, seed), self.step)
@@ -285,29 +293,3 @@ class Learner:
             {name: value[None] for name, value in (selection.kept or of_seed(self.average, seed)).items()}
             for seed, selection in enumerate(self.selections)
         ]
-
-    def pack(self, seed: int) -> dict[str, Any]:
-        """All of one seed that persists between steps, for a checkpoint."""
-        return {
-            "step": self.step,
-            "policy": of_seed(self.policy.state_dict(), seed),
-            "average": of_seed(self.average, seed),
-            "optimizer": of_seed(self.optimizer.state(), seed),
-            "calibration": leaves(of_seed(self.state, seed)),
-            "buffer": self.buffers[seed],
-            "selection": self.selections[seed].pack(),
-            "generator": self.generators[seed].get_state(),
-        }
-
-    def restore(self, packed: list[dict[str, Any]]) -> None:
-        """Go on from what `pack` gave, all seeds at the same step."""
-        self.step = packed[0]["step"]
-        self.policy.load_state_dict(stack_seeds([each["policy"] for each in packed]))
-        self.average = stack_seeds([each["average"] for each in packed])
-        moments = stack_seeds([each["optimizer"] for each in packed])
-        self.optimizer.restore(moments, self.step * self.settings.epochs)
-        self.state = like(self.state, stack_seeds([each["calibration"] for each in packed]))
-        self.buffers = [each["buffer"] for each in packed]
-        self.selections = [Selection(**each["selection"]) for each in packed]
-        for generator, each in zip(self.generators, packed, strict=True):
-            generator.set_state(each["generator"])

@@ -12,9 +12,12 @@ from recal_bench.routers import Context
 from recal_bench.toolbox.threads import one_thread
 from recal_bench.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from recal_bench.training.learner import Learner
+from recal_bench.training.packing import pack, restore
 
 EVALUATE_EVERY = 25
 CHECKPOINT_EVERY = 100
+"""A multiple of `EVALUATE_EVERY`, at which all is logged: what a kill takes from the log is trained again."""
+LINES_AT_ONCE = 25
 
 
 def train(
@@ -41,7 +44,7 @@ def train(
     for step, numbers in members.items():
         learner = make(numbers)
         if step:
-            learner.restore([packed[number] for number in numbers])
+            restore(learner, [packed[number] for number in numbers])
         _run(learner, [contexts[number] for number in numbers], [configurations[number] for number in numbers])
         kept |= zip(numbers, learner.kept(), strict=True)
     for context in contexts:
@@ -58,11 +61,15 @@ def _run(learner: Learner, contexts: Sequence[Context], configurations: Sequence
         if learner.step == 0:
             log([{"step": 0, **line} for line in learner.evaluate()])
         while learner.step < learner.settings.steps:
-            lines = learner.improve()
-            if learner.step % EVALUATE_EVERY == 0 or learner.step == learner.settings.steps:
-                lines = [line | judged for line, judged in zip(lines, learner.evaluate(), strict=True)]
-            log(lines)
+            learner.improve()
+            looks = learner.step % EVALUATE_EVERY == 0 or learner.step == learner.settings.steps
+            if looks or len(learner.untold) * len(contexts) >= LINES_AT_ONCE:
+                *before, last = learner.tell()
+                if looks:
+                    last = [line | judged for line, judged in zip(last, learner.evaluate(), strict=True)]
+                for lines in (*before, last):
+                    log(lines)
             if learner.step % CHECKPOINT_EVERY == 0:
                 for seed, (context, configuration) in enumerate(zip(contexts, configurations, strict=True)):
-                    content = {"configuration": configuration, "step": learner.step, "learner": learner.pack(seed)}
+                    content = {"configuration": configuration, "step": learner.step, "learner": pack(learner, seed)}
                     write_checkpoint(context.folder, content)

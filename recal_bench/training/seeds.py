@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # what torch.vmap itself takes nests apart with
+
+LARGEST_NORM = 1.0
+TINY = 1e-6
 
 
 def of_seed(tree: Any, seed: int) -> Any:
@@ -18,6 +21,11 @@ def of_seed(tree: Any, seed: int) -> Any:
 def stack_seeds(trees: Sequence[Any]) -> Any:
     """The seeds' parts as one; the inverse of `of_seed`. A tensor without axes is the same for all."""
     return pytree.tree_map(lambda *parts: parts[0] if parts[0].ndim == 0 else torch.stack(parts), *trees)
+
+
+def side_by_side(trees: Sequence[Any]) -> Any:
+    """Nests of S seeds each, one after the other along the seeds' axis."""
+    return pytree.tree_map(lambda *parts: torch.cat(parts), *trees)
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -37,7 +45,18 @@ def over_seeds(function: Callable[..., Any], *trees: Any) -> Any:
     return pytree.tree_map(lambda part: part[None], function(*pytree.tree_map(lambda part: part[0], trees)))
 
 
-def by_seed(metrics: dict[str, Tensor], n_seeds: int) -> list[dict[str, float]]:
-    """Numbers of each seed, from tensors `[S]`; moved from the device in one go."""
-    value_MS = torch.stack(list(metrics.values())).detach().float().cpu()
-    return [dict(zip(metrics, value_MS[:, seed].tolist(), strict=True)) for seed in range(n_seeds)]
+def by_seed(metrics: Mapping[tuple[str, ...], Tensor]) -> list[dict[str, float]]:
+    """Numbers of each seed by their names, from tensors `[S, N]` of N names; moved from the device in one go."""
+    names = [name for of_block in metrics for name in of_block]
+    value_SM = torch.cat(list(metrics.values()), dim=1).detach().float().cpu()
+    return [dict(zip(names, value_M, strict=True)) for value_M in value_SM.tolist()]
+
+
+def clip_gradients(parameters: Sequence[Tensor]) -> Tensor:
+    """Bound each seed's gradient norm over parameters `[S, ., .]`; returns the norms before, `[S]`."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm_S = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
+    factor_S = (LARGEST_NORM / (norm_S + TINY)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor_S[:, None, None])
+    return norm_S

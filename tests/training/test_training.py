@@ -274,6 +274,42 @@ def test_an_estimator_that_breaks_its_contract_is_named() -> None:
         dataclasses.replace(learner(), estimator=entry(lambda *_: None, lambda *_: (0,)))
 
 
+@pytest.mark.parametrize("price", ["fixed", "conditioned"])
+def test_steps_are_told_together_as_one_by_one(price: Any) -> None:
+    together, single = learner((0, 1), price=price), learner((0, 1), price=price)
+    for _ in range(5):
+        together.improve()
+    one_by_one = []
+    for _ in range(5):
+        single.improve()
+        one_by_one += single.tell()
+    told = together.tell()
+    assert [[line["step"] for line in lines] for lines in told] == [[step, step] for step in range(1, 6)]
+    for lines, expected in zip(told, one_by_one, strict=True):
+        for line, other in zip(lines, expected, strict=True):
+            assert line == pytest.approx(other, abs=1e-6)
+    assert told[4][0] != told[4][1]
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=str)
+def test_all_steps_are_logged_before_a_checkpoint(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    """What a kill takes from the log lies after the checkpoint, and is trained again."""
+    logged: list[int] = []
+
+    def until_120(line: dict[str, Any]) -> None:
+        logged.append(line["step"])
+        if line["step"] == 120 and logged.count(120) == 1:
+            raise KeyboardInterrupt
+
+    contexts = [Context(seed, "cpu", tmp_path / str(seed), until_120) for seed in seeds[:1]]
+    contexts += [Context(seed, "cpu", tmp_path / str(seed), lambda line: None) for seed in seeds[1:]]
+    with pytest.raises(KeyboardInterrupt):
+        train(lambda numbers: learner(seeds), contexts, [""] * len(seeds))
+    assert logged == list(range(121))
+    train(lambda numbers: learner(seeds), contexts, [""] * len(seeds))
+    assert logged == [*range(121), *range(101, 131)]
+
+
 @pytest.mark.parametrize("changed", [{"entropy": 1e39}, {"kl": 1e39}], ids=str)
 def test_a_training_that_diverges_is_one_error(changed: dict[str, float]) -> None:
     diverging = learner()
@@ -296,7 +332,9 @@ def test_a_component_is_learnt_from_where_it_is_known(price: Any) -> None:
     shares = []
     for weight in (0.0, 5.0):
         made = added(weight)
-        lines = [made.improve()[0] for _ in range(80)]
+        for _ in range(80):
+            made.improve()
+        lines = [of_seeds[0] for of_seeds in made.tell()]
         assert all(np.isfinite(value) for line in lines for value in line.values())
         shares.append(-lines[-1]["component_mean/late"])
     assert shares[0] > 0.15
