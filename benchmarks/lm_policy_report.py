@@ -63,13 +63,15 @@ def write_part(
     }
     paths = [stem.with_suffix(".json"), stem.with_suffix(".md")]
     paths[0].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    paths[1].write_text(page(part, content), encoding="utf-8")
     trained = [run for row in part.rows if row.start == START for run in measured[row.label].runs]
     paths.append(stem.with_name(f"{part.name}-stability.md"))
     reports = render_reports(stability(trained), "markdown")
     paths[-1].write_text(f"# {part.name}: stability of the trainings (simulated)\n\n{reports}\n", encoding="utf-8")
     named = [(label, [columns(log) for log in each.logs]) for label, each in measured.items() if any(each.logs)]
-    return [*paths, *training_curves(named, f"{part.name} (simulated)", asked.out / f"{part.name}-training")]
+    pictures = training_curves(named, f"{part.name} (simulated)", asked.out / f"{part.name}-training")
+    shown = [f"![Training curves (simulated)]({path.name})\n" for path in pictures if path.suffix == ".svg"]
+    paths[1].write_text("\n".join([page(part, content), *shown]), encoding="utf-8")
+    return [*paths, *pictures]
 
 
 def of_row(row: Any, task_Q: np.ndarray, best_single_Q: np.ndarray, compare: Compare) -> dict[str, Any]:
