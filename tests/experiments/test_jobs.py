@@ -19,7 +19,8 @@ from recal_bench.experiments.bench import load_bench
 from recal_bench.experiments.plans import RunPlan
 from recal_bench.experiments.trials import Search, forget, tune
 
-UNTIMED = ("started", "fit_seconds", "route_us_per_query", "route_us_p95")
+# The commit, too, may be another for a process that starts later.
+VARYING = ("started", "fit_seconds", "route_us_per_query", "route_us_p95", "code")
 # A shell's background job ignores SIGINT, and its children inherit that.
 HEARING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 MOODY = '''
@@ -93,14 +94,14 @@ def invoke(*words):
 
 
 def contents(runs):
-    """Every file of the records, without what is timed."""
+    """Every file of the records, without what is timed, and the commit."""
     found = {}
     for path in runs.glob("[!.]*/**/*"):
         if path.is_file():
             content = path.read_bytes()
             if path.name == "run.json":
                 record = json.loads(content)
-                content = json.dumps({key: value for key, value in record.items() if key not in UNTIMED})
+                content = json.dumps({key: value for key, value in record.items() if key not in VARYING})
             found[str(path.relative_to(runs))] = content
     return found
 
