@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -232,13 +233,16 @@ def _missing(package: str) -> SettingsError:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without progress bars and the warnings of transformers."""
+    """Without progress bars, and without what transformers, TRL and torch warn of: each other's interfaces."""
     logging = _transformers().utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning, UserWarning):
+                warnings.simplefilter("ignore", category)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

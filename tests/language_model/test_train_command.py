@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -38,8 +39,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECAL_BENCH_CACHE", str(folder / "cache"))
         words = ("--policy", "tiny", "--config", folder / "lm.yaml", "--outcomes", folder / "log.parquet")
-        done = train(*words, "--runs", folder / "runs")
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            done = train(*words, "--runs", folder / "runs")
     assert done.exit_code == 0, done.output
+    # Nor is anyone told what libraries warn each other of.
+    assert [str(each.message) for each in heard] == []
     assert "recal-lm" in done.output
     return folder
 
