@@ -23,6 +23,17 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100]
 
 
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def cache_folder() -> Path:
     """The user's cache folder, or the one that RECAL_BENCH_CACHE names."""
     import platformdirs

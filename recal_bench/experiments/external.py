@@ -20,9 +20,8 @@ from recal_bench.experiments.matching import Chosen, matched
 from recal_bench.experiments.records import Configuration, Run, read_run
 from recal_bench.experiments.replay import decision_frame
 from recal_bench.experiments.work import METRICS, begin, find_run, finish, locked, record_of, recover, write_decisions
-from recal_bench.folders import slug
+from recal_bench.folders import sha256, slug
 from recal_bench.importers.decisions import read_decisions
-from recal_bench.importers.files import sha256
 from recal_bench.routers import Decisions, is_known
 from recal_bench.toolbox.leaks import LeakAudit
 from recal_bench.wording import counted, show

@@ -12,8 +12,7 @@ import yaml
 
 from recal_bench.errors import OutcomesError
 from recal_bench.exporters.sources import Exported, LoggedFile, Publisher, runs_of
-from recal_bench.folders import slug
-from recal_bench.importers.files import sha256
+from recal_bench.folders import sha256, slug
 from recal_bench.importers.rows import Row, RowBlocks
 from recal_bench.outcomes.schema import FIELDS
 from recal_bench.outcomes.writer import write_outcomes

@@ -12,8 +12,8 @@ from typing import Any
 from recal_bench.errors import RunError
 from recal_bench.experiments.records import Run, find_runs
 from recal_bench.experiments.standing import standing
+from recal_bench.folders import sha256
 from recal_bench.importers import Options
-from recal_bench.importers.files import sha256
 from recal_bench.importers.long import rows_of_file
 from recal_bench.importers.rows import Row
 from recal_bench.outcomes import Outcomes

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from recal_bench.errors import OutcomesError, near_miss
+from recal_bench.folders import sha256
 from recal_bench.importers.embedllm import EMBEDLLM
-from recal_bench.importers.files import sha256
 from recal_bench.importers.llmrouter import LLMROUTER
 from recal_bench.importers.llmrouterbench import LLMROUTERBENCH
 from recal_bench.importers.lm_eval import LM_EVAL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -61,15 +60,6 @@ def split_of_name(path: Path) -> str:
     found = [standard_split(word) for word in re.split(r"[^a-z]+", stem(path).lower())]
     named = {word for word in found if word in ("train", "validation", "test")}
     return named.pop() if len(named) == 1 else ""
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def records(path: Path, unsafe_pickle: bool = False) -> Iterator[tuple[Place, SourceRow]]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from recal_bench import table_files
-from recal_bench.folders import cache_folder
+from recal_bench.folders import cache_folder, sha256
 from recal_bench.outcomes.dense import Arm, Outcomes
 from recal_bench.outcomes.files import read_outcomes
 from recal_bench.outcomes.parts import UnusableError, parts_of
@@ -58,18 +58,10 @@ def _folder(path: Path, others: Sequence[str], reading: Reading) -> Path | None:
             return None
         digest = hashlib.sha256(repr((_code(), path.suffixes[-2:], tuple(others), reading)).encode())
         for label, file in parts:
-            digest.update(f"{label}\0{_file_hash(file)}\n".encode())
+            digest.update(f"{label}\0{sha256(file)}\n".encode())
     except (OSError, UnusableError):
         return None
     return cache_folder() / "outcomes" / digest.hexdigest()[:32]
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _code() -> str:
