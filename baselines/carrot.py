@@ -25,6 +25,7 @@ from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.toolbox.neighbours import CHUNK, chunks, mean_excess, neighbour_weights
 from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.threads import on_threads
 
 TUNED_ON = 2_000
 """Train queries that a number of neighbours is judged by."""
@@ -81,11 +82,14 @@ class Carrot(Saved):
     def predict(self, queries: Queries) -> Predictions:
         encoding_QE = self.text_encoder.encode(queries.prompt)
         value_QC = np.tile(self.typical_C, (len(encoding_QE), 1))
-        for rows in chunks(len(encoding_QE)):
+
+        def add_excess(rows: slice) -> None:
             nearest_QK, weight_QK = self._nearest(encoding_QE[rows], max(self.neighbours))
             for is_cost, k in enumerate(self.neighbours):
                 excess_QC = self._excess(nearest_QK[:, :k], weight_QK[:, :k])
                 value_QC[rows] += np.where(self.is_cost_C == is_cost, excess_QC, 0.0)
+
+        on_threads(add_excess, chunks(len(encoding_QE)))
         return predictions_of(value_QC, self.cost_ref)
 
     def _nearest(

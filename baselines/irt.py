@@ -28,6 +28,7 @@ from recal_bench.toolbox.neighbours import chunks
 from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best, trainable
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, require_validation, targets_of
+from recal_bench.toolbox.threads import on_threads
 
 BATCH_OUTCOMES = 512
 NEIGHBOURS = 10
@@ -118,11 +119,12 @@ class Irt(Saved):
 
     def _warmed_up(self, encoding_QE: np.ndarray) -> np.ndarray:
         """The encodings drawn towards the mean of their nearest train queries, and scaled."""
-        drawn = [np.zeros_like(encoding_QE[:0])]
-        for rows in chunks(len(encoding_QE)):
+
+        def drawn(rows: slice) -> np.ndarray:
             mean_QE = self.memory_NE[most_similar(encoding_QE[rows], self.memory_NE, NEIGHBOURS).row_QK].mean(axis=1)
-            drawn.append((1 - self.warm_up) * encoding_QE[rows] + self.warm_up * mean_QE)
-        return scaled(np.concatenate(drawn))
+            return np.asarray((1 - self.warm_up) * encoding_QE[rows] + self.warm_up * mean_QE)
+
+        return scaled(np.concatenate([encoding_QE[:0], *on_threads(drawn, chunks(len(encoding_QE)))]))
 
     def _predictions(self, input_QE: np.ndarray) -> Predictions:
         specific_QA, difficulty_Q1 = responses(self.layers, input_QE, lambda value: np.logaddexp(value, 0.0))

@@ -5,8 +5,9 @@ When Simple kNN Beats Complex Learned Routers" (arXiv 2505.12601) finds it hard 
 `search=approximate` is for a train split of hundreds of thousands, and its recall is kept in the run record.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from recal_bench.toolbox.approximate import JUDGED_BY, Cells, recall
 from recal_bench.toolbox.neighbours import chunks, mean_excess, neighbour_weights
 from recal_bench.toolbox.saving import Saved
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
+from recal_bench.toolbox.threads import on_threads
 
 
 @router("knn")
@@ -55,17 +57,21 @@ class Knn(Saved):
 
     def predict(self, queries: Queries) -> Predictions:
         encoding_QE = self.text_encoder.encode(queries.prompt, queries.features)
-        excess = [np.zeros((0, len(self.typical_C)))]
-        for rows in chunks(len(encoding_QE)):
-            found = self._most_similar(encoding_QE[rows])
-            weight_QK = neighbour_weights(found.similarity_QK, self.weights)
-            excess.append(mean_excess(found.row_QK, weight_QK, self.excess_NC, self.known_NC))
-        return predictions_of(self.typical_C + np.concatenate(excess), self.cost_ref)
+        search = self._search()
 
-    def _most_similar(self, encoding_QE: np.ndarray) -> Nearest:
+        def excess(rows: slice) -> np.ndarray:
+            found = search(encoding_QE[rows])
+            weight_QK = neighbour_weights(found.similarity_QK, self.weights)
+            return mean_excess(found.row_QK, weight_QK, self.excess_NC, self.known_NC)
+
+        none = np.zeros((0, len(self.typical_C)))
+        excess_QC = np.concatenate([none, *on_threads(excess, chunks(len(encoding_QE)))])
+        return predictions_of(self.typical_C + excess_QC, self.cost_ref)
+
+    def _search(self) -> Callable[[np.ndarray], Nearest]:
         if self.search == "exact":
-            return most_similar(encoding_QE, self.memory_NE, self.k)
-        return self._cells.most_similar(encoding_QE, self.k)
+            return partial(most_similar, memory_NE=self.memory_NE, k=self.k)
+        return partial(self._cells.most_similar, k=self.k)
 
     @cached_property
     def _cells(self) -> Cells:

@@ -23,9 +23,14 @@ BOARDS = {
     "strategies": "mot_gpt4_strategies.parquet",
     "routerdc": "routerdc_7llm.parquet",
     "llmrouter14": "llmrouter_default14.parquet",
+    "mmlu-pro": "mmlu_pro.parquet",
+    "zeroeval": "zeroeval_crux_gsm_math.parquet",
     "nq500": "routerr1_pool_nq500.parquet",
     "bamboogle": "bamboogle_model_x_strategy.parquet",
 }
+# The split of a log that has train prompts in test is made again, by prompt.
+SPLIT_AGAIN = ("llmrouter14",)
+MISSING = {"zeroeval": "restrict"}
 SEEDS, TRIALS = 5, 8
 # Settings are tuned on other worlds than those of the board, of which none was looked at while routers were developed.
 WORLDS = {"tune": ["--world-seed", "61", "--worlds", "3"], "run": ["--world-seed", "71", "--worlds", "5"]}
@@ -45,14 +50,32 @@ ONLY_ON = {"embedded": (*READ_ANSWERS, "prompt-llm", "dearest"), "nq500": (*READ
 ONLY_ON["bamboogle"] = READ_ANSWERS
 
 
-def outcomes_of(board: str, command: str) -> list[str]:
-    file = BOARDS[board]
-    if file is None:
-        return WORLDS[command]
-    folder = os.environ.get("RECAL_BENCH_DATA")
+def log_of(board: str) -> Path:
+    """The file of a board's outcomes; for one that is split again, a copy of it in `runs`."""
+    folder, file = os.environ.get("RECAL_BENCH_DATA"), BOARDS[board]
     if not folder:
         sys.exit(f"board {board} needs {file}: name its folder in the environment variable RECAL_BENCH_DATA")
-    return ["--outcomes", str(Path(folder) / file)]
+    path = Path(folder) / file
+    if board not in SPLIT_AGAIN:
+        return path
+    import pandas as pd
+
+    rows = pd.read_parquet(path)
+    rows["query_id"] = rows.pop("split").astype(str) + ":" + rows["query_id"].astype(str)
+    # What is in two splits is one query.
+    rows = rows.drop_duplicates(["task", "prompt", "model", "strategy"])
+    copy = Path("runs") / f"{path.stem}-split-by-prompt.parquet"
+    copy.parent.mkdir(exist_ok=True)
+    rows.to_parquet(copy, index=False)
+    return copy
+
+
+def outcomes_of(board: str, command: str, worlds: int | None = None) -> list[str]:
+    """The options of a command that name a board's outcomes; `worlds` of the embedded pool instead of all."""
+    if BOARDS[board] is None:
+        return [*WORLDS[command][:-1], str(worlds)] if worlds else WORLDS[command]
+    missing = ["--missing", MISSING[board]] if board in MISSING else []
+    return ["--outcomes", str(log_of(board)), *missing]
 
 
 def call(*words: str) -> None:
@@ -62,9 +85,9 @@ def call(*words: str) -> None:
         sys.exit("a command failed, see above")
 
 
-def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str]) -> None:
+def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str], worlds: int | None = None) -> None:
     routers = [*ROUTERS, *ONLY_ON.get(board, ())]
-    shared = words = [*outcomes_of(board, "run"), "--seeds", str(SEEDS), "--runs", str(runs), *jobs]
+    shared = words = [*outcomes_of(board, "run", worlds), "--seeds", str(SEEDS), "--runs", str(runs), *jobs]
     if tuned:
         file = out / "tuned.json"
         there = {each["router"] for each in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else set()
@@ -87,6 +110,7 @@ def main() -> None:
         "boards", nargs="*", metavar="BOARD", help=f"any of {', '.join(BOARDS)}; all where none is named"
     )
     parser.add_argument("--untuned", type=Path, metavar="FOLDER", help="every router at its defaults, into this folder")
+    parser.add_argument("--worlds", type=int, help="fewer worlds of the embedded pool than the board has")
     parser.add_argument("--jobs", default="2", help="fits done at once")
     parser.add_argument("--backend", default="loky", help="loky, threading, ray or dask")
     asked = parser.parse_args()
@@ -97,9 +121,9 @@ def main() -> None:
     for board in asked.boards or BOARDS:
         begin = time.monotonic()
         if asked.untuned:
-            make(board, False, asked.untuned / board / "runs", asked.untuned / board, jobs)
+            make(board, False, asked.untuned / board / "runs", asked.untuned / board, jobs, asked.worlds)
         else:
-            make(board, True, Path("runs") / board, Path("leaderboards") / board, jobs)
+            make(board, True, Path("runs") / board, Path("leaderboards") / board, jobs, asked.worlds)
         print(f"{board}: {time.monotonic() - begin:.0f} s", flush=True)
 
 

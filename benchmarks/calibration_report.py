@@ -17,6 +17,7 @@ from study_numbers import (
     steadiness,
     utility,
     validation_curves,
+    worlds_above,
 )
 from tabulate import tabulate
 
@@ -26,7 +27,19 @@ from recal_bench.experiments.tuning import Tuned
 from recal_bench.reporting.pictures.training import training_curves
 
 OURS = ("recal", "recal-unbiased")
-AGAINST = ("grpo", "dr-grpo", "gdpo", "dvao", "expected", "ridge", "knn")
+AGAINST = (
+    "hierarchy",
+    "expected",
+    "dr-grpo",
+    "grpo",
+    "gdpo",
+    "dvao",
+    "hero",
+    "task-best",
+    "ridge-tasks",
+    "ridge",
+    "knn",
+)
 ABLATED = (
     "recal-no-components",
     "recal-no-reweighting",
@@ -35,15 +48,17 @@ ABLATED = (
     "recal-no-floor",
     "recal-plain",
     "recal-unbiased",
+    "recal-no-shrinkage",
+    "recal-no-task",
+    "recal-no-balance",
+    "recal-from-knn",
 )
 LEVEL = 0.05
 CURVES = ("recal", "recal-unbiased", "grpo", "dr-grpo", "gdpo")
 TITLES = {
-    "embedded": "Embedded pool (simulated): three worlds",
-    "embedded-no-prior": "Embedded pool (simulated): learning from nothing (prior.kind=none)",
-    "routerdc": "routerdc_7llm (logged)",
-    "nq500": "routerr1_pool_nq500 (logged)",
-    "bamboogle": "bamboogle_model_x_strategy (logged)",
+    "hierarchy": "Embedded pool (simulated): from the hierarchical prior",
+    "knn": "Embedded pool (simulated): from the nearest train queries (prior.kind=knn)",
+    "none": "Embedded pool (simulated): learning from nothing (prior.kind=none)",
 }
 # The tasks over which RouterDC's published means are taken (arXiv 2409.19886): arc_easy and javascript are not in them.
 ROUTERDC = {
@@ -62,11 +77,11 @@ def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> l
         text, found = _section(part, entries)
         drawn = training_curves(
             [(name, validation_curves(entries, name)) for name in CURVES if name in entries.names],
-            f"{TITLES[part.name]}: seeds of all worlds",
+            f"{_title(part)}: seeds of all worlds",
             out / f"{part.name}-training",
         )
         pictures += drawn
-        shown = [f"![Training curves: {TITLES[part.name]}]({path.name})" for path in drawn if path.suffix == ".png"]
+        shown = [f"![Training curves: {_title(part)}]({path.name})" for path in drawn if path.suffix == ".png"]
         sections.append("\n\n".join([text, *shown]))
         numbers[part.name] = found
     head = f"""# Calibration study
@@ -74,13 +89,15 @@ def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> l
 Written by `{command}`; do not edit.
 
 What calibrated rewards are worth: every advantage estimator and every ablation of ReCal on one policy and one loop, and
-supervised baselines, all tuned with the same number of validation trials (`tuned-*.json` hold every trial). ReCal is a
-reconstruction from the paper's abstract. Intervals are 95%; differences are paired by query and, where both have seeds,
-by seed; seeds are crossed with queries within tasks. `p` is Holm-adjusted over the rows of its table. A row *wins* or
-*loses* where that p is below .05 and *ties* elsewhere. {SEEDS_NOTE}
+supervised baselines, all tuned with the same number of validation trials (`tuned-*.json`, and the `tuned.json` of a
+log's leaderboard, hold every trial). ReCal is a reconstruction from the paper's abstract. On the embedded pool
+(simulated) a router is judged by its true expected utility, on a log by what was logged. Intervals are 95%; differences
+are paired by query and, where both have seeds, by seed; seeds are crossed with queries within tasks. Those of several
+worlds hold for these worlds; *above* says in how many of them a difference is above 0. `p` is Holm-adjusted over the
+rows of its table. A row *wins* or *loses* where that p is below .05 and *ties* elsewhere. {SEEDS_NOTE}
 
 Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that
-differ as much as tasks can; [docs/recal.md](../../docs/recal.md#what-the-study-says), what it all says."""
+differ as much as tasks can; [docs/study.md](../../docs/study.md), what it all says."""
     paths = [out / "README.md", out / "study.json"]
     paths[0].write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
     paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
@@ -98,7 +115,7 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
     )
     trials = max((len(each.trials) for each in tuned.values()), default=0)
     how = f"{trials} trials for every router" if trials > 1 else "defaults for every router"
-    lines = [f"## {TITLES[part.name]}", f"Outcomes: {hashes}. Settings: {how}. Code: {codes}."]
+    lines = [f"## {_title(part)}", f"Outcomes: {hashes}. Settings: {how}. Code: {codes}."]
     numbers: dict[str, Any] = {}
 
     ranked = sorted(entries.names, key=lambda name: -utility(entries, name).estimate)
@@ -121,10 +138,10 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
         found = [difference(entries, *pair) for pair in pairs]
         adjusted = holm_of(found)
         rows = [
-            [*pair, _signed(interval), _p(p), _verdict(interval, p)]
+            [*pair, _signed(interval), worlds_above(entries, *pair), _p(p), _verdict(interval, p)]
             for pair, interval, p in zip(pairs, found, adjusted, strict=True)
         ]
-        lines.append(f"### {title}\n\n" + _grid(["router", "against", "difference of utility", "p", ""], rows))
+        lines.append(f"### {title}\n\n" + _grid(["router", "against", "difference of utility", "above", "p", ""], rows))
 
     rows = []
     for name in [name for name in ranked if name in entries.trained and name != "grpo"]:
@@ -144,6 +161,10 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
     if part.name == "routerdc":
         lines.append(_routerdc(entries))
     return "\n\n".join(lines), numbers
+
+
+def _title(part: Any) -> str:
+    return TITLES.get(part.name) or f"{Path(part.file).stem} (logged)"
 
 
 def _routerdc(entries: Entries) -> str:

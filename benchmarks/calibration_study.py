@@ -1,24 +1,25 @@
 """The calibration study: every estimator, every ablation and the supervised baselines, tuned alike, on many seeds.
 
-    RECAL_BENCH_DATA=folder python benchmarks/calibration_study.py [--only embedded] [--only routerdc] ...
+    RECAL_BENCH_DATA=folder python benchmarks/calibration_study.py [--only hierarchy] [--only routerdc] ...
 
-For each set of outcomes: the same number of validation trials for every router, then 20 training seeds of each with
-what they chose; then tables and curves. The embedded pool (simulated) is tuned on two worlds and judged on three
-others. What is there already is found again, so parts may run side by side; the last one to end writes the report
-(`benchmarks/calibration_report.py`). `--jobs` and `--backend` are those of `recal-bench run`. Takes some hours on two
-cores.
+The embedded pool (simulated) is tuned with the same number of validation trials for every router on three worlds, and
+judged on three others with 20 training seeds, from each of three priors: the hierarchy, the nearest train queries, and
+none. On the logs, 20 seeds run with what the log's leaderboard tuned (`benchmarks/boards.py`, which comes first). Then
+tables and curves. What is there already is found again, so parts may run side by side; the last one to end writes the
+report (`benchmarks/calibration_report.py`). `--jobs` and `--backend` are those of `recal-bench run`. Takes some hours
+on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from boards import BOARDS, MISSING, log_of
 
 from recal_bench import provenance, routers
 from recal_bench.calibration import ESTIMATORS
@@ -28,7 +29,7 @@ from recal_bench.experiments.plans import RunPlan
 from recal_bench.experiments.reference_runs import run_references
 from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.trials import Search, forget, tune, tune_ahead
-from recal_bench.experiments.tuning import Trial, Tuned, write_tuned
+from recal_bench.experiments.tuning import Tuned, write_tuned
 
 COMMAND = "python benchmarks/calibration_study.py"
 OUT = Path("leaderboards/calibration-study")
@@ -41,104 +42,90 @@ ABLATIONS = (
     "recal-no-dataset-norm",
     "recal-no-floor",
 )
-SUPERVISED = ("ridge", "knn", "mlp", "logistic")
-ROUTERS = (*ESTIMATORS, *ABLATIONS, *SUPERVISED)
+OF_THE_PRIOR = ("recal-no-shrinkage", "recal-no-task", "recal-no-balance", "recal-from-knn")
+SUPERVISED = ("hierarchy", "ridge-tasks", "ridge", "knn", "mlp", "logistic")
+ROUTERS = (*ESTIMATORS, *ABLATIONS, *OF_THE_PRIOR, *SUPERVISED)
+ON_OTHER_PRIORS = (
+    *("grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected", "recal", "recal-plain", "recal-unbiased"),
+    *("recal-no-components", "recal-inverse-weights"),
+)
+ON_LOGS = ("recal", "recal-plain", "recal-from-knn", "expected", "grpo", "dr-grpo", "gdpo", "dvao", "hero", *SUPERVISED)
 STANDARD = ("best-single", "random", "cheapest")
-SEEDS = 20
+TUNING_WORLDS, WORLDS = (61, 62, 63), (81, 82, 83)
+SEEDS, TRIALS = 20, 8
 
 
 @dataclass(frozen=True)
 class Part:
-    """One set of outcomes, or several worlds of the embedded pool. `fixed` settings are not searched for.
+    """Worlds of the embedded pool, with a prior; or a log, by its leaderboard's name.
 
-    Every router of a part has its number of `trials`; one, the defaults, where validation is so small that more would
-    choose noise.
+    `fixed` settings are not searched for.
     """
 
     name: str
     file: str | None = None
-    tuning_worlds: tuple[int, ...] = (0,)
-    worlds: tuple[int, ...] = (0,)
     routers: tuple[str, ...] = ROUTERS
-    fixed: tuple[tuple[str, str], ...] = ()
-    trials: int = 8
+    fixed: tuple[tuple[str, Any], ...] = ()
 
     def benches(self, worlds: tuple[int, ...]) -> Iterator[Bench]:
+        if self.file:
+            yield load_bench(log_of(self.name), missing=MISSING.get(self.name, "error"))
+            return
         for world in worlds:
-            path = Path(os.environ["RECAL_BENCH_DATA"]) / self.file if self.file else None
-            yield load_bench(path, world_seed=world)
+            yield load_bench(world_seed=world)
 
     @property
     def tuned_path(self) -> Path:
-        return OUT / f"tuned-{self.name}.json"
+        return Path("leaderboards") / self.name / "tuned.json" if self.file else OUT / f"tuned-{self.name}.json"
 
     def runs(self, folder: Path) -> Path:
         return folder / self.name
 
 
+# Outcomes as they are, from queries as they come: how the policy was trained before it had the hierarchical prior.
+AS_BEFORE = (("trust", 1.0), ("balance", False))
 PARTS = (
-    Part("embedded", tuning_worlds=(21, 22), worlds=(31, 32, 33)),
-    # Learning from nothing: what the prior would hide of speed and steadiness.
-    Part(
-        "embedded-no-prior",
-        tuning_worlds=(21, 22),
-        worlds=(31, 32, 33),
-        routers=(
-            "grpo",
-            "dr-grpo",
-            "gdpo",
-            "dvao",
-            "hero",
-            "expected",
-            "recal",
-            "recal-plain",
-            "recal-unbiased",
-            "recal-no-components",
-            "recal-inverse-weights",
-        ),
-        fixed=(("prior.kind", "none"),),
+    Part("hierarchy"),
+    Part("knn", routers=ON_OTHER_PRIORS, fixed=(("prior.kind", "knn"), *AS_BEFORE)),
+    # Learning from nothing: what a prior would hide of speed and steadiness.
+    Part("none", routers=ON_OTHER_PRIORS, fixed=(("prior.kind", "none"), *AS_BEFORE)),
+    *(
+        Part(board, file, ON_LOGS)
+        for board, file in BOARDS.items()
+        if file and board != "bamboogle"  # 37 test queries
     ),
-    Part("routerdc", "routerdc_7llm.parquet"),
-    Part("nq500", "routerr1_pool_nq500.parquet", trials=1),
-    Part("bamboogle", "bamboogle_model_x_strategy.parquet", trials=1),
 )
 
 
 def tune_part(part: Part, jobs: Jobs = ONE_JOB) -> dict[str, Tuned]:
-    """The same trials for every router; on several worlds, by the mean of their validation utilities."""
-    done = {}
-    if part.tuned_path.exists():
-        parsed = [Tuned.model_validate(each) for each in json.loads(part.tuned_path.read_text(encoding="utf-8"))]
-        done = {each.router: each for each in parsed}
-    benches = list(part.benches(part.tuning_worlds))
-    searches = {}
-    for name in part.routers:
-        fixed = {key: value for key, value in part.fixed if key in routers.setting_names(type(routers.create(name)))}
-        if name not in done:
-            searches[name] = [Search.of(bench, name, part.trials, "cpu", fixed) for bench in benches]
-    kept = part.tuned_path.with_name(f".{part.tuned_path.name}.trials")
-    tune_ahead([each for of_worlds in searches.values() for each in of_worlds], kept, jobs)
-    for name, of_worlds in searches.items():
-        each_world = [tune(search, kept=kept) for search in of_worlds]
-        trials = [
-            Trial(
-                settings=same[0].settings,
-                validation_utility=float(np.mean([trial.validation_utility for trial in same])),
-            )
-            for same in zip(*(tuned.trials for tuned in each_world), strict=True)
-        ]
-        hashes = "+".join(tuned.data_hash for tuned in each_world)
-        done[name] = each_world[0].model_copy(update={"trials": trials, "data_hash": hashes})
-        write_tuned(list(done.values()), part.tuned_path)
-        for search in of_worlds:
-            forget(search, kept)
-        print(part.name, name, done[name].settings, flush=True)
+    """The same trials for every router, judged by the mean over the worlds. A log's are those of its leaderboard."""
+    path = part.tuned_path
+    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    done = {each["router"]: Tuned.model_validate(each) for each in there}
+    missing = [name for name in part.routers if name not in done]
+    if part.file:
+        if missing:
+            raise SystemExit(f"{path} lacks {', '.join(missing)}: run `python benchmarks/boards.py {part.name}` first")
+        return done
+    searches = []
+    benches = list(part.benches(TUNING_WORLDS)) if missing else []
+    for name in missing:
+        known = routers.setting_names(type(routers.create(name)))
+        fixed = {key: value for key, value in part.fixed if key in known}
+        searches.append(Search.of(benches, name, TRIALS, "cpu", fixed))
+    kept = path.with_name(f".{path.name}.trials")
+    tune_ahead(searches, kept, jobs)
+    for search in searches:
+        done[search.name] = tune(search, kept=kept)
+        write_tuned(list(done.values()), path)
+        forget(search, kept)
+        print(part.name, search.name, done[search.name].settings, flush=True)
     return done
 
 
 def run_part(part: Part, tuned: dict[str, Tuned], folder: Path, jobs: Jobs = ONE_JOB) -> None:
     """The final runs. Test outcomes are seen here for the first time."""
-    for bench in part.benches(part.worlds):
+    for bench in part.benches(WORLDS):
         runs = part.runs(folder)
         runs.mkdir(parents=True, exist_ok=True)
         run_references(bench, runs, COMMAND)

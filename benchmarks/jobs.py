@@ -1,11 +1,11 @@
 """What several jobs save: leaderboards made from nothing with 1 job and with 2, and whether their records are the same.
 
-    RECAL_BENCH_DATA=folder python benchmarks/jobs.py    # five boards, every router at its defaults
+    RECAL_BENCH_DATA=folder python benchmarks/jobs.py    # five boards, every router at its defaults, one world
     python benchmarks/jobs.py --small                    # a few routers on two tasks of the embedded pool
 
-Each number of jobs has empty run folders, and finds the encoders and worlds of the user's cache there alike: they are
-made before the first is timed. Prints the seconds by the clock and those of all processes' CPU, and their ratio. On a
-machine that does other work the ratio says nothing.
+Each number of jobs has empty run folders, and finds the encoders and worlds of the user's cache there alike: one router
+makes them before the first is timed. `--runs FOLDER` keeps the records. Prints the seconds by the clock and those of
+all processes' CPU, and their ratio. On a machine that does other work the ratio says nothing.
 """
 
 import argparse
@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from boards import outcomes_of
+
 BOARDS = ("embedded", "routerdc", "llmrouter14", "nq500", "bamboogle")
 SMALL = ("run", "--router", "recal,grpo,mlp,ridge,gradient-boosting", "--set", "steps=100", "--tasks", "nq,musique")
 UNTIMED = ("started", "fit_seconds", "route_us_per_query", "route_us_p95")
@@ -26,7 +28,8 @@ UNTIMED = ("started", "fit_seconds", "route_us_per_query", "route_us_p95")
 
 def make(folder: Path, jobs: int, small: bool) -> tuple[float, float]:
     """Seconds by the clock, and of CPU."""
-    boards = [sys.executable, str(Path(__file__).with_name("boards.py")), *BOARDS, "--untuned", str(folder)]
+    boards = [sys.executable, str(Path(__file__).with_name("boards.py")), *BOARDS, "--worlds", "1"]
+    boards += ["--untuned", str(folder)]
     words = [sys.executable, "-m", "recal_bench.cli", *SMALL, "--runs", str(folder)] if small else boards
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -34,6 +37,13 @@ def make(folder: Path, jobs: int, small: bool) -> tuple[float, float]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - begin, cpu
+
+
+def warm_up(folder: Path, small: bool) -> None:
+    """Makes what the user's cache keeps for every board."""
+    for words in [SMALL[-2:]] if small else [outcomes_of(board, "run", 1) for board in BOARDS]:
+        command = [sys.executable, "-m", "recal_bench.cli", "run", "--router", "ridge", *words, "--runs", str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -57,13 +67,18 @@ def contents(folder: Path) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="under a minute")
-    small = parser.parse_args().small
-    with tempfile.TemporaryDirectory() as scratch:
-        make(Path(scratch) / "warm", 2, small)
+    parser.add_argument(
+        "--runs", type=Path, metavar="FOLDER", help="where the records are left; else a temporary folder"
+    )
+    asked = parser.parse_args()
+    small = asked.small
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = asked.runs or Path(temporary)
+        warm_up(Path(temporary) / "warm", small)
         wall, found = {}, []
         for jobs in (1, 2):
-            wall[jobs], cpu = make(Path(scratch) / str(jobs), jobs, small)
-            found.append(contents(Path(scratch) / str(jobs)))
+            wall[jobs], cpu = make(scratch / str(jobs), jobs, small)
+            found.append(contents(scratch / str(jobs)))
             print(f"jobs {jobs}: {wall[jobs]:.1f} s, {cpu:.1f} CPU s", flush=True)
     differ = sorted(name for name in found[0].keys() | found[1].keys() if found[0].get(name) != found[1].get(name))
     print(f"ratio {wall[1] / wall[2]:.2f}; {len(found[0])} files, {len(differ)} differ {differ[:5]}")

@@ -48,13 +48,31 @@ def entries_of(runs: Sequence[Run]) -> Entries:
 
 
 def utility(entries: Entries, name: str) -> Interval:
-    """Macro utility on test, the mean over the worlds."""
-    return _over_worlds([_interval(group, name, None, "utility_SQ", None) for group in entries.groups])
+    """Macro utility on test, the mean over the worlds; the expected one where the truth is simulated."""
+    column = _column(entries, name)
+    return _over_worlds([_interval(group, name, None, column, None) for group in entries.groups])
 
 
 def difference(entries: Entries, name: str, baseline: str) -> Interval:
-    """Difference of macro utility on test to a baseline, the mean over the worlds."""
-    return _over_worlds([_interval(group, name, baseline, "utility_SQ", None) for group in entries.groups])
+    """Difference of `utility` to a baseline, the mean over the worlds."""
+    column = _column(entries, name, baseline)
+    return _over_worlds([_interval(group, name, baseline, column, None) for group in entries.groups])
+
+
+def worlds_above(entries: Entries, name: str, baseline: str) -> str:
+    """In how many of the worlds the difference of `utility` to a baseline is above 0."""
+    column = _column(entries, name, baseline)
+    found = [_interval(group, name, baseline, column, None).estimate for group in entries.groups]
+    return f"{sum(each > 0 for each in found)}/{len(found)}"
+
+
+def _column(entries: Entries, *names: str) -> str:
+    known = all(
+        group.data.simulated and not np.isnan(_values(group, name, "expected_SQ", group.split_Q == TEST)).any()
+        for group in entries.groups
+        for name in names
+    )
+    return "expected_SQ" if known else "utility_SQ"
 
 
 def accuracy_difference(entries: Entries, name: str, baseline: str | None, tasks: Sequence[str]) -> Interval:
@@ -126,10 +144,10 @@ def steadiness(entries: Entries, name: str, baseline: str) -> Steadiness:
 
 def _residuals(entries: Entries, name: str) -> NDArray[np.float64]:
     """Each seed's macro utility on test less its world's mean over the seeds."""
-    parts = []
+    parts, column = [], _column(entries, name)
     for group in entries.groups:
         rows_Q = group.split_Q == TEST
-        macro_S = metrics.macro_mean(_values(group, name, "utility_SQ", rows_Q), group.task_Q[rows_Q])
+        macro_S = metrics.macro_mean(_values(group, name, column, rows_Q), group.task_Q[rows_Q])
         parts.append(macro_S - macro_S.mean())
     return np.concatenate(parts)
 

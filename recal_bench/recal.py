@@ -82,7 +82,7 @@ class RecalRouter(Optimisation):
         "learning_rate": (3e-4, 7e-4, 2e-3),
         "steps": (200, 400),
         "group_size": (8, 16),
-        "entropy": (0.0, 0.003, 0.01, 0.03),
+        "entropy": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3),
     }
 
     encoder: str = "tfidf"

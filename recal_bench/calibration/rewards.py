@@ -138,7 +138,7 @@ def component_rewards(well_formed_QG: Any, score_QG: Any, cost_QG: Any | None, g
     if cost_QG is not None:
         gate_QG = format_QG * xp.astype(score_QG > 0, score_QG.dtype) if gate_cost else format_QG
         components.append(-gate_QG * cost_QG)
-    return xp.stack(components, axis=-1)
+    return xp.moveaxis(xp.stack(components, axis=-3), -3, -1)
 
 
 def router_r1_reward(well_formed_QG: Any, score_QG: Any, cost_QG: Any, buffer_N: Any, alpha: float) -> tuple[Any, Any]:

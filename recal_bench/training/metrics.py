@@ -39,13 +39,13 @@ def step_metrics(
     """Rewards, spreads, shares. An action counts by its share of its query; a reward that is missing does not."""
     reward_SQGK, weight, valid_SQG, advantage_SQG = judged
     share_SQG = actions.share_QG / actions.share_QG.shape[1]
-    # Few large operations: each costs more than its sums. X: the components, their squares, their weighted sum.
-    total_SQG1 = weighted_sum(reward_SQGK, weight)[..., None]
-    reward_SQGX = torch.cat([reward_SQGK, reward_SQGK.square(), total_SQG1], dim=-1)
-    parts = [*2 * [len(reward.names)], 1]
-    mean_SK, square_SK, total_S1 = torch.split(_share_mean(reward_SQGX, share_SQG), parts, dim=-1)
+    # Few large operations: each costs more than its sums. X: the components' squares, they, their weighted sum.
+    reward_SKQG, n_components = reward_SQGK.movedim(-1, 1), len(reward.names)
+    reward_SXQG = torch.cat([reward_SKQG.square(), reward_SKQG, weighted_sum(reward_SQGK, weight)[:, None]], dim=1)
+    parts = [*2 * [n_components], 1]
+    square_SK, mean_SK, total_S1 = torch.split(_share_mean(reward_SXQG, share_SQG), parts, dim=-1)
     std_SK = (square_SK - mean_SK.square()).clamp(min=0).sqrt()
-    spread_SXQ = _spread(torch.cat([reward_SQGK, total_SQG1], dim=-1), valid_SQG)
+    spread_SXQ = _spread(reward_SXQG[:, n_components:], valid_SQG)
     spread_SK = spread_SXQ[:, :-1].float().mean(dim=-1)
     of_component = "component_mean", "component_std", "spread_share"
 
@@ -79,26 +79,25 @@ def step_metrics(
     }
 
 
-def _spread(value_SQGX: Tensor, valid_SQG: Tensor) -> Tensor:
+def _spread(value_SXQG: Tensor, valid_SQG: Tensor) -> Tensor:
     """Whether two usable values of a query differ, `[S, X, Q]`."""
-    # A query's values side by side in memory: several times as fast.
-    value_SXQG = value_SQGX.movedim(-1, 1).contiguous()
     usable_SXQG = usable(value_SXQG, valid_SQG[:, None])
     if usable_SXQG.all():
         return (value_SXQG != value_SXQG[..., :1]).any(dim=-1)
     return torch.as_tensor(has_spread(value_SXQG, usable_SXQG, axis=-1))[..., 0]
 
 
-def _share_mean(value_SQGK: Tensor, share_SQG: Tensor) -> Tensor:
-    """The mean of what is not NaN, `[S, K]`, each action with its share; 0 where all is NaN."""
-    mean_SK = (share_SQG[..., None] * value_SQGK).sum(dim=(1, 2))
-    if not mean_SK.isnan().any():
-        return mean_SK
-    known_SQGK = ~value_SQGK.isnan()
-    total_SK = (share_SQG[..., None] * torch.where(known_SQGK, value_SQGK, 0.0)).sum(dim=(1, 2))
-    share_SK = (share_SQG[..., None] * known_SQGK).sum(dim=(1, 2)).clamp(min=torch.finfo(share_SQG.dtype).tiny)
+def _share_mean(value_SXQG: Tensor, share_SQG: Tensor) -> Tensor:
+    """The mean of what is not NaN, `[S, X]`, each action with its share; 0 where all is NaN."""
+    value_SXN, share_SN1 = value_SXQG.flatten(2), share_SQG.flatten(1)[..., None]
+    mean_SX = (value_SXN @ share_SN1)[..., 0]
+    if not mean_SX.isnan().any():
+        return mean_SX
+    known_SXN = ~value_SXN.isnan()
+    total_SX = (torch.where(known_SXN, value_SXN, 0.0) @ share_SN1)[..., 0]
+    share_SX = (known_SXN.to(share_SN1.dtype) @ share_SN1)[..., 0].clamp(min=torch.finfo(share_SN1.dtype).tiny)
     # Where nothing is missing the shares add up to 1, which rounding would blur.
-    return torch.where(known_SQGK.all(dim=2).all(dim=1), total_SK, total_SK / share_SK)
+    return torch.where(known_SXN.all(dim=-1), total_SX, total_SX / share_SX)
 
 
 def cheapest_arms(cost_rank_A: Tensor, available_QA: Tensor) -> Tensor:
