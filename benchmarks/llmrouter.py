@@ -99,14 +99,14 @@ def our_scores(bench: Bench, test: Outcomes, name: str, settings: dict[str, Any]
 class Peer:
     """LLMRouter in an environment of its own, with our train and validation as its train."""
 
-    def __init__(self, python: Path, folder: Path, bench: Bench, test: Outcomes) -> None:
+    def __init__(self, python: Path, folder: Path, bench: Bench, test: Outcomes, encoder: str = ENCODER) -> None:
         self.python, self.folder, self.test = python, folder, test
         train = [bench.splits.train, bench.splits.validation]
         prompts = [*(prompt for part in train for prompt in part.prompt_Q), *test.prompt_Q]
-        encoding_QE = fit_encoder(ENCODER, prompts).encode(prompts)
+        encoding_QE = fit_encoder(encoder, prompts).encode(prompts)
         np.save(folder / "embeddings.npy", encoding_QE)
         subprocess.run(
-            [python, "-c", CONVERT, folder / "embeddings.npy", folder / "embeddings.pt"], check=True, env=self._env()
+            [python, "-c", CONVERT, folder / "embeddings.npy", folder / "embeddings.pt"], check=True, env=self.env()
         )
         (folder / "queries.json").write_text(json.dumps(list(test.prompt_Q)), encoding="utf-8")
         (folder / "queries.json.all").write_text(json.dumps(prompts), encoding="utf-8")
@@ -120,7 +120,7 @@ class Peer:
                         line = {"query": prompts[row], "model_name": names[arm], "performance": float(score_A[arm])}
                         file.write(json.dumps({**line, "embedding_id": row, "task_name": "any"}) + "\n")
 
-    def _env(self) -> dict[str, str]:
+    def env(self) -> dict[str, str]:
         # Else LiteLLM, which LLMRouter imports, looks for prices on the net first.
         return {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
@@ -137,20 +137,27 @@ class Peer:
         (self.folder / "saved").mkdir(exist_ok=True)
         return path
 
+    def train_command(self, name: str, order: str) -> list[str]:
+        """LLMRouter's own."""
+        config = str(self._config(name, order))
+        command = str(self.python.with_name("llmrouter"))
+        return [command, "train", "--router", PEERS[name][1], "--config", config, "--device", "cpu"]
+
+    def route_command(self, name: str, order: str) -> list[str]:
+        """Routes the test queries by what was trained last, into `answers.json`."""
+        files = [self.folder / "embeddings.pt", self.folder / "queries.json", self.folder / "answers.json"]
+        return [str(self.python), "-c", ROUTE, PEERS[name][0], str(self._config(name, order)), *map(str, files)]
+
     def train(self, name: str, order: str) -> float:
         """Seconds of LLMRouter's own command."""
-        words = ["train", "--router", PEERS[name][1], "--config", self._config(name, order), "--device", "cpu"]
         begin = time.monotonic()
-        subprocess.run(
-            [self.python.with_name("llmrouter"), *words], check=True, env=self._env(), stdout=subprocess.DEVNULL
-        )
+        subprocess.run(self.train_command(name, order), check=True, env=self.env(), stdout=subprocess.DEVNULL)
         return time.monotonic() - begin
 
     def scores(self, name: str, order: str) -> np.ndarray:
         """The score of the model chosen for each test query, by what was trained last."""
+        subprocess.run(self.route_command(name, order), check=True, env=self.env(), stdout=subprocess.DEVNULL)
         out = self.folder / "answers.json"
-        words = [PEERS[name][0], self._config(name, order), self.folder / "embeddings.pt", self.folder / "queries.json"]
-        subprocess.run([self.python, "-c", ROUTE, *words, out], check=True, env=self._env(), stdout=subprocess.DEVNULL)
         models = [arm.model for arm in self.test.arms]
         arm_Q = np.array([models.index(chosen) for chosen in json.loads(out.read_text(encoding="utf-8"))])
         return self.test.score_QA[np.arange(len(arm_Q)), arm_Q]

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,16 @@ TRAIN_SHARE = 0.8
 """Of the queries of a log that `scale_log.py` writes."""
 
 
-def measured(command: list[str], cache: Path, limit: int | None = None) -> tuple[dict[str, Any], str]:
+def measured(
+    command: list[str], cache: Path, limit: int | None = None, environment: Mapping[str, str] = os.environ
+) -> tuple[dict[str, Any], str]:
     """CPU and wall seconds and peak MiB of a command, and what it prints. `limit` is of its CPU seconds."""
 
     def limited() -> None:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
 
-    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "RECAL_BENCH_CACHE": str(cache)}
+    environment = {**environment, "PYTHONPATH": str(HERE.parents[1]), "RECAL_BENCH_CACHE": str(cache)}
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=limited)
     assert process.stdout is not None

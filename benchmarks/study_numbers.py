@@ -50,13 +50,13 @@ def entries_of(runs: Sequence[Run]) -> Entries:
 def utility(entries: Entries, name: str) -> Interval:
     """Macro utility on test, the mean over the worlds; the expected one where the truth is simulated."""
     column = _column(entries, name)
-    return _over_worlds([_interval(group, name, None, column, None) for group in entries.groups])
+    return mean_of([_interval(group, name, None, column, None) for group in entries.groups])
 
 
 def difference(entries: Entries, name: str, baseline: str) -> Interval:
     """Difference of `utility` to a baseline, the mean over the worlds."""
     column = _column(entries, name, baseline)
-    return _over_worlds([_interval(group, name, baseline, column, None) for group in entries.groups])
+    return mean_of([_interval(group, name, baseline, column, None) for group in entries.groups])
 
 
 def worlds_above(entries: Entries, name: str, baseline: str) -> str:
@@ -77,7 +77,7 @@ def _column(entries: Entries, *names: str) -> str:
 
 def accuracy_difference(entries: Entries, name: str, baseline: str | None, tasks: Sequence[str]) -> Interval:
     """Mean accuracy over some tasks, of whatever split; or the difference to a baseline."""
-    return _over_worlds([_interval(group, name, baseline, "score_SQ", tasks) for group in entries.groups])
+    return mean_of([_interval(group, name, baseline, "score_SQ", tasks) for group in entries.groups])
 
 
 def _interval(group: Group, name: str, baseline: str | None, column: str, tasks: Sequence[str] | None) -> Interval:
@@ -98,7 +98,7 @@ def _values(group: Group, name: str, column: str, rows_Q: NDArray[np.bool_]) -> 
     return values
 
 
-def _over_worlds(found: Sequence[Interval]) -> Interval:
+def mean_of(found: Sequence[Interval]) -> Interval:
     """Mean of independent estimates; the error's degrees of freedom by Satterthwaite."""
     if len(found) == 1:
         return found[0]

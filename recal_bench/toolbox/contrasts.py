@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recal_bench.arrays import BoolQA, FloatQA
+from recal_bench.arrays import BoolQA, FloatQA, distinct_rows
 from recal_bench.outcomes import Arm
 
 KINDS = ("all", "model", "strategy", "pair")
@@ -76,11 +76,11 @@ def fill_gaps(
     """
     covariance_XX = (found.basis_AC * variance_X) @ found.basis_AC.T
     filled_QX = np.where(known_QX, value_QX, expected_QX)
-    patterns, pattern_Q = np.unique(known_QX, axis=0, return_inverse=True)
+    patterns, pattern_Q = distinct_rows(known_QX)
     for number, known_X in enumerate(patterns):
         if known_X.all() or not known_X.any():
             continue
-        rows = np.flatnonzero(pattern_Q.ravel() == number)
+        rows = np.flatnonzero(pattern_Q == number)
         among_KK = covariance_XX[np.ix_(known_X, known_X)]
         ridge = 1e-9 * np.trace(among_KK) / len(among_KK) + 1e-12
         gain_KU = np.linalg.solve(among_KK + ridge * np.eye(len(among_KK)), covariance_XX[np.ix_(known_X, ~known_X)])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from recal_bench.arrays import FloatA, FloatQA
+from recal_bench.arrays import FloatA, FloatQA, distinct_rows
 from recal_bench.encoders import Encoder, fit_encoder
 from recal_bench.routers import Predictions, Queries, Train
 from recal_bench.toolbox.inferred_tasks import fit_posterior
@@ -42,11 +42,14 @@ def fit_ridge(train: Train, encoder: str = ENCODER, penalty: float = PENALTY, ta
         task_ET = fit_posterior(input_QE[:, :-1], train.outcomes.task_Q.astype(str))
         input_QE = _with_tasks(input_QE, task_ET)
     weight_EC = np.zeros((input_QE.shape[1], len(targets.typical_C)))
+    excess_QC = targets.excess_QC
     # Arms observed on the same queries share one solve: all of them, where nothing is missing.
-    patterns, pattern_C = np.unique(targets.known_QC, axis=1, return_inverse=True)
-    for number, known_Q in enumerate(patterns.T):
+    patterns, pattern_C = distinct_rows(targets.known_QC.T)
+    for number, known_Q in enumerate(patterns):
         columns = np.flatnonzero(pattern_C == number)
-        weight_EC[:, columns] = ridge_weights(input_QE[known_Q], targets.excess_QC[np.ix_(known_Q, columns)], penalty)
+        # A million rows are not copied where nothing is missing.
+        rows = slice(None) if known_Q.all() else known_Q
+        weight_EC[:, columns] = ridge_weights(input_QE[rows], excess_QC[rows][:, columns], penalty)
     return RidgeFit(text_encoder, weight_EC, targets.typical_C, targets.cost_ref, task_ET)
 
 
