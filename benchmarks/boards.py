@@ -78,14 +78,23 @@ def outcomes_of(board: str, command: str, worlds: int | None = None) -> list[str
     return ["--outcomes", str(log_of(board)), *missing]
 
 
-def call(*words: str) -> None:
-    """Run a `recal-bench` command; stop where it fails."""
+def start(*words: str) -> "subprocess.Popen[bytes]":
     print(shlex.join(["recal-bench", *words]), flush=True)
-    if subprocess.run([sys.executable, "-m", "recal_bench.cli", *words], stdout=subprocess.DEVNULL).returncode:
+    return subprocess.Popen([sys.executable, "-m", "recal_bench.cli", *words], stdout=subprocess.DEVNULL)
+
+
+def finish(process: "subprocess.Popen[bytes]") -> None:
+    if process.wait():
         sys.exit("a command failed, see above")
 
 
-def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str], worlds: int | None = None) -> None:
+def call(*words: str) -> None:
+    """Run a `recal-bench` command; stop where it fails."""
+    finish(start(*words))
+
+
+def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str], worlds: int | None = None) -> list[str]:
+    """Tune and run a board's routers. Returns the words of the command that writes its tables."""
     routers = [*ROUTERS, *ONLY_ON.get(board, ())]
     shared = words = [*outcomes_of(board, "run", worlds), "--seeds", str(SEEDS), "--runs", str(runs), *jobs]
     if tuned:
@@ -101,7 +110,7 @@ def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str], worlds
         # Every run adds knn at its defaults where it is not named: it would have two rows.
         call("run", "--router", ",".join((*ON_PRIORS, "knn")), *shared, "--tuned", str(out / f"tuned-{prior}.json"))
     # The rows of real logs are not ours to publish.
-    call("leaderboard", str(runs), "--out", str(out), *(["--no-queries"] if BOARDS[board] else []))
+    return ["leaderboard", str(runs), "--out", str(out), *(["--no-queries"] if BOARDS[board] else [])]
 
 
 def main() -> None:
@@ -118,13 +127,20 @@ def main() -> None:
     for board in asked.boards or BOARDS:
         if board not in BOARDS:
             sys.exit(f"there is no board {board}: it is one of {', '.join(BOARDS)}")
+    written = []
     for board in asked.boards or BOARDS:
         begin = time.monotonic()
         if asked.untuned:
-            make(board, False, asked.untuned / board / "runs", asked.untuned / board, jobs, asked.worlds)
+            words = make(board, False, asked.untuned / board / "runs", asked.untuned / board, jobs, asked.worlds)
         else:
-            make(board, True, Path("runs") / board, Path("leaderboards") / board, jobs, asked.worlds)
+            words = make(board, True, Path("runs") / board, Path("leaderboards") / board, jobs, asked.worlds)
+        written.append(start(*words))
+        if asked.jobs == "1":
+            finish(written[-1])
         print(f"{board}: {time.monotonic() - begin:.0f} s", flush=True)
+    # With more jobs, a board's tables are written while the next one is loaded.
+    for process in written:
+        finish(process)
 
 
 if __name__ == "__main__":

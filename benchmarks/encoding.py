@@ -16,6 +16,7 @@ transformer  the forward of the BERT model on ready tokens, sorted by length, pa
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import tempfile
@@ -68,6 +69,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ways", help="some of ours, cached, library, transformer; else all")
+    parser.add_argument("--cache", help="the folder that ours fills, which must be empty; else a temporary one")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     if arguments.small == (arguments.file is not None):
@@ -88,10 +91,12 @@ def main() -> None:
         "library, 64": lambda: model.encode(texts, batch_size=64, show_progress_bar=False),
         "transformer": forward(model, texts),
     }
+    asked = arguments.ways.split(",") if arguments.ways else [way.partition(",")[0] for way in ways]
+    ways = {way: encode for way, encode in ways.items() if way.partition(",")[0] in asked}
     cpu_s_of: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as cache:
-            os.environ["RECAL_BENCH_CACHE"] = cache
+            os.environ["RECAL_BENCH_CACHE"] = arguments.cache or cache
             for way, encode in ways.items():
                 started = time.process_time()
                 encode()
@@ -99,7 +104,7 @@ def main() -> None:
     read = sum(map(len, texts)) / len(texts)
     print(f"{len(texts):,} texts of {read:,.0f} characters on average, threads: {arguments.threads}")
     print(f"{'':12} {'CPU s':>8} {'ms a text':>10} {'of the transformer':>19}")
-    alone = statistics.median(cpu_s_of["transformer"])
+    alone = statistics.median(cpu_s_of.get("transformer", [math.nan]))
     for way, found in cpu_s_of.items():
         cpu_s = statistics.median(found)
         print(f"{way:12} {cpu_s:8.2f} {1000 * cpu_s / len(texts):10.2f} {cpu_s / alone:19.2f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from recal_bench.errors import RecalBenchError
@@ -24,11 +25,17 @@ def family_of(router: str, reference: bool, external: bool = False) -> str:
         return REFERENCE
     if external:
         return EXTERNAL
-    discover()
+    _discover_once()
     try:
         return _of_class(spec_of(router).cls)
     except RecalBenchError:
         return OTHER
+
+
+@lru_cache(maxsize=1)
+def _discover_once() -> None:
+    # Every row asks, and to look for plug-ins takes a tenth of a second.
+    discover()
 
 
 def _of_class(cls: type[Any]) -> str:
