@@ -26,7 +26,7 @@ from recal_bench.evaluation.metrics import macro_mean
 from recal_bench.evaluation.statistics import crossed_interval
 from recal_bench.experiments.bench import Bench, load_bench, queries_of
 from recal_bench.outcomes import Objective, Outcomes, mean_over_observed
-from recal_bench.outcomes.splits import assign, normalized_prompt, prepare
+from recal_bench.outcomes.splits import assign, normalized_prompts, prepare
 from recal_bench.routers import Context, decide
 
 FOLDS, MISSING = 5, "restrict"
@@ -58,7 +58,7 @@ def folds_of(outcomes: Outcomes, leave: str) -> Iterator[np.ndarray]:
     if leave == "out-tasks":
         yield from (outcomes.task_Q == task for task in outcomes.tasks)
         return
-    prompt_Q = np.array([normalized_prompt(prompt) for prompt in outcomes.prompt_Q], dtype=object)
+    prompt_Q = normalized_prompts(outcomes.prompt_Q)
     shares = {str(fold): 100 // FOLDS for fold in range(FOLDS)}
     fold_Q = assign(prompt_Q, outcomes.task_Q, shares)
     yield from (fold_Q == fold for fold in shares)

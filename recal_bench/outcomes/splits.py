@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +56,7 @@ def prepare(
         raise OutcomesError(f"--missing {missing}{near_miss(missing, RULES)}: it is one of {', '.join(RULES)}")
     notes = list(outcomes.notes)
     chosen = _of_tasks(outcomes, tasks, notes)
-    prompt_Q = np.array([normalized_prompt(prompt) for prompt in chosen.prompt_Q], dtype=object)
+    prompt_Q = normalized_prompts(chosen.prompt_Q)
     split_Q = _named(chosen, prompt_Q, notes)
     kept_Q = _without_leaks(split_Q, prompt_Q, chosen.name, notes)
     chosen, split_Q, prompt_Q = chosen.take(kept_Q), split_Q[kept_Q], prompt_Q[kept_Q]
@@ -77,6 +78,12 @@ def _keys(outcomes: Outcomes) -> frozenset[tuple[str, str]]:
 def normalized_prompt(prompt: str) -> str:
     """Prompts that are equal in this form are the same prompt: capitals and white space do not count."""
     return " ".join(prompt.casefold().split())
+
+
+def normalized_prompts(prompts: Iterable[str]) -> StrQ:
+    """The same of each of many, `[Q]`."""
+    # Without a call of our own for each: a million prompts are many.
+    return np.array([*map(" ".join, map(str.split, map(str.casefold, prompts)))], dtype=object)
 
 
 def _of_tasks(outcomes: Outcomes, tasks: tuple[str, ...], notes: list[str]) -> Outcomes:

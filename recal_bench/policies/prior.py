@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recal_bench.nearest import WHOLE, most_similar
-from recal_bench.outcomes.splits import normalized_prompt
+from recal_bench.outcomes.splits import normalized_prompts
 
 CHUNK = 1024
 TINY = 1e-12
@@ -103,5 +103,4 @@ def _digest(*parts: Tensor) -> bytes:
 
 def prompt_numbers(prompts: Sequence[str]) -> Tensor:
     """One integer for each distinct prompt, `[Q]`; capitals and white space do not count."""
-    normalized = np.array([normalized_prompt(prompt) for prompt in prompts], dtype=object)
-    return torch.from_numpy(np.unique(normalized, return_inverse=True)[1].astype(np.int64))
+    return torch.from_numpy(np.unique(normalized_prompts(prompts), return_inverse=True)[1].astype(np.int64))

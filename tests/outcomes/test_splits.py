@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recal_bench.errors import RecalBenchError
 from recal_bench.outcomes import Arm, Outcomes
 from recal_bench.outcomes.files import read_outcomes
-from recal_bench.outcomes.splits import normalized_prompt, prepare
+from recal_bench.outcomes.splits import normalized_prompt, normalized_prompts, prepare
 
 ARMS = (Arm("a", "cot"), Arm("b", "cot"), Arm("c", "cot"))
 
@@ -364,3 +364,8 @@ def test_the_logs_of_real_models(data_folder):
         prepare(incomplete)
     assert prepare(incomplete, missing="restrict").test.score_QA.shape == (535, 71)
     assert prepare(incomplete, missing="zero").test.observed_QA.all()
+
+
+@given(st.lists(st.text(max_size=12), max_size=5))
+def test_many_prompts_are_normalised_as_each_is(prompts: list[str]) -> None:
+    assert normalized_prompts(prompts).tolist() == [normalized_prompt(prompt) for prompt in prompts]
