@@ -24,6 +24,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,9 +97,13 @@ def vectors_file(folder: Path, name: str, prompts: Sequence[str], vectors_of: An
 
 
 def wordllama_vectors(prompts: Sequence[str]) -> NDArray[np.float32]:
-    from wordllama import WordLlama
+    import wordllama
 
-    found: NDArray[np.float32] = WordLlama.load().embed(list(prompts))
+    with tempfile.TemporaryDirectory() as cache:
+        # It looks for the tokenizer that it brings in a folder of another name.
+        shutil.copytree(Path(wordllama.__file__).with_name("tokenizers"), Path(cache) / "tokenizers")
+        model = wordllama.WordLlama.load(cache_dir=cache, disable_download=True)
+    found: NDArray[np.float32] = model.embed(list(prompts))
     return found
 
 
