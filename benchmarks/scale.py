@@ -181,7 +181,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             own = [row for row in rows if row["router"] == name and not row["stopped"]]
             axis.loglog([row["size"] for row in own], [row[what] for row in own], marker="o", label=name)
         axis.set(xlabel="train queries", title=label)
-    axes[0].legend()
+    axes[2].legend(loc="upper left")
     figure.savefig(path, metadata={"Date": None})
 
 
