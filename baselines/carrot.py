@@ -24,8 +24,8 @@ from recal_bench.nearest import most_similar
 from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.toolbox.neighbours import CHUNK, chunks, mean_excess, neighbour_weights
 from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.sharing import on_threads
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, targets_of
-from recal_bench.toolbox.threads import on_threads
 
 TUNED_ON = 2_000
 """Train queries that a number of neighbours is judged by."""

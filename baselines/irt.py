@@ -26,9 +26,9 @@ from recal_bench.routers import Context, Predictions, Queries, Train, router
 from recal_bench.toolbox.log_odds import log_odds, score_of, score_range, share_of
 from recal_bench.toolbox.neighbours import chunks
 from recal_bench.toolbox.saving import Saved
+from recal_bench.toolbox.sharing import on_threads
 from recal_bench.toolbox.small_models import copied, epochs, log_errors, train_best, trainable
 from recal_bench.toolbox.targets import in_fixed_order, predictions_of, require_validation, targets_of
-from recal_bench.toolbox.threads import on_threads
 
 BATCH_OUTCOMES = 512
 NEIGHBOURS = 10

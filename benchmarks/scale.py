@@ -20,6 +20,7 @@ import json
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,10 +60,11 @@ def measured(
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     cpu = usage.ru_utime + usage.ru_stime
-    if process.returncode and not (limit is not None and cpu >= limit - 1):
+    over = limit is not None and process.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    if process.returncode and not over:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     figures = {"cpu_s": cpu, "wall_s": time.perf_counter() - start, "peak_mib": usage.ru_maxrss / 1024}
-    return figures | {"stopped": bool(process.returncode)}, printed
+    return figures | {"stopped": over}, printed
 
 
 def told(what: str, figures: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from recal_bench.toolbox.threads import on_threads
+from recal_bench.toolbox.sharing import on_threads
 
 
 @pytest.mark.parametrize(("allowed", "used"), [("1", 1), ("3", 3), ("64", 5)])
