@@ -21,7 +21,7 @@ from pathlib import Path
 
 from boards import outcomes_of
 
-BOARDS = ("embedded", "routerdc", "llmrouter14", "nq500", "bamboogle")
+BOARDS = ("embedded", "routerdc", "llmrouter14-by-prompt", "nq500", "bamboogle")
 SMALL = ("run", "--router", "recal,grpo,mlp,ridge,gradient-boosting", "--set", "steps=100", "--tasks", "nq,musique")
 UNTIMED = ("started", "fit_seconds", "route_us_per_query", "route_us_p95")
 

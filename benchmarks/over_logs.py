@@ -21,7 +21,7 @@ from recal_bench.evaluation.statistics import crossed_interval
 from recal_bench.experiments.records import read_runs
 from recal_bench.reporting.figures.entries import read_groups
 
-BOARDS = ("routerdc", "llmrouter14", "strategies", "mmlu-pro", "zeroeval", "nq500")
+BOARDS = ("routerdc", "llmrouter14-by-prompt", "strategies", "mmlu-pro", "zeroeval", "nq500")
 BASELINE = "best-single"
 RESAMPLED = 1_000
 

@@ -60,7 +60,8 @@ def measured(
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     cpu = usage.ru_utime + usage.ru_stime
-    over = limit is not None and process.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    # The kernel's count of seconds and this one differ a little; what was killed earlier was not stopped by the limit.
+    over = limit is not None and process.returncode != 0 and (process.returncode == -signal.SIGXCPU or cpu >= limit - 1)
     if process.returncode and not over:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     figures = {"cpu_s": cpu, "wall_s": time.perf_counter() - start, "peak_mib": usage.ru_maxrss / 1024}
