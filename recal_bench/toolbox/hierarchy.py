@@ -23,7 +23,7 @@ from recal_bench.outcomes import Arm
 from recal_bench.toolbox.clusters import clustered
 from recal_bench.toolbox.contrasts import KINDS, Contrasts, contrasts, fill_gaps, repeated
 from recal_bench.toolbox.inferred_tasks import fit_posterior
-from recal_bench.toolbox.novelty import Novelty, fit_novelty, foreign_share
+from recal_bench.toolbox.novelty import Novelty, Shares, fit_novelty, shares_of
 from recal_bench.toolbox.penalties import left_out_ridge, transferring_ridge
 
 ROUNDS = 8
@@ -48,19 +48,21 @@ class Hierarchy:
     elsewhere_EX: NDArray[np.float64] | None = None
     novelty: Novelty | None = None
 
-    def foreign(self, embedding_QE: NDArray[np.floating]) -> FloatQ:
-        """How far each text counts as foreign to all tasks of train, 0 to 1, `[Q]`."""
-        return np.zeros(len(embedding_QE)) if self.novelty is None else foreign_share(self.novelty, embedding_QE)
+    def shares(self, embedding_QE: NDArray[np.floating]) -> Shares:
+        """How foreign to the tasks of train each text is, and how familiar."""
+        if self.novelty is None:
+            return Shares(np.zeros(len(embedding_QE)), np.ones(len(embedding_QE)))
+        return shares_of(self.novelty, embedding_QE)
 
     def values(self, embedding_QE: NDArray[np.floating], foreign_Q: FloatQ | None = None) -> FloatQA:
         """The expected value of every arm, `[Q, X]`; embeddings have unit length, as in training.
 
-        `foreign_Q` is what `foreign` says of them, where it is at hand.
+        `foreign_Q` is what `shares` says of them, where it is at hand.
         """
         input_QE = with_constant(embedding_QE)
         above_QX = softmax(input_QE @ self.task_ET, axis=1) @ self.effect_TX + input_QE @ self.slope_EX
         if self.elsewhere_EX is not None:
-            share_Q1 = (self.foreign(embedding_QE) if foreign_Q is None else foreign_Q)[:, None]
+            share_Q1 = (self.shares(embedding_QE).foreign_Q if foreign_Q is None else foreign_Q)[:, None]
             above_QX = (1 - share_Q1) * above_QX + share_Q1 * (input_QE @ self.elsewhere_EX)
         return np.asarray(self.typical_X + above_QX)
 
@@ -120,8 +122,8 @@ def unpacked(arrays: Mapping[str, NDArray[Any]]) -> Hierarchy:
     )
     if "elsewhere_EX" not in arrays:
         return Hierarchy(typical_X, task_ET, effect_TX, slope_EX)
-    square_EE, linear_ET, constant_T, strange, foreign = (arrays[f"novelty.{name}"] for name in Novelty._fields)
-    novelty = Novelty(square_EE, linear_ET, constant_T, float(strange), float(foreign))
+    square_EE, linear_ET, constant_T, *reach = (arrays[f"novelty.{name}"] for name in Novelty._fields)
+    novelty = Novelty(square_EE, linear_ET, constant_T, *map(float, reach))
     return Hierarchy(typical_X, task_ET, effect_TX, slope_EX, arrays["elsewhere_EX"], novelty)
 
 

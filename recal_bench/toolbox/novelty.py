@@ -16,16 +16,30 @@ RIDGE = 0.1
 """Of the mean variance: keeps directions in which train hardly varies from deciding."""
 
 
+_TINY = 1e-12
+
+
+class Shares(NamedTuple):
+    """Two shares of each text, 0 to 1, `[Q]`: how far it counts as foreign to all tasks, and as familiar.
+
+    A text as near as most is wholly familiar; one that begins to be foreign is not familiar at all.
+    """
+
+    foreign_Q: FloatQ
+    familiar_Q: FloatQ
+
+
 class Novelty(NamedTuple):
     """The distance of a text to its nearest task, less that to all of train: `x D x + min_t(x b_t + c_t)`.
 
-    `strange` and `foreign` are the distances from which a text begins to count as foreign to all tasks, and wholly
-    does.
+    Half of the new texts of these tasks lie nearer than `usual`. From `strange` on a text begins to count as foreign to
+    all tasks, from `foreign` on it wholly does.
     """
 
     square_EE: NDArray[np.float32]
     linear_ET: NDArray[np.float32]
     constant_T: NDArray[np.float64]
+    usual: float
     strange: float
     foreign: float
 
@@ -50,8 +64,8 @@ def fit_novelty(
         distance_Q = _held_out(embedding_QE, number_Q)
     else:
         distance_Q = distances(novelty, fresh_QE)
-    begins, ends = np.quantile(distance_Q, [1 - strange, 1 - foreign])
-    return novelty._replace(strange=float(begins), foreign=float(ends))
+    usual, begins, ends = np.quantile(distance_Q, [0.5, 1 - strange, 1 - foreign])
+    return novelty._replace(usual=float(usual), strange=float(begins), foreign=float(ends))
 
 
 def _held_out(embedding_QE: NDArray[np.floating], number_Q: IntQ) -> FloatQ:
@@ -75,10 +89,16 @@ def distances(novelty: Novelty, embedding_QE: NDArray[np.floating]) -> FloatQ:
     return np.asarray(square_Q + (embedding_QE @ novelty.linear_ET + novelty.constant_T).min(axis=1), dtype=np.float64)
 
 
-def foreign_share(novelty: Novelty, embedding_QE: NDArray[np.floating]) -> FloatQ:
-    """How far a text counts as foreign to all tasks, 0 to 1, `[Q]`."""
-    width = max(novelty.foreign - novelty.strange, 1e-12)
-    return np.clip((distances(novelty, embedding_QE) - novelty.strange) / width, 0.0, 1.0)
+def shares_of(novelty: Novelty, embedding_QE: NDArray[np.floating]) -> Shares:
+    """How foreign texts are, and how familiar."""
+    distance_Q = distances(novelty, embedding_QE)
+    foreign_Q = _between(novelty.strange, novelty.foreign, distance_Q)
+    return Shares(foreign_Q, 1 - _between(novelty.usual, novelty.strange, distance_Q))
+
+
+def _between(start: float, end: float, distance_Q: FloatQ) -> FloatQ:
+    """0 up to `start`, 1 from `end` on."""
+    return np.clip((distance_Q - start) / max(end - start, _TINY), 0.0, 1.0)
 
 
 def _forms(embedding_QE: NDArray[np.floating], number_Q: IntQ) -> Novelty:
@@ -91,4 +111,4 @@ def _forms(embedding_QE: NDArray[np.floating], number_Q: IntQ) -> Novelty:
     linear_ET = -2 * (near_EE @ mean_TE.T - (far_EE @ mean_E)[:, None])
     constant_T = np.einsum("te,ef,tf->t", mean_TE, near_EE, mean_TE) - mean_E @ far_EE @ mean_E
     single = (near_EE - far_EE).astype(np.float32), linear_ET.astype(np.float32)
-    return Novelty(*single, constant_T, np.inf, np.inf)
+    return Novelty(*single, constant_T, np.inf, np.inf, np.inf)

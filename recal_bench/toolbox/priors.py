@@ -79,9 +79,9 @@ def expected_by(prior: Memory | Hierarchy | None, embedding_QE: Tensor, n_arms: 
         return Expected(embedding_QE.new_zeros((len(embedding_QE), 2 * n_arms)), familiar_Q1)
     if isinstance(prior, Memory):
         return Expected(prior.values(embedding_QE), familiar_Q1)
-    foreign_Q = prior.foreign(embedding_QE.numpy())
-    value_QX = torch.tensor(prior.values(embedding_QE.numpy(), foreign_Q), dtype=torch.float32)
-    return Expected(value_QX, familiar_Q1 - torch.tensor(foreign_Q, dtype=torch.float32)[:, None])
+    shares = prior.shares(embedding_QE.numpy())
+    value_QX = torch.tensor(prior.values(embedding_QE.numpy(), shares.foreign_Q), dtype=torch.float32)
+    return Expected(value_QX, torch.tensor(shares.familiar_Q, dtype=torch.float32)[:, None])
 
 
 def tensors_of(prior: Memory | Hierarchy | None) -> dict[str, Tensor]:

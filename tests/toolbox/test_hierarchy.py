@@ -16,7 +16,7 @@ from recal_bench.outcomes import Arm
 from recal_bench.toolbox.contrasts import contrasts, fill_gaps, main_effects, repeated
 from recal_bench.toolbox.hierarchy import fit_hierarchy, packed, shrunk_means, unpacked, with_constant
 from recal_bench.toolbox.inferred_tasks import fit_posterior
-from recal_bench.toolbox.novelty import distances, fit_novelty, foreign_share
+from recal_bench.toolbox.novelty import distances, fit_novelty, shares_of
 from recal_bench.toolbox.penalties import PENALTIES, left_out_ridge, transferring_ridge
 
 GRID = [Arm(model, strategy) for model, strategy in itertools.product(("l", "m", "s"), ("cot", "direct"))]
@@ -197,8 +197,22 @@ def test_texts_of_no_known_task_are_told_from_the_rest() -> None:
     novelty = fit_novelty(data["embedding_QE"][known_Q], number_Q[known_Q], 0.04, 0.02)
     new_QE, seen_QE = data["embedding_QE"][~known_Q], data["embedding_QE"][known_Q]
     assert np.mean(distances(novelty, new_QE)[:, None] > distances(novelty, seen_QE)) > 0.9
-    assert foreign_share(novelty, seen_QE).mean() < 0.05
-    assert foreign_share(novelty, new_QE).mean() > 0.4
+    assert shares_of(novelty, seen_QE).foreign_Q.mean() < 0.05
+    assert shares_of(novelty, new_QE).foreign_Q.mean() > 0.4
+
+
+def test_a_text_is_familiar_as_far_as_most_are_and_not_at_all_where_it_begins_to_be_foreign() -> None:
+    rng = np.random.default_rng(7)
+    data = world(rng, n=2000, tasks=6)
+    number_Q = np.unique(data["task_Q"], return_inverse=True)[1]
+    train_Q, fresh_Q = (number_Q < 5) & (np.arange(2000) % 2 == 0), (number_Q < 5) & (np.arange(2000) % 2 == 1)
+    embedding_QE = data["embedding_QE"]
+    novelty = fit_novelty(embedding_QE[train_Q], number_Q[train_Q], 0.1, 0.02, embedding_QE[fresh_Q])
+    fresh, new = shares_of(novelty, embedding_QE[fresh_Q]), shares_of(novelty, embedding_QE[number_Q == 5])
+    assert abs(np.mean(fresh.familiar_Q == 1) - 0.5) < 0.01
+    assert abs(np.mean(fresh.familiar_Q == 0) - 0.1) < 0.01
+    assert not fresh.familiar_Q[fresh.foreign_Q > 0].any()
+    assert new.familiar_Q.mean() < 0.3 < fresh.familiar_Q.mean()
 
 
 def test_an_encoder_that_knows_its_texts_by_heart_makes_no_strangers_of_new_ones() -> None:
@@ -208,7 +222,7 @@ def test_an_encoder_that_knows_its_texts_by_heart_makes_no_strangers_of_new_ones
     by_heart_QE = np.hstack([np.eye(3)[number_Q], np.eye(150)])
     fresh_QE = np.hstack([np.eye(3)[number_Q], 0.5 * rng.standard_normal((150, 150))])
     shares = [
-        foreign_share(fit_novelty(by_heart_QE, number_Q, 0.1, 0.02, fresh), fresh_QE[75:]).mean()
+        shares_of(fit_novelty(by_heart_QE, number_Q, 0.1, 0.02, fresh), fresh_QE[75:]).foreign_Q.mean()
         for fresh in (None, fresh_QE[:75])
     ]
     assert shares[0] > 0.9
