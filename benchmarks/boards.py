@@ -42,7 +42,8 @@ ROUTERS = (
     *("thompson", "pilot", "uniroute", "avengers", "carrot", "hybrid-llm", "logistic", "hierarchy", "ridge-tasks"),
     *("knn", "ridge", "routellm-bt", "elo", "borda"),
 )
-# Estimators on the priors of before, with what the calibration study tuned for them there (tuned-PRIOR.json).
+# Estimators on other priors, with what the calibration study tuned for them there.
+STUDY = Path("leaderboards/calibration-study")
 PRIORS = {"embedded": ("knn", "none")}
 ON_PRIORS = ("grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected")
 # These read what the arms answered, or need what only the embedded pool has.
@@ -108,8 +109,7 @@ def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str], worlds
         words = [*words, "--tuned", str(file)]
     call("run", "--router", ",".join(routers), *words)
     for prior in PRIORS.get(board, ()) if tuned else ():
-        # Every run adds knn at its defaults where it is not named: it would have two rows.
-        call("run", "--router", ",".join((*ON_PRIORS, "knn")), *shared, "--tuned", str(out / f"tuned-{prior}.json"))
+        call("run", "--router", ",".join(ON_PRIORS), *shared, "--tuned", str(STUDY / f"tuned-{prior}.json"))
     # The rows of real logs are not ours to publish.
     return ["leaderboard", str(runs), "--out", str(out), *(["--no-queries"] if BOARDS[board] else [])]
 

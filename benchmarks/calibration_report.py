@@ -68,10 +68,10 @@ ROUTERDC = {
 
 
 def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> list[Path]:
-    """README.md, study.json and the curves of every part that has runs."""
+    """README.md, study.json and the curves of every part that has ended."""
     sections, numbers, pictures = [], {}, []
     for part in parts:
-        if not any(part.runs(runs).glob("*-s0")):
+        if not part.ended(runs).exists():
             continue
         entries = entries_of(read_runs(part.runs(runs)))
         text, found = _section(part, entries)
@@ -98,6 +98,8 @@ rows of its table. A row *wins* or *loses* where that p is below .05 and *ties* 
 
 Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that
 differ as much as tasks can; [docs/study.md](../../docs/study.md), what it all says."""
+    if missing := [_title(part) for part in parts if not part.ended(runs).exists()]:
+        head += "\n\n**Not run yet**: " + "; ".join(missing) + "."
     paths = [out / "README.md", out / "study.json"]
     paths[0].write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
     paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")

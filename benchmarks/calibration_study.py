@@ -5,9 +5,9 @@
 The embedded pool (simulated) is tuned with the same number of validation trials for every router on three worlds, and
 judged on three others with 20 training seeds, from each of three priors: the hierarchy, the nearest train queries, and
 none. On the logs, 20 seeds run with what the log's leaderboard tuned (`benchmarks/boards.py`, which comes first). Then
-tables and curves. What is there already is found again, so parts may run side by side; the last one to end writes the
-report (`benchmarks/calibration_report.py`). `--jobs` and `--backend` are those of `recal-bench run`. Takes some hours
-on two cores.
+tables and curves. What is there already is found again, so parts may run side by side; each one, when it ends, writes
+the report of those that have ended (`benchmarks/calibration_report.py`). `--jobs` and `--backend` are those of
+`recal-bench run`. Takes some hours on two cores.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ class Part:
     def runs(self, folder: Path) -> Path:
         return folder / self.name
 
+    def ended(self, folder: Path) -> Path:
+        """A mark that the part has all its runs."""
+        return self.runs(folder) / "ended"
+
 
 # Outcomes as they are, from queries as they come: how the policy was trained before it had the hierarchical prior.
 AS_BEFORE = (("trust", 1.0), ("balance", False))
@@ -125,6 +129,7 @@ def tune_part(part: Part, jobs: Jobs = ONE_JOB) -> dict[str, Tuned]:
 
 def run_part(part: Part, tuned: dict[str, Tuned], folder: Path, jobs: Jobs = ONE_JOB) -> None:
     """The final runs. Test outcomes are seen here for the first time."""
+    part.ended(folder).unlink(missing_ok=True)
     for bench in part.benches(WORLDS):
         runs = part.runs(folder)
         runs.mkdir(parents=True, exist_ok=True)
@@ -149,6 +154,7 @@ def run_part(part: Part, tuned: dict[str, Tuned], folder: Path, jobs: Jobs = ONE
             print(part.name, bench.data.name, plan.name, flush=True)
 
         run_plans(bench, plans, runs, on_plan=tell, jobs=jobs)
+    part.ended(folder).touch()
 
 
 def main() -> None:
@@ -164,11 +170,10 @@ def main() -> None:
     wanted = [part for part in PARTS if not arguments.only or part.name in arguments.only]
     for part in wanted:
         run_part(part, tune_part(part, jobs), arguments.runs, jobs)
-    if all(part.tuned_path.exists() and any(part.runs(arguments.runs).glob("*-s0")) for part in PARTS):
-        from calibration_report import write_report
+    from calibration_report import write_report
 
-        for path in write_report(PARTS, arguments.runs, OUT, COMMAND):
-            print(path)
+    for path in write_report(PARTS, arguments.runs, OUT, COMMAND):
+        print(path)
     print(f"code {provenance.code_version()}")
 
 

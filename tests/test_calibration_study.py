@@ -38,10 +38,14 @@ def parts(tmp_path: Path, monkeypatch: Any) -> tuple[Any, Any]:
 
 
 def test_the_study_tunes_runs_and_reports_and_finds_its_runs_again(
-    parts: tuple[Any, Any], tmp_path: Path, capsys: Any
+    parts: tuple[Any, Any], tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
     with pytest.raises(SystemExit, match=r"lacks grpo, .* run `python benchmarks/boards.py nq500` first"):
         calibration_study.main()
+    monkeypatch.setattr(sys, "argv", ["calibration_study.py", "--only", "none"])
+    calibration_study.main()
+    assert "**Not run yet**: log (logged)." in (tmp_path / "leaderboards/calibration-study/README.md").read_text()
+    monkeypatch.setattr(sys, "argv", ["calibration_study.py"])
     bench = load_bench(tmp_path / "log.parquet")
     of_log = [tune(Search.of(bench, name, 1, "cpu", dict(FIXED) if name != "ridge" else {})) for name in ROUTERS]
     parts[1].tuned_path.parent.mkdir()
@@ -50,6 +54,7 @@ def test_the_study_tunes_runs_and_reports_and_finds_its_runs_again(
     out = tmp_path / "leaderboards" / "calibration-study"
     report = (out / "README.md").read_text()
     assert "| recal-unbiased | grpo" in report
+    assert "Not run yet" not in report
     assert "## log (logged)" in report
     assert any(above in report for above in ("| 0/2", "| 1/2", "| 2/2"))  # of two worlds
     assert "/3" in report  # of three seeds

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +12,12 @@ from torch import Tensor
 
 from recal_bench.nearest import WHOLE, most_similar
 from recal_bench.outcomes.splits import normalized_prompts
+from recal_bench.remembered import Remembered, digest
 
 CHUNK = 1024
 TINY = 1e-12
-REMEMBERED = 16
 WORTH_REMEMBERING = 100
-_REMEMBERED: OrderedDict[bytes, Tensor] = OrderedDict()
+_MEANS: Remembered[Tensor] = Remembered(16)
 
 
 def neighbour_means(
@@ -77,28 +75,18 @@ class Memory:
 
     @cached_property
     def digest(self) -> bytes:
-        return _digest(self.embedding_NE, self.value_NA)
+        return digest(self.embedding_NE.numpy(), self.value_NA.numpy())
 
     def values(self, embedding_QE: Tensor, prompt_Q: Tensor | None = None) -> Tensor:
         """`neighbour_means` of these queries, `[Q, A]`."""
-        if len(embedding_QE) < WORTH_REMEMBERING:
+
+        def means() -> Tensor:
             return neighbour_means(embedding_QE, self.embedding_NE, self.value_NA, self.k, prompt_Q)
-        left_out = b"" if prompt_Q is None else _digest(prompt_Q)
-        key = self.digest + _digest(embedding_QE) + left_out + str(self.k).encode()
-        if key not in _REMEMBERED:
-            _REMEMBERED[key] = neighbour_means(embedding_QE, self.embedding_NE, self.value_NA, self.k, prompt_Q)
-            if len(_REMEMBERED) > REMEMBERED:
-                _REMEMBERED.popitem(last=False)
-        _REMEMBERED.move_to_end(key)
-        return _REMEMBERED[key]
 
-
-def _digest(*parts: Tensor) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(str(tuple(part.shape)).encode())
-        digest.update(part.contiguous().numpy().tobytes())
-    return digest.digest()
+        if len(embedding_QE) < WORTH_REMEMBERING:
+            return means()
+        left_out = b"" if prompt_Q is None else digest(prompt_Q.numpy())
+        return _MEANS.get(self.digest + digest(embedding_QE.numpy(), str(self.k)) + left_out, means)
 
 
 def prompt_numbers(prompts: Sequence[str]) -> Tensor:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recal_bench.arrays import FloatQA
 from recal_bench.errors import SettingsError
 from recal_bench.policies.prior import Memory, prompt_numbers
 from recal_bench.policies.settings import Prior
+from recal_bench.remembered import Remembered, digest
 from recal_bench.routers import Train
 from recal_bench.toolbox.hierarchy import Hierarchy, fit_hierarchy, packed, unpacked
 from recal_bench.toolbox.targets import PRIOR_COUNT, typical_values
 
-if TYPE_CHECKING:
-    from recal_bench.arrays import FloatQA
+# Seeds, estimators and trials of a search start from the same hierarchy, which takes as long to fit as they to train.
+_HIERARCHIES: Remembered[tuple[Hierarchy, FloatQA]] = Remembered(8)
 
 
 class Expected(NamedTuple):
@@ -55,15 +58,20 @@ def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: Floa
             typical_values(cost_QA, outcomes, np.max, PRIOR_COUNT),
         ]
     )
-    hierarchy, left_out_QX = fit_hierarchy(
-        embedding_QE.numpy(),
-        value_QX,
-        typical_X,
-        outcomes.task_Q,
-        outcomes.arms,
-        settings.tasks,
-        train.objective.alpha,
-        fresh_QE.numpy(),
+    known_QE, new_QE = embedding_QE.numpy(), fresh_QE.numpy()
+    about = json.dumps([outcomes.task_Q.tolist(), outcomes.arms, settings.tasks, train.objective.alpha])
+    hierarchy, left_out_QX = _HIERARCHIES.get(
+        digest(known_QE, value_QX, typical_X, new_QE, about),
+        lambda: fit_hierarchy(
+            known_QE,
+            value_QX,
+            typical_X,
+            outcomes.task_Q,
+            outcomes.arms,
+            settings.tasks,
+            train.objective.alpha,
+            new_QE,
+        ),
     )
     return Fitted(hierarchy, _of_train(torch.tensor(left_out_QX, dtype=torch.float32)))
 
