@@ -1,12 +1,13 @@
 """Stress test of the estimators: tasks of very different success rate, reward spread, cost and size. Simulated.
 
-    python benchmarks/stress.py [--out leaderboards/calibration-study] [--report]
+    python benchmarks/stress.py [--prior none|hierarchy] [--out leaderboards/calibration-study] [--report]
 
 `benchmarks/stress_world.py` makes the outcomes. Every estimator and every ablation of ReCal learns from nothing (no
-prior), with its learning rate and entropy bonus chosen on a world of its own, at the same budget for all; then on fresh
-worlds, with several budgets of steps, for each of which the learning rate falls to 0. Policies are judged by the true
-expected utility of their decisions on held-out texts. Writes stress.json with everything, and from it stress.md,
-stress.svg and stress.png; `--report` writes these three alone. Takes about half an hour on one free core.
+prior) or from the hierarchical prior, with its learning rate and entropy bonus chosen on a world of its own, at the
+same budget for all; then on fresh worlds, with several budgets of steps, for each of which the learning rate falls to
+0. Policies are judged by the true expected utility of their decisions on held-out texts. Writes stress.json with
+everything (stress-hierarchy.json from that prior), and from it a .md, .svg and .png; `--report` writes these three
+alone. Takes half an hour to an hour on one free core.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from recal_bench.calibration import ESTIMATORS
 from recal_bench.recal import RecalRouter
 from recal_bench.routers import Context, decide
 
-COMMAND = "OMP_NUM_THREADS=1 python benchmarks/stress.py"
 OUT = Path("leaderboards/calibration-study")
 ABLATIONS = (
     "recal-unbiased",
@@ -41,17 +41,25 @@ ABLATIONS = (
     "recal-no-dataset-norm",
     "recal-no-floor",
 )
+OF_THE_PRIOR = ("recal-no-shrinkage", "recal-no-balance")
+TITLES = {
+    "none": "Stress test of the estimators (simulated)",
+    "hierarchy": "Stress test of the estimators on the hierarchical prior (simulated)",
+}
 DECIMALS = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run. `fixed` settings are everyone's; `shrink` divides the numbers of queries.
+    """What is run. `fixed` settings are those of every estimator; `shrink` divides the numbers of queries.
 
-    `family`: the study worlds are run again with these at several entropy bonuses, to see how much the choice matters.
+    `untrained`: routers without steps and settings, to hold the others against. `family`: the study worlds are run
+    again with these at several entropy bonuses, to see how much the choice matters.
     """
 
+    prior: str = "none"
     names: tuple[str, ...] = (*ESTIMATORS, *ABLATIONS)
+    untrained: tuple[str, ...] = ()
     tuning_world: int = 100
     tuning_seeds: int = 3
     tuning_steps: int = 400
@@ -59,13 +67,29 @@ class Plan:
     entropies: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     worlds: tuple[int, ...] = (101, 102, 103)
     seeds: int = 10
-    steps: tuple[int, ...] = (25, 50, 100, 200, 400, 800)
+    steps: tuple[int, ...] = (25, 50, 100, 200, 400, 800, 1600)
     family: tuple[str, ...] = ("grpo", "dr-grpo", "dapo", "recal", *ABLATIONS)
     family_entropies: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     family_seeds: int = 5
-    fixed: tuple[tuple[str, Any], ...] = (("prior.kind", "none"), ("batch_size", 64), ("group_size", 8))
+    fixed: tuple[tuple[str, Any], ...] = (
+        *(("prior.kind", "none"), ("trust", 1.0), ("balance", False)),
+        *(("batch_size", 64), ("group_size", 8)),
+    )
     alpha: float = 0.2
     shrink: int = 1
+
+
+PLANS = {
+    "none": Plan(),
+    "hierarchy": replace(
+        Plan(),
+        prior="hierarchy",
+        names=(*("grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected", "recal"), *ABLATIONS, *OF_THE_PRIOR),
+        untrained=("hierarchy",),
+        family=("grpo", "dr-grpo", "recal", "recal-unbiased"),
+        fixed=(("batch_size", 64), ("group_size", 8)),
+    ),
+}
 
 
 def trained(world: World, name: str, n_seeds: int, settings: dict[str, Any]) -> Array:
@@ -117,16 +141,20 @@ def entropies_tried(plan: Plan, tuning: dict[str, Any]) -> dict[str, Any]:
 def study(plan: Plan) -> dict[str, Any]:
     """Everything, as stress.json keeps it: settings, worlds and `utility[name][world][steps]`, `[S, T]`."""
     start = time.perf_counter()
+    routers.discover()
     world = make_world(plan.tuning_world, plan.alpha, plan.shrink)
     tuning = {}
     for name in plan.names:
         tuning[name] = tuned(plan, world, name)
         print(f"{time.perf_counter() - start:6.0f} s  {name} {tuning[name]['settings']}", flush=True)
     worlds = {str(plan.tuning_world): described(world)}
-    utility: dict[str, Any] = {name: {} for name in plan.names}
+    utility: dict[str, Any] = {name: {} for name in (*plan.names, *plan.untrained)}
     for seed in plan.worlds:
         world = make_world(seed, plan.alpha, plan.shrink)
         worlds[str(seed)] = described(world)
+        for name in plan.untrained:
+            value_ST = np.repeat(trained(world, name, 1, {}), plan.seeds, axis=0).round(DECIMALS)
+            utility[name][str(seed)] = {str(steps): value_ST.tolist() for steps in plan.steps}
         for name in plan.names:
             settings = dict(plan.fixed) | tuning[name]["settings"]
             by_steps = {
@@ -135,8 +163,8 @@ def study(plan: Plan) -> dict[str, Any]:
             utility[name][str(seed)] = {steps: value.round(DECIMALS).tolist() for steps, value in by_steps.items()}
             print(f"{time.perf_counter() - start:6.0f} s  world {seed} {name}", flush=True)
     content = {
-        "title": "Stress test of the estimators (simulated)",
-        "command": COMMAND,
+        "title": TITLES[plan.prior],
+        "command": f"OMP_NUM_THREADS=1 python benchmarks/stress.py --prior {plan.prior}",
         "code": f"{provenance.code_version()}, source {provenance.source_hash(RecalRouter)}",
         "packages": provenance.package_versions(),
         "plan": asdict(plan),
@@ -149,20 +177,26 @@ def study(plan: Plan) -> dict[str, Any]:
     return content | {"seconds": round(time.perf_counter() - start)}
 
 
+def stem_of(prior: str) -> str:
+    return "stress" if prior == "none" else f"stress-{prior}"
+
+
 def write_report(content: dict[str, Any], out: Path) -> None:
-    """Write stress.md, stress.svg and stress.png."""
-    (out / "stress.md").write_text(report(content), encoding="utf-8")
-    draw(content, out / "stress")
+    """Write stress.md, stress.svg and stress.png, or those of the plan's prior."""
+    stem = stem_of(content["plan"]["prior"])
+    (out / f"{stem}.md").write_text(report(content, stem), encoding="utf-8")
+    draw(content, out / stem)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Stress test of the estimators on simulated, unequal tasks.")
+    parser.add_argument("--prior", choices=list(PLANS), default="none", help="what the policies start from")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--report", action="store_true", help="write the report of what is there")
     options = parser.parse_args()
-    path = options.out / "stress.json"
+    path = options.out / f"{stem_of(options.prior)}.json"
     if not options.report:
-        content = study(Plan())
+        content = study(PLANS[options.prior])
         options.out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     write_report(json.loads(path.read_text(encoding="utf-8")), options.out)

@@ -18,6 +18,7 @@ LINES = {
     "dr-grpo": (ORANGE, "-"),
     "popart": (PURPLE, "-"),
     "expected": (BLACK, ":"),
+    "hierarchy": (BLACK, "--"),
 }
 OTHERS = "#bbbbbb"
 
@@ -29,11 +30,12 @@ def draw(content: dict[str, Any], stem: Path) -> None:
     from matplotlib.figure import Figure
 
     plan = content["plan"]
+    names = [*plan["names"], *plan["untrained"]]
     panels = (
         ("worst_regret", "regret of the worst task\n(0: Bayes, 1: a random arm)"),
         ("macro", "macro utility (true, expected)"),
     )
-    last = {name: measures(content, name, plan["steps"][-1]).worst_regret.mean() for name in plan["names"]}
+    last = {name: measures(content, name, plan["steps"][-1]).worst_regret.mean() for name in names}
     coloured = sorted((name for name in LINES if name in last), key=lambda name: -last[name])
     with matplotlib.rc_context({"svg.hashsalt": "stress", "svg.fonttype": "none"}):
         figure = Figure(figsize=(11, 4.8), layout="constrained")
@@ -41,7 +43,7 @@ def draw(content: dict[str, Any], stem: Path) -> None:
         for axes, (measure, label) in zip(figure.subplots(1, 2), panels, strict=True):
             curve = {
                 name: [float(getattr(measures(content, name, steps), measure).mean()) for steps in plan["steps"]]
-                for name in plan["names"]
+                for name in names
             }
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25, linewidth=0.6)

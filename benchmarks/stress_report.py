@@ -14,6 +14,7 @@ from recal_bench.evaluation.statistics import Interval, holm, t_interval
 Array = NDArray[np.float64]
 MEASURES = {"worst_regret": "worst regret", "macro": "macro", "worst_utility": "worst utility"}
 BASELINES = ("grpo", "dr-grpo", "recal-unbiased")
+
 LEVEL = 0.05
 
 INTRODUCTION = """\
@@ -22,9 +23,8 @@ real models.
 
 Six tasks: mean success .05 to .95; scores right or wrong in four tasks, graded within a narrow band in two; costs
 {costs}, train queries {sizes}. A task has two or three topics, whose best arms (of eight) differ and which the text
-tells with some noise. Each world draws which kind of task has which size and cost, and all else. Training draws
-queries, not tasks, so small tasks are seen seldom; the macro utility weighs all tasks alike. Policies learn from
-nothing (`prior.kind=none`). Judged is the true expected utility of the greedy policy's decisions on held-out texts.
+tells with some noise. Each world draws which kind of task has which size and cost, and all else. The macro utility
+weighs all tasks alike. {start} Judged is the true expected utility of the greedy policy's decisions on held-out texts.
 
 - **macro**: mean of the tasks' utilities.
 - **worst utility**: that of the task where it is lowest, mostly the task with the lowest ceiling.
@@ -41,6 +41,13 @@ of its policies that is not worse on validation, which hides part of what goes w
 Two controls. `expected` follows the exact gradient over all arms, which no rollout can give. `rloo` is `dr-grpo` times
 G / (G - 1), and so the same but for what was chosen for it: what lies between these two rows, and between their curves
 at few steps, is the luck of the settings."""
+
+STARTS = {
+    "none": "Policies learn from nothing, and from queries as they come, so small tasks are seen seldom.",
+    "hierarchy": "Policies start from the hierarchical prior, as ReCal does by default: every task gives as many "
+    "queries to a batch, and outcomes are shrunk to what the prior expects; `recal-no-balance` and "
+    "`recal-no-shrinkage` are without these. The row `hierarchy` is the prior alone.",
+}
 
 
 class Measures(NamedTuple):
@@ -128,10 +135,11 @@ def verdict(found: Sequence[Difference], baseline: str, measure: str) -> str:
     return "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in groups.items())
 
 
-def report(content: dict[str, Any]) -> str:
+def report(content: dict[str, Any], stem: str) -> str:
+    """Markdown; the picture beside it is called `stem`."""
     plan = content["plan"]
-    names, steps = plan["names"], plan["tuning_steps"]
-    baselines = [name for name in BASELINES if name in names]
+    names, steps = [*plan["names"], *plan["untrained"]], plan["tuning_steps"]
+    baselines = [*(name for name in BASELINES if name in names), *plan["untrained"]]
     found = {name: measures(content, name, steps) for name in names}
     ranked = sorted(names, key=lambda name: found[name].worst_regret.mean())
     parts = [
@@ -179,7 +187,7 @@ def report(content: dict[str, Any]) -> str:
     for measure, words in MEASURES.items():
         parts += [f"{words.capitalize()}:", _curve(content, ranked, measure)]
     parts += [
-        "![Worst regret and macro utility against steps (simulated)](stress.svg)",
+        f"![Worst regret and macro utility against steps (simulated)]({stem}.svg)",
         "## Where it is worst",
         f"Share of worlds and seeds in which a task has the largest regret, {steps} steps:",
         _where(content, ranked, found),
@@ -200,6 +208,7 @@ def _introduction(content: dict[str, Any]) -> str:
     return INTRODUCTION.format(
         costs=f"x{max(costs) / min(costs):.0f}",
         sizes=f"x{max(sizes) / min(sizes):.0f}",
+        start=STARTS[plan["prior"]],
         settings=", ".join(f"`{key}={value}`" for key, value in plan["fixed"]),
         rates=", ".join(f"{value:g}" for value in plan["learning_rates"]),
         entropies=", ".join(f"{value:g}" for value in plan["entropies"]),
@@ -214,9 +223,9 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _row(content: dict[str, Any], name: str, found: Measures) -> list[str]:
-    chosen = content["tuning"][name]["settings"]
+    chosen = content["tuning"].get(name, {"settings": {}})["settings"]
     means = [f"{found.macro.mean():.4f}", f"{found.worst_utility.mean():.4f}", f"{found.worst_regret.mean():.3f}"]
-    settings = [f"{chosen['learning_rate']:g}", f"{chosen['entropy']:g}"]
+    settings = [f"{chosen[key]:g}" if key in chosen else "" for key in ("learning_rate", "entropy")]
     return [name, *means, f"{np.median(found.worst_gap):.2f}", *settings]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,10 @@ def test_a_world_is_its_seed(worlds: Any) -> None:
     assert first == again != other
 
 
-def test_it_runs_from_end_to_end(stress: Any, tmp_path: Path) -> None:
-    plan = stress.Plan(
+@pytest.mark.parametrize("prior", ["none", "hierarchy"])
+def test_it_runs_from_end_to_end(stress: Any, tmp_path: Path, prior: str) -> None:
+    plan = replace(
+        stress.PLANS[prior],
         names=("grpo", "dr-grpo", "recal", "recal-unbiased", "recal-plain"),
         tuning_seeds=1,
         tuning_steps=3,
@@ -81,10 +84,13 @@ def test_it_runs_from_end_to_end(stress: Any, tmp_path: Path) -> None:
     content = json.loads(json.dumps(stress.study(plan)))
     assert np.array(content["utility"]["recal"]["102"]["3"]).shape == (2, 6)
     stress.write_report(content, tmp_path)
-    text = (tmp_path / "stress.md").read_text(encoding="utf-8")
-    assert text.startswith("# Stress test of the estimators (simulated)")
+    stem = {"none": "stress", "hierarchy": "stress-hierarchy"}[prior]
+    text = (tmp_path / f"{stem}.md").read_text(encoding="utf-8")
+    assert text.startswith("# Stress test of the estimators")
     assert "against `grpo`" in text
-    assert {path.name for path in tmp_path.iterdir()} == {"stress.md", "stress.svg", "stress.png"}
+    assert ("against `hierarchy`" in text) == (prior == "hierarchy")
+    assert f"]({stem}.svg)" in text
+    assert {path.name for path in tmp_path.iterdir()} == {f"{stem}.md", f"{stem}.svg", f"{stem}.png"}
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     stress.write_report(content, tmp_path)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
