@@ -1,50 +1,34 @@
 """What a guard changes: routers at their defaults, and the same routers guarded, against best-single.
 
-Three sets of outcomes: `routerdc` (routerdc_7llm: 7 models, its own test and ood splits), `llmrouter14`
-(llmrouter_default14: 14 tasks, 9 models; the file's own test split shares prompts with train, so its column split is
-dropped and a split by prompt made) and `embedded` (the simulated pool, world 61). How cautious a guard is was chosen on
-validation (`guard=auto`). A difference is that of the utility (on `embedded` of the expected one) to best-single, with
-its 95% interval over seeds and queries; harm is the share of tasks of all evaluated splits on which a router is below
-best-single at 95%. Caution is that of each seed's guard, held back the share of the queries of a split on which the
-guard kept best-single's arm against the router.
+Three sets of outcomes: `routerdc` (routerdc_7llm: 7 models, its own test and ood splits), `llmrouter14-by-prompt`
+(llmrouter_default14: 14 tasks, 9 models, split again by prompt) and `embedded` (the simulated pool, world 61). How
+cautious a guard is was chosen on validation (`guard=auto`). A difference is that of the utility (on `embedded` of the
+expected one) to best-single, with its 95% interval over seeds and queries; harm is the share of tasks of all evaluated
+splits on which a router is below best-single at 95%. Caution is that of each seed's guard, held back the share of the
+queries of a split on which the guard kept best-single's arm against the router.
 
-Run with `python benchmarks/guard.py [routerdc] [llmrouter14] [embedded] [--routers A,B] [--seeds N] [--runs DIR]`; each
-set can be run alone, and what DIR holds is not run again. RECAL_BENCH_DATA names the folder with the logs.
+Run with `python benchmarks/guard.py [LOG ...] [--routers A,B] [--seeds N] [--runs DIR]`; each set can be run alone, and
+what DIR holds is not run again. RECAL_BENCH_DATA names the folder with the logs.
 """
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+from boards import BOARDS, log_of
 from tabulate import tabulate
 
 from recal_bench import routers
-from recal_bench.experiments.bench import Bench, load_bench
+from recal_bench.experiments.bench import load_bench
 from recal_bench.experiments.plans import plan
 from recal_bench.experiments.records import Run
 from recal_bench.experiments.runs import run_plans
 from recal_bench.reporting.figures.compare import Comparison, compare
 
-LOGS = ("routerdc", "llmrouter14", "embedded")
+LOGS = ("routerdc", "llmrouter14-by-prompt", "embedded")
 ROUTERS = ("knn", "ridge", "svm", "mlp", "recal", "graphrouter")
 WORLD = 61
-
-
-def bench_of(log: str, scratch: Path) -> Bench:
-    """The outcomes of a log, ready to be run on."""
-    if log == "embedded":
-        return load_bench(world_seed=WORLD)
-    folder = Path(os.environ.get("RECAL_BENCH_DATA", ""))
-    if "RECAL_BENCH_DATA" not in os.environ:
-        raise SystemExit("RECAL_BENCH_DATA names no folder with the logs: set it, or run `embedded` alone")
-    if log == "routerdc":
-        return load_bench(folder / "routerdc_7llm.parquet")
-    path = scratch / "llmrouter14_by_prompt.parquet"
-    pd.read_parquet(folder / "llmrouter_default14.parquet").drop(columns="split").to_parquet(path, index=False)
-    return load_bench(path)
 
 
 def lines_of(names: list[str], runs: list[Run]) -> list[list[str]]:
@@ -94,7 +78,7 @@ def main() -> None:
     header = ["router", "caution", "split", "unguarded", "guarded", "held back", "harm", "harm guarded"]
     with tempfile.TemporaryDirectory() as scratch:
         for log in given.logs or LOGS:
-            bench = bench_of(log, Path(scratch))
+            bench = load_bench(log_of(log)) if BOARDS[log] else load_bench(world_seed=WORLD)
             wanted = [word for name in names for word in (name, f"guarded-{name}")]
             runs = run_plans(bench, plan(bench, wanted, seeds=given.seeds), (given.runs or Path(scratch)) / log)
             sizes = ", ".join(f"{count:,} {split}" for split, count in bench.data.n_queries.items())
