@@ -77,20 +77,22 @@ def _over_calls(value_QA: FloatQA, decisions: Decisions, calls: Calls) -> FloatQ
 def validation_utility(bench: Bench, router: Router) -> FloatQ:
     """What a router decides on validation: utility of each query, of the chosen arm's score at the cost of all calls.
 
-    (The score, where the costs are not known.) Of a log of single choices the doubly robust row values, whose mean
-    estimates it.
+    (The score, where the costs are not known.) Of simulated outcomes its true expectation, unless more than one arm was
+    called. Of a log of single choices the doubly robust row values, whose mean estimates it.
     """
     outcomes, objective = bench.splits.validation, bench.objective
     calls = bench.calls(outcomes)
     decisions = decide(router, queries_of(outcomes), calls)
     arm_Q = np.asarray(decisions.arm_Q)
+    own_Q = objective.utility(np.zeros(len(outcomes)), calls.router_cost_Q)
+    if outcomes.expected_score_QA is not None and not calls.called_QA.any():
+        return _true_utilities(bench, outcomes, arm_Q)[0] + own_Q
     if outcomes.propensity_Q is None:
         cost_Q = cost_of_calls(bench.charged(outcomes), decisions, calls) + calls.router_cost_Q
         return objective.utility(_of_arm(outcomes.score_QA, arm_Q), cost_Q)
     # Where several arms were asked, the outcome of the chosen one is known: as if it had been logged for certain.
     logged_Q = np.where(outcomes.several_Q, arm_Q, outcomes.logged_arm_Q)
     log = Log(_utility_of(bench, outcomes, logged_Q), outcomes.propensity_Q, logged_Q, outcomes.task_Q)
-    own_Q = objective.utility(np.zeros(len(outcomes)), calls.router_cost_Q)
     return row_values(log, arm_Q, bench.expected_utility["validation"]) + own_Q
 
 

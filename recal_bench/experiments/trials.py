@@ -25,6 +25,7 @@ from recal_bench.experiments.replay import validation_utility
 from recal_bench.experiments.tuning import Trial, Tuned
 from recal_bench.folders import slug, written_whole
 from recal_bench.routers import Context
+from recal_bench.routers.registry import spec_of
 from recal_bench.toolbox.threads import one_blas_thread
 
 TUNING_SEEDS = (1000, 1001, 1002)
@@ -35,7 +36,8 @@ class Search(NamedTuple):
 
     Every trial is fitted on train with seeds that no final run uses (one seed where the router is deterministic) and
     judged by their mean on validation; test is not touched. Of several benches (worlds of the embedded pool) each has
-    one of these seeds, and the mean over them decides: a world's luck averages out with the seed's.
+    one of these seeds, and the mean over them decides: a world's luck averages out with the seed's. Simulated outcomes
+    are judged as in tables, by the truth behind them.
     A router without a `space` has the one trial of its defaults. `fixed` settings are part of every trial. Ties go to
     the earlier trial.
     """
@@ -76,7 +78,13 @@ class Search(NamedTuple):
         router = routers.create(self.name, self.fixed)
         for bench in self.benches:
             require_fit_for(bench, self.name, router)
-        space = {key: values for key, values in routers.flags_of(router).space.items() if key not in self.fixed}
+        implied = spec_of(self.name).preset
+        space = {
+            key: values
+            for key, values in routers.flags_of(router).space.items()
+            # What a name implies, and no value of the space is, stays: recal-no-shrinkage has no other trust.
+            if key not in self.fixed and implied.get(key, values[0]) in values
+        }
         everything = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
         defaults = routers.settings_of(router)
         others = [settings for settings in everything if settings != {key: defaults[key] for key in settings}]
