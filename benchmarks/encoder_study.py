@@ -1,7 +1,7 @@
 """Do stronger encoders route better? Several encoders under the same routers, on the same logged queries.
 
     RECAL_BENCH_DATA=folder python benchmarks/encoder_study.py [--logs routerdc,nq500] [--encoders minilm,smollm2]
-        [--train 1500] [--test 1000] [--out leaderboards/encoders] [--vectors runs/encoder-study]
+        [--train 1500] [--test 1000] [--out leaderboards/encoders.md] [--vectors runs/encoder-study]
 
 Every encoder is the setting `encoder` of ridge, knn, hierarchy and recal, all else at their defaults; they learn from
 at most `--train` queries of a log's train and validation splits and are judged on at most `--test` of its test split,
@@ -237,7 +237,8 @@ def main() -> None:
     text = report(logs)
     print(f"\n{text}")
     if asked.out:
-        command = f"python benchmarks/encoder_study.py --train {asked.train} --test {asked.test}"
+        sizes_given = f"--train {asked.train} --test {asked.test}"
+        command = f"python benchmarks/encoder_study.py --encoders {','.join(asked.encoders)} {sizes_given}"
         head = f"# Encoders\n\nWritten by `{command}`; do not edit."
         asked.out.write_text(f"{head}\n\n{text}\n", encoding="utf-8")
 
