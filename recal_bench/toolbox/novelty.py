@@ -14,8 +14,6 @@ LEAST_FRESH = 20
 """Texts that the encoder has not seen; with fewer, train's own are held out instead."""
 RIDGE = 0.1
 """Of the mean variance: keeps directions in which train hardly varies from deciding."""
-
-
 _TINY = 1e-12
 
 

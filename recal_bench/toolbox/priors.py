@@ -19,9 +19,6 @@ from recal_bench.routers import Train
 from recal_bench.toolbox.hierarchy import Hierarchy, fit_hierarchy, packed, unpacked
 from recal_bench.toolbox.targets import PRIOR_COUNT, typical_values
 
-# Seeds, estimators and trials of a search start from the same hierarchy, which takes as long to fit as they to train.
-_HIERARCHIES: Remembered[tuple[Hierarchy, FloatQA]] = Remembered(8)
-
 
 class Expected(NamedTuple):
     """What a prior says of queries: scores of the arms, then costs (in units of `cost_ref`), `[Q, 2 A]`.
@@ -38,6 +35,10 @@ class Fitted(NamedTuple):
 
     prior: Memory | Hierarchy
     left_out: Expected
+
+
+# Seeds, estimators and trials of a search start from the same hierarchy, which takes as long to fit as they to train.
+_HIERARCHIES: Remembered[Fitted] = Remembered(8)
 
 
 def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: FloatQA, fresh_QE: Tensor) -> Fitted | None:
@@ -59,21 +60,14 @@ def fit_prior(settings: Prior, train: Train, embedding_QE: Tensor, cost_QA: Floa
         ]
     )
     known_QE, new_QE = embedding_QE.numpy(), fresh_QE.numpy()
-    about = json.dumps([outcomes.task_Q.tolist(), outcomes.arms, settings.tasks, train.objective.alpha])
-    hierarchy, left_out_QX = _HIERARCHIES.get(
-        digest(known_QE, value_QX, typical_X, new_QE, about),
-        lambda: fit_hierarchy(
-            known_QE,
-            value_QX,
-            typical_X,
-            outcomes.task_Q,
-            outcomes.arms,
-            settings.tasks,
-            train.objective.alpha,
-            new_QE,
-        ),
-    )
-    return Fitted(hierarchy, _of_train(torch.tensor(left_out_QX, dtype=torch.float32)))
+    task_Q, arms, alpha = outcomes.task_Q, outcomes.arms, train.objective.alpha
+
+    def fit() -> Fitted:
+        fitted = fit_hierarchy(known_QE, value_QX, typical_X, task_Q, arms, settings.tasks, alpha, new_QE)
+        return Fitted(fitted[0], _of_train(torch.tensor(fitted[1], dtype=torch.float32)))
+
+    about = json.dumps([task_Q.tolist(), arms, settings.tasks, alpha])
+    return _HIERARCHIES.get(digest(known_QE, value_QX, typical_X, new_QE, about), fit)
 
 
 def _of_train(left_out_QX: Tensor) -> Expected:
