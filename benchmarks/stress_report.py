@@ -14,7 +14,6 @@ from recal_bench.evaluation.statistics import Interval, holm, t_interval
 Array = NDArray[np.float64]
 MEASURES = {"worst_regret": "worst regret", "macro": "macro", "worst_utility": "worst utility"}
 BASELINES = ("grpo", "dr-grpo", "recal-unbiased")
-
 LEVEL = 0.05
 
 INTRODUCTION = """\
