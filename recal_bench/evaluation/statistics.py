@@ -24,8 +24,6 @@ from recal_bench.evaluation.strata import Strata
 FloatR: TypeAlias = NDArray[np.float64]
 LEVEL = 0.95
 POWER = 0.8
-_LEAST_DF = 0.25
-"""With fewer degrees of freedom the critical t is beyond 20,000: that is no test, and scipy's search does not end."""
 
 
 class Interval(NamedTuple):
@@ -57,7 +55,9 @@ def crossed_interval(parts: Sequence[FloatSQ], task_Q: NDArray[Any]) -> Interval
     Variance: for each part, that of its seeds' macro means / S; plus, for the queries, the variance of the query means
     (over seeds) within each task / n_t, weighted 1 / T^2, less the seed x query interaction that both contain.
     Degrees of freedom by Satterthwaite: with few seeds that differ, S - 1; with one seed, those of the queries, or
-    fewer where the variance comes from few queries (their fourth moment says so).
+    fewer where the variance comes from few queries (their fourth moment says so). Where taking the interaction off
+    leaves less than one degree of freedom, hardly any variance is left, by luck: then no term is taken as less than the
+    interaction that it holds.
     A part with one seed adds no seed variance: for a router that is not deterministic the interval is then of that
     seed alone. Tasks of fewer than `SMALL_TASK` queries are spread about their common mean, so that what differs
     between them counts as luck. If k queries have values other than 0, p is at least 2 ** (1 - k), that of all signs
@@ -146,7 +146,7 @@ def mde(
     variances seen: with `n_seeds` seeds for each part that has several (None: as many as there are), and with
     `queries_factor` times the queries in each task. A part with one seed keeps it. Where 2 to 4 seeds differ
     much, more queries alone may not lower it: what is left of the error is then known from few seeds. NaN where the
-    data cannot tell, as with less than a quarter of a degree of freedom.
+    data cannot tell.
     Raises SettingsError for fewer than 2 seeds or a factor that is not above 0.
     """
     if n_seeds is not None and n_seeds < 2:
@@ -159,13 +159,11 @@ def mde(
 
 
 def smallest_detectable(error: float, df: float) -> float:
-    """`mde` of an estimate with a standard error of `df` degrees of freedom; NaN where they are too few."""
+    """`mde` of an estimate with a standard error (NaN: unknown) of `df` degrees of freedom."""
     from scipy.special import nctdtrinc, stdtrit
 
     if not error > 0:  # 0 or NaN
         return error
-    if df < _LEAST_DF:
-        return np.nan
     # The noncentrality at which t exceeds its critical value with the wanted power; the other tail adds nearly nothing.
     return float(nctdtrinc(df, 1 - POWER, stdtrit(df, (1 + LEVEL) / 2))) * error
 
@@ -199,7 +197,7 @@ class _Variances:
 
     def error_and_df(self, n_seeds: int | None = None, queries_factor: float = 1.0) -> tuple[float, float]:
         """Standard error and Satterthwaite's degrees of freedom, also for other numbers of seeds and queries."""
-        seeds = squares = 0.0
+        seeds = alone = squares = 0.0
         queries_H = self.queries_H
         interaction_H = np.zeros_like(queries_H)
         df_H = self.df_H * queries_factor
@@ -211,10 +209,14 @@ class _Variances:
             queries_H = queries_H - part.interaction_H / part.n_seeds + part.interaction_H / count
             interaction_H = interaction_H + of_query_H
             seeds += of_seeds
+            alone += max(part.alone, 0.0) / count
             squares += of_seeds**2 / (count - 1) + float((of_query_H**2 / (df_H * (count - 1))).sum())
         queries_H = queries_H / queries_factor
-        variance = seeds + max(float(queries_H.sum()) - float(interaction_H.sum()), 0.0)
+        queries, interaction = float(queries_H.sum()), float(interaction_H.sum())
+        variance = seeds + max(queries - interaction, 0.0)
         squares += float((queries_H**2 / df_H).sum()) + self.heavy_tails / queries_factor**3
+        if variance**2 < squares:
+            variance = alone + max(queries, interaction)
         return float(np.sqrt(variance)), variance**2 / squares if squares else np.inf
 
 

@@ -253,14 +253,25 @@ def test_one_seed_has_nothing_that_more_seeds_would_tell():
     assert mde(alone, TASK_Q, queries_factor=4) == pytest.approx(mde(alone, TASK_Q) / 2, rel=0.05)
 
 
-def test_where_hardly_a_degree_of_freedom_is_left_nothing_is_detectable() -> None:
-    # Two seeds that differ on every query and hardly in their means: their interaction cancels nearly all variance.
+def test_seeds_that_cancel_out_by_luck_are_as_uncertain_as_their_disagreement() -> None:
+    # Two seeds that differ on every query and hardly in their means: what is left of the variance is luck.
     rng = np.random.default_rng(0)
     task_Q, sign_Q = np.repeat(["t", "u", "v"], 50), np.tile([1.0, -1.0], 75)
     sign_Q[0] = -1.0
     parts = [np.stack([sign_Q, -sign_Q]) + 0.1 * rng.normal(size=150), 0.05 * rng.normal(size=(1, 150))]
-    assert 0 < crossed_interval(parts, task_Q).df < 0.25
-    assert np.isnan(mde(parts, task_Q))
+    found = crossed_interval(parts, task_Q)
+    assert found.error == pytest.approx(1 / np.sqrt(150), rel=0.1)  # a seed's disagreement of 1, twice, over two seeds
+    assert 2 * found.error < mde(parts, task_Q) < 4 * found.error
+
+
+@pytest.mark.parametrize("other", [-1.0, -0.95])
+def test_few_queries_on_which_seeds_cancel_out_are_neither_certain_nor_unknown(other: float) -> None:
+    value_SQ = np.zeros((5, 500))
+    for seed in range(5):
+        value_SQ[seed, 10 * seed : 10 * seed + 2] = 1.0, other
+    found = crossed_interval([value_SQ], np.full(500, "t"))
+    assert -0.005 < found.low < -0.001
+    assert 0.001 < found.high < 0.005
 
 
 @pytest.mark.parametrize(("seed_sd", "query_sd", "noise"), [(0.05, 0.3, 0.3), (0.0, 0.4, 0.1), (0.1, 0.05, 0.1)])
@@ -281,10 +292,6 @@ def test_power_at_the_detectable_difference_is_80_percent(seed_sd, query_sd, noi
 def test_what_no_design_can_tell():
     value_SQ = sample(1, 3)
     assert mde([np.zeros((3, len(TASK_Q)))], TASK_Q) == 0
-    # Two seeds that differ on two queries, almost cancelling out, leave hardly a degree of freedom.
-    near_SQ = np.zeros((2, len(TASK_Q)))
-    near_SQ[1, :2] = 1, -0.9
-    assert np.isnan(mde([near_SQ], np.full(len(TASK_Q), "x", dtype=object)))
     assert np.isnan(mde([value_SQ[:, :2]], np.array(["x", "y"], dtype=object)))
     with pytest.raises(RecalBenchError, match="at least 2"):
         mde([value_SQ], TASK_Q, n_seeds=1)
