@@ -1,4 +1,4 @@
-"""The report of the calibration study: from its run records to markdown, JSON and curves."""
+"""The report of the calibration study: of each part markdown, JSON and curves from its run records, and an index."""
 
 from __future__ import annotations
 
@@ -67,57 +67,70 @@ ROUTERDC = {
 }
 
 
-def write_report(parts: Sequence[Any], runs: Path, out: Path, command: str) -> list[Path]:
-    """README.md, study.json and the curves of every part that has ended."""
-    sections, numbers, pictures = [], {}, []
-    for part in parts:
-        if not part.ended(runs).exists():
-            continue
-        entries = entries_of(read_runs(part.runs(runs)))
-        text, found = _section(part, entries)
-        drawn = training_curves(
-            [(name, validation_curves(entries, name)) for name in CURVES if name in entries.names],
-            f"{_title(part)}: seeds of all worlds",
-            out / f"{part.name}-training",
-        )
-        pictures += drawn
-        shown = [f"![Training curves: {_title(part)}]({path.name})" for path in drawn if path.suffix == ".png"]
-        sections.append("\n\n".join([text, *shown]))
-        numbers[part.name] = found
-    head = f"""# Calibration study
+def write_part(part: Any, tuned: dict[str, Tuned], runs: Path, out: Path, command: str) -> list[Path]:
+    """A part's tables, figures and curves, each in a file of its name."""
+    entries = entries_of(read_runs(runs))
+    text, numbers = _section(part, tuned, entries)
+    drawn = training_curves(
+        [(name, validation_curves(entries, name)) for name in CURVES if name in entries.names],
+        f"{_title(part)}: seeds of all worlds",
+        out / f"{part.name}-training",
+    )
+    shown = [f"![Training curves: {_title(part)}]({path.name})" for path in drawn if path.suffix == ".png"]
+    head = f"Written by `{command}`; do not edit. [How to read it](README.md)."
+    paths = [out / f"{part.name}.md", out / f"{part.name}.json"]
+    paths[0].write_text("\n\n".join([f"# {_title(part)}", head, text, *shown]) + "\n", encoding="utf-8")
+    paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    return [*paths, *drawn]
+
+
+def write_index(parts: Sequence[Any], out: Path, command: str) -> Path:
+    """README.md: what the study is, and ReCal against the others in every part whose file is there."""
+    told = f"""# Calibration study
 
 Written by `{command}`; do not edit.
 
 What calibrated rewards are worth: every advantage estimator and every ablation of ReCal on one policy and one loop, and
-supervised baselines, all tuned with the same number of validation trials (`tuned-*.json`, and the `tuned.json` of a
+supervised baselines, all tuned with the same number of validation trials (`tuned-*.json`, or the `tuned.json` of a
 log's leaderboard, hold every trial). ReCal is a reconstruction from the paper's abstract. On the embedded pool
 (simulated) a router is judged by its true expected utility, on a log by what was logged. Intervals are 95%; differences
 are paired by query and, where both have seeds, by seed; seeds are crossed with queries within tasks. Those of several
 worlds hold for these worlds; *above* says in how many of them a difference is above 0. `p` is Holm-adjusted over the
-rows of its table. A row *wins* or *loses* where that p is below .05 and *ties* elsewhere. {SEEDS_NOTE}
+rows of its table. A row *wins* or *loses* where that p is below .05 and *ties* elsewhere. Final runs use training seeds
+0 to 19, tuning used 1000 to 1002.
 
 Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that
 differ as much as tasks can; [docs/study.md](../../docs/study.md), what it all says."""
-    if missing := [_title(part) for part in parts if not part.ended(runs).exists()]:
-        head += "\n\n**Not run yet**: " + "; ".join(missing) + "."
-    paths = [out / "README.md", out / "study.json"]
-    paths[0].write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
-    paths[1].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    return [*paths, *pictures]
+    found = {part: out / f"{part.name}.json" for part in parts}
+    numbers = {part: json.loads(file.read_text("utf-8")) for part, file in found.items() if file.exists()}
+    rows = [
+        [name, *(_signed(_less(of.get(name, {}).get("vs_recal"))) for of in numbers.values())]
+        for name in AGAINST
+        if any(name in of for of in numbers.values())
+    ]
+    headers = ["recal less", *(f"[{part.name}]({part.name}.md)" for part in numbers)]
+    titles = "\n".join(f"- [{part.name}.md]({part.name}.md): {_title(part)}" for part in numbers)
+    shown = [told, f"## ReCal against the others\n\nDifferences of utility.\n\n{_grid(headers, rows)}\n\n{titles}"]
+    if missing := [_title(part) for part in parts if part not in numbers]:
+        shown.append("**Not run yet**: " + "; ".join(missing) + ".")
+    path = out / "README.md"
+    path.write_text("\n\n".join(shown) + "\n", encoding="utf-8")
+    return path
 
 
-SEEDS_NOTE = "Final runs use training seeds 0 to 19, tuning used 1000 to 1002."
+def _less(of: Sequence[float] | None) -> Interval | None:
+    """What the other has over recal, the other way round."""
+    return None if of is None else Interval(-of[0], -of[2], -of[1], of[3], np.nan)
 
 
-def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
-    tuned = {each["router"]: Tuned.model_validate(each) for each in json.loads(part.tuned_path.read_text("utf-8"))}
+def _section(part: Any, tuned: dict[str, Tuned], entries: Entries) -> tuple[str, dict[str, Any]]:
     hashes = ", ".join(f"{group.data.name} ({group.data.hash})" for group in entries.groups)
     codes = ", ".join(
         sorted({run.record.code for name in entries.names for each in entries.of(name) for run in each.runs})
     )
     trials = max((len(each.trials) for each in tuned.values()), default=0)
     how = f"{trials} trials for every router" if trials > 1 else "defaults for every router"
-    lines = [f"## {_title(part)}", f"Outcomes: {hashes}. Settings: {how}. Code: {codes}."]
+    lines = [f"Outcomes: {hashes}. Settings: {how}. Code: {codes}."]
     numbers: dict[str, Any] = {}
 
     ranked = sorted(entries.names, key=lambda name: -utility(entries, name).estimate)
@@ -143,7 +156,7 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
             [*pair, _signed(interval), worlds_above(entries, *pair), _p(p), _verdict(interval, p)]
             for pair, interval, p in zip(pairs, found, adjusted, strict=True)
         ]
-        lines.append(f"### {title}\n\n" + _grid(["router", "against", "difference of utility", "above", "p", ""], rows))
+        lines.append(f"## {title}\n\n" + _grid(["router", "against", "difference of utility", "above", "p", ""], rows))
 
     rows = []
     for name in [name for name in ranked if name in entries.trained and name != "grpo"]:
@@ -155,7 +168,7 @@ def _section(part: Any, entries: Entries) -> tuple[str, dict[str, Any]]:
         }
     headers = ["router", "seed SD", "SD / grpo's", "steps / grpo's", "area - grpo's", "collapsed - grpo's", "collapsed"]
     lines.append(
-        "### Steadiness against GRPO\n\nSD over seeds of the final test utility (within worlds); steps until the mean "
+        "## Steadiness against GRPO\n\nSD over seeds of the final test utility (within worlds); steps until the mean "
         "validation curve reaches the highest point of GRPO's, as a ratio (-: GRPO is there untrained, or nobody gets "
         "there); mean height of the validation curve over the router's own steps, as a difference; share of seeds "
         "whose last policy gave back half of the gain over best-single.\n\n" + _grid(headers, rows)
@@ -183,7 +196,7 @@ def _routerdc(entries: Entries) -> str:
             rows.append([where, name, f"{100 * accuracy[name].estimate:.2f}", *against, f"{published:.2f}"])
     headers = ["tasks", "router", "accuracy %", "vs task-best", "vs best baseline", "RouterDC (published)"]
     note = "The best baseline is the best of the tuned supervised ones in this table, chosen by the figure shown."
-    return f"### Accuracy beside RouterDC's published means\n\n{_grid(headers, rows)}\n\n{note}"
+    return f"## Accuracy beside RouterDC's published means\n\n{_grid(headers, rows)}\n\n{note}"
 
 
 def _settings(settings: dict[str, Any], part: Any) -> str:

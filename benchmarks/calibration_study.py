@@ -4,16 +4,15 @@
 
 The embedded pool (simulated) is tuned with the same number of validation trials for every router on three worlds, and
 judged on three others with 20 training seeds, from each of three priors: the hierarchy, the nearest train queries, and
-none. On the logs, 20 seeds run with what the log's leaderboard tuned (`benchmarks/boards.py`, which comes first). Then
-tables and curves. What is there already is found again, so parts may run side by side; each one, when it ends, writes
-the report of those that have ended (`benchmarks/calibration_report.py`). `--jobs` and `--backend` are those of
+none. A log is tuned on its own validation queries; what its leaderboard tuned (`benchmarks/boards.py`) is taken from
+there. Then tables and curves (`benchmarks/calibration_report.py`). What is there already is found again, and each part
+has files of its own, so parts may run side by side and on different days. `--jobs` and `--backend` are those of
 `recal-bench run`. Takes some hours on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from recal_bench.experiments.plans import RunPlan
 from recal_bench.experiments.reference_runs import run_references
 from recal_bench.experiments.runs import run_plans
 from recal_bench.experiments.trials import Search, forget, tune, tune_ahead
-from recal_bench.experiments.tuning import Tuned, write_tuned
+from recal_bench.experiments.tuning import Tuned, keep_tuned, read_tuned
 
 COMMAND = "python benchmarks/calibration_study.py"
 OUT = Path("leaderboards/calibration-study")
@@ -74,16 +73,15 @@ class Part:
         for world in worlds:
             yield load_bench(world_seed=world)
 
+    def tuned(self, bench: Bench) -> dict[str, Tuned]:
+        """Settings by router: those of the log's leaderboard, and the study's own. Raises SettingsError for others'."""
+        board = [Path("leaderboards") / self.name / "tuned.json"] if self.file else []
+        there = [read_tuned(path, bench) for path in (*board, self.tuned_path) if path.exists()]
+        return {name: each for of in there for name, each in of.items() if name in self.routers}
+
     @property
     def tuned_path(self) -> Path:
-        return Path("leaderboards") / self.name / "tuned.json" if self.file else OUT / f"tuned-{self.name}.json"
-
-    def runs(self, folder: Path) -> Path:
-        return folder / self.name
-
-    def ended(self, folder: Path) -> Path:
-        """A mark that the part has all its runs."""
-        return self.runs(folder) / "ended"
+        return OUT / f"tuned-{self.name}.json"
 
 
 # Outcomes as they are, from queries as they come: how the policy was trained before it had the hierarchical prior.
@@ -102,37 +100,28 @@ PARTS = (
 
 
 def tune_part(part: Part, jobs: Jobs = ONE_JOB) -> dict[str, Tuned]:
-    """The same trials for every router, judged by the mean over the worlds. A log's are those of its leaderboard."""
-    path = part.tuned_path
-    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    done = {each["router"]: Tuned.model_validate(each) for each in there}
-    missing = [name for name in part.routers if name not in done]
-    if part.file:
-        if missing:
-            raise SystemExit(f"{path} lacks {', '.join(missing)}: run `python benchmarks/boards.py {part.name}` first")
-        return done
+    """The same trials for every router, judged by the mean over the worlds, or on the log. Returns all settings."""
+    benches = list(part.benches(TUNING_WORLDS))
+    done = part.tuned(benches[0])
     searches = []
-    benches = list(part.benches(TUNING_WORLDS)) if missing else []
-    for name in missing:
+    for name in (name for name in part.routers if name not in done):
         known = routers.setting_names(type(routers.create(name)))
         fixed = {key: value for key, value in part.fixed if key in known}
         searches.append(Search.of(benches, name, TRIALS, "cpu", fixed))
-    kept = path.with_name(f".{path.name}.trials")
+    kept = part.tuned_path.with_name(f".{part.tuned_path.name}.trials")
     tune_ahead(searches, kept, jobs)
     for search in searches:
         done[search.name] = tune(search, kept=kept)
-        write_tuned(list(done.values()), path)
+        keep_tuned(done[search.name], benches[0], part.tuned_path)
         forget(search, kept)
         print(part.name, search.name, done[search.name].settings, flush=True)
     return done
 
 
-def run_part(part: Part, tuned: dict[str, Tuned], folder: Path, jobs: Jobs = ONE_JOB) -> None:
+def run_part(part: Part, tuned: dict[str, Tuned], runs: Path, jobs: Jobs = ONE_JOB) -> None:
     """The final runs. Test outcomes are seen here for the first time."""
-    part.ended(folder).unlink(missing_ok=True)
+    runs.mkdir(parents=True, exist_ok=True)
     for bench in part.benches(WORLDS):
-        runs = part.runs(folder)
-        runs.mkdir(parents=True, exist_ok=True)
         run_references(bench, runs, COMMAND)
         plans = []
         for name in (*STANDARD, *dict.fromkeys((*part.routers, "knn"))):
@@ -154,7 +143,6 @@ def run_part(part: Part, tuned: dict[str, Tuned], folder: Path, jobs: Jobs = ONE
             print(part.name, bench.data.name, plan.name, flush=True)
 
         run_plans(bench, plans, runs, on_plan=tell, jobs=jobs)
-    part.ended(folder).touch()
 
 
 def main() -> None:
@@ -168,12 +156,15 @@ def main() -> None:
     routers.discover()
     OUT.mkdir(parents=True, exist_ok=True)
     wanted = [part for part in PARTS if not arguments.only or part.name in arguments.only]
-    for part in wanted:
-        run_part(part, tune_part(part, jobs), arguments.runs, jobs)
-    from calibration_report import write_report
+    from calibration_report import write_index, write_part
 
-    for path in write_report(PARTS, arguments.runs, OUT, COMMAND):
-        print(path)
+    for part in wanted:
+        runs = arguments.runs / part.name
+        tuned = tune_part(part, jobs)
+        run_part(part, tuned, runs, jobs)
+        for path in write_part(part, tuned, runs, OUT, f"{COMMAND} --only {part.name}"):
+            print(path)
+        print(write_index(PARTS, OUT, COMMAND))
     print(f"code {provenance.code_version()}")
 
 

@@ -40,30 +40,40 @@ def parts(tmp_path: Path, monkeypatch: Any) -> tuple[Any, Any]:
 def test_the_study_tunes_runs_and_reports_and_finds_its_runs_again(
     parts: tuple[Any, Any], tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
-    with pytest.raises(SystemExit, match=r"lacks grpo, .* run `python benchmarks/boards.py nq500` first"):
-        calibration_study.main()
     monkeypatch.setattr(sys, "argv", ["calibration_study.py", "--only", "none"])
     calibration_study.main()
-    assert "**Not run yet**: log (logged)." in (tmp_path / "leaderboards/calibration-study/README.md").read_text()
-    monkeypatch.setattr(sys, "argv", ["calibration_study.py"])
-    bench = load_bench(tmp_path / "log.parquet")
-    of_log = [tune(Search.of(bench, name, 1, "cpu", dict(FIXED) if name != "ridge" else {})) for name in ROUTERS]
-    parts[1].tuned_path.parent.mkdir()
-    write_tuned(of_log, parts[1].tuned_path)
-    calibration_study.main()
     out = tmp_path / "leaderboards" / "calibration-study"
-    report = (out / "README.md").read_text()
+    assert "**Not run yet**: log (logged)." in (out / "README.md").read_text()
+    of_worlds = {path: path.read_text() for path in out.glob("none.*")}
+    assert {path.suffix for path in of_worlds} == {".md", ".json"}
+    monkeypatch.setattr(sys, "argv", ["calibration_study.py", "--only", "nq500", "--runs", "elsewhere"])
+    bench = load_bench(tmp_path / "log.parquet")
+    of_board = [tune(Search.of(bench, name, 1, "cpu", dict(FIXED))) for name in ROUTERS if name != "ridge"]
+    board = tmp_path / "leaderboards" / "nq500" / "tuned.json"
+    board.parent.mkdir()
+    write_tuned(of_board, board)
+    calibration_study.main()
+    # A part that ran on another day, or machine, keeps its report.
+    assert {path: path.read_text() for path in out.glob("none.*")} == of_worlds
+    index = (out / "README.md").read_text()
+    assert "Not run yet" not in index
+    (headers,) = [line for line in index.splitlines() if line.startswith("| recal less")]
+    assert "[none](none.md)" in headers
+    assert "[nq500](nq500.md)" in headers
+    report = of_worlds[out / "none.md"] + (out / "nq500.md").read_text()
     assert "| recal-unbiased | grpo" in report
-    assert "Not run yet" not in report
-    assert "## log (logged)" in report
+    assert "# log (logged)" in report
     assert any(above in report for above in ("| 0/2", "| 1/2", "| 2/2"))  # of two worlds
     assert "/3" in report  # of three seeds
     assert any(verdict in report for verdict in ("| wins", "| ties", "| loses"))
     assert {path.name for path in out.glob("*.png")} == {"none-training.png", "nq500-training.png"}
-    tuned = json.loads((out / "tuned-none.json").read_text())
-    assert [len(each["trials"]) for each in tuned] == [2] * 4
-    assert all(trial["settings"]["steps"] == 20 for each in tuned[:3] for trial in each["trials"])
-    numbers = json.loads((out / "study.json").read_text())
+    (ridge,) = json.loads((out / "tuned-nq500.json").read_text())  # the others are those of the board
+    assert (ridge["router"], len(ridge["trials"])) == ("ridge", 2)
+    tuned = {each["router"]: each for each in json.loads((out / "tuned-none.json").read_text())}
+    assert {name: len(each["trials"]) for name, each in tuned.items()} == dict.fromkeys(ROUTERS, 2)
+    trained = [tuned[name] for name in ROUTERS if name != "ridge"]
+    assert all(trial["settings"]["steps"] == 20 for each in trained for trial in each["trials"])
+    numbers = {name: json.loads((out / f"{name}.json").read_text()) for name in ("none", "nq500")}
     assert numbers["nq500"]["recal"]["steadiness_vs_grpo"]["sd_ratio"]
     assert numbers["none"]["ridge"]["utility"][0] > numbers["none"]["random"]["utility"][0]
 
@@ -71,4 +81,4 @@ def test_the_study_tunes_runs_and_reports_and_finds_its_runs_again(
     capsys.readouterr()
     calibration_study.main()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")} == records
-    assert (out / "README.md").read_text() == report
+    assert (out / "README.md").read_text() == index
