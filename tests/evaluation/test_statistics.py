@@ -264,6 +264,15 @@ def test_seeds_that_cancel_out_by_luck_are_as_uncertain_as_their_disagreement() 
     assert 2 * found.error < mde(parts, task_Q) < 4 * found.error
 
 
+@pytest.mark.parametrize("n_seeds", [2, 5])
+def test_seeds_that_differ_on_few_queries_of_their_own_are_rarely_told_from_no_difference(n_seeds: int) -> None:
+    rng = np.random.default_rng(n_seeds)
+    value_RSQ = rng.choice([-1.0, 0.0, 1.0], (500, n_seeds, 500), p=[0.004, 0.992, 0.004])
+    found = [crossed_interval([value_SQ], np.full(500, "t")) for value_SQ in value_RSQ]
+    assert np.mean([each.low <= 0 <= each.high for each in found]) >= 0.95
+    assert max(each.high - each.low for each in found) < 1
+
+
 @pytest.mark.parametrize("other", [-1.0, -0.95])
 def test_few_queries_on_which_seeds_cancel_out_are_neither_certain_nor_unknown(other: float) -> None:
     value_SQ = np.zeros((5, 500))
