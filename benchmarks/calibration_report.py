@@ -73,7 +73,7 @@ def write_part(part: Any, tuned: dict[str, Tuned], runs: Path, out: Path, comman
     text, numbers = _section(part, tuned, entries)
     drawn = training_curves(
         [(name, validation_curves(entries, name)) for name in CURVES if name in entries.names],
-        f"{_title(part)}: seeds of all worlds",
+        _title(part) + (": all seeds" if part.file else ": seeds of all worlds"),
         out / f"{part.name}-training",
     )
     shown = [f"![Training curves: {_title(part)}]({path.name})" for path in drawn if path.suffix == ".png"]
@@ -184,13 +184,14 @@ def _title(part: Any) -> str:
 
 def _routerdc(entries: Entries) -> str:
     rows = []
+    ours = [name for name in OURS if name in entries.names]
     supervised = [name for name in ("ridge", "knn", "mlp", "logistic") if name in entries.names]
     for where, (tasks, published) in ROUTERDC.items():
         accuracy = {name: accuracy_difference(entries, name, None, tasks) for name in entries.names}
         best = max(supervised, key=lambda name: accuracy[name].estimate)
-        for name in (*OURS, "task-best", best):
+        for name in (*ours, "task-best", best):
             against = [
-                _points(accuracy_difference(entries, name, base, tasks)) if base != name and name in OURS else ""
+                _points(accuracy_difference(entries, name, base, tasks)) if base != name and name in ours else ""
                 for base in ("task-best", best)
             ]
             rows.append([where, name, f"{100 * accuracy[name].estimate:.2f}", *against, f"{published:.2f}"])
