@@ -1,13 +1,13 @@
 """Stress test of the estimators: tasks of very different success rate, reward spread, cost and size. Simulated.
 
-    python benchmarks/stress.py [--prior none|hierarchy] [--out leaderboards/calibration-study] [--report]
+    python benchmarks/stress.py [--prior none|hierarchy] [--jobs 2] [--out leaderboards/calibration-study] [--report]
 
 `benchmarks/stress_world.py` makes the outcomes. Every estimator and every ablation of ReCal learns from nothing (no
 prior) or from the hierarchical prior, with its learning rate and entropy bonus chosen on a world of its own, at the
 same budget for all; then on fresh worlds, with several budgets of steps, for each of which the learning rate falls to
 0. Policies are judged by the true expected utility of their decisions on held-out texts. Writes stress.json with
 everything (stress-hierarchy.json from that prior), and from it a .md, .svg and .png; `--report` writes these three
-alone. Takes half an hour to an hour on one free core.
+alone. Takes about an hour on one free core; `--jobs` trains several at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,7 @@ PLANS = {
 
 def trained(world: World, name: str, n_seeds: int, settings: dict[str, Any]) -> Array:
     """True expected utility on the test texts of policies trained from each seed, `[S, T]`."""
+    routers.discover()
     fitted = [routers.create(name, settings) for _ in range(n_seeds)]
     with tempfile.TemporaryDirectory() as folder:
         contexts = [Context(seed, "cpu", Path(folder) / str(seed), lambda line: None) for seed in range(n_seeds)]
@@ -101,14 +104,41 @@ def trained(world: World, name: str, n_seeds: int, settings: dict[str, Any]) -> 
     return np.stack([world.task_utilities(decide(each, world.test, world.calls).arm_Q) for each in fitted])
 
 
-def tuned(plan: Plan, world: World, name: str) -> dict[str, Any]:
+@lru_cache(maxsize=1)
+def world_of(plan: Plan, seed: int) -> World:
+    return make_world(seed, plan.alpha, plan.shrink)
+
+
+def side_by_side(jobs: int, work: Callable[..., Any], units: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """What `work(*unit)` returns for every unit, in their order."""
+    from joblib import Parallel, delayed
+
+    return list(Parallel(n_jobs=jobs)(delayed(work)(*unit) for unit in units))
+
+
+def tuned(plan: Plan, name: str) -> dict[str, Any]:
     """The learning rate and entropy bonus of the highest macro utility, and all trials."""
+    world = world_of(plan, plan.tuning_world)
     trials = []
     for learning_rate, entropy in product(plan.learning_rates, plan.entropies):
         chosen = {"learning_rate": learning_rate, "entropy": entropy}
         value_ST = trained(world, name, plan.tuning_seeds, dict(plan.fixed) | chosen | {"steps": plan.tuning_steps})
         trials.append({"settings": chosen, "utility": round(float(value_ST.mean()), DECIMALS)})
-    return {"settings": max(trials, key=lambda trial: trial["utility"])["settings"], "trials": trials}
+    best = max(trials, key=lambda trial: trial["utility"])["settings"]
+    print(f"tuned {name} {best}", flush=True)
+    return {"settings": best, "trials": trials}
+
+
+def on_world(plan: Plan, seed: int, name: str, n_seeds: int, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """`[S, T]` on a study world, for each of several settings by their names."""
+    world = world_of(plan, seed)
+    if name in plan.untrained:
+        value_ST = np.repeat(trained(world, name, 1, {}), n_seeds, axis=0)
+        found = dict.fromkeys(settings, value_ST)
+    else:
+        found = {key: trained(world, name, n_seeds, dict(plan.fixed) | each) for key, each in settings.items()}
+    print(f"world {seed} {name}: {', '.join(settings)}", flush=True)
+    return {key: value_ST.round(DECIMALS).tolist() for key, value_ST in found.items()}
 
 
 def described(world: World) -> dict[str, Any]:
@@ -125,43 +155,30 @@ def described(world: World) -> dict[str, Any]:
     }
 
 
-def entropies_tried(plan: Plan, tuning: dict[str, Any]) -> dict[str, Any]:
-    """`[name][entropy][world]`, `[S, T]`: the family on the study worlds, whatever entropy bonus was chosen for it."""
-    utility: dict[str, Any] = {name: {f"{entropy:g}": {} for entropy in plan.family_entropies} for name in plan.family}
-    for seed in plan.worlds:
-        world = make_world(seed, plan.alpha, plan.shrink)
-        for name, entropy in product(plan.family, plan.family_entropies):
-            settings = dict(plan.fixed) | tuning[name]["settings"] | {"steps": plan.tuning_steps, "entropy": entropy}
-            value_ST = trained(world, name, plan.family_seeds, settings)
-            utility[name][f"{entropy:g}"][str(seed)] = value_ST.round(DECIMALS).tolist()
-        print(f"world {seed}: entropies", flush=True)
-    return utility
-
-
-def study(plan: Plan) -> dict[str, Any]:
+def study(plan: Plan, jobs: int = 1) -> dict[str, Any]:
     """Everything, as stress.json keeps it: settings, worlds and `utility[name][world][steps]`, `[S, T]`."""
     start = time.perf_counter()
-    routers.discover()
-    world = make_world(plan.tuning_world, plan.alpha, plan.shrink)
-    tuning = {}
-    for name in plan.names:
-        tuning[name] = tuned(plan, world, name)
-        print(f"{time.perf_counter() - start:6.0f} s  {name} {tuning[name]['settings']}", flush=True)
-    worlds = {str(plan.tuning_world): described(world)}
+    found = side_by_side(jobs, tuned, [(plan, name) for name in plan.names])
+    tuning = dict(zip(plan.names, found, strict=True))
+    at_steps, at_entropies = [], []
+    for seed, name in product(plan.worlds, (*plan.names, *plan.untrained)):
+        chosen = tuning[name]["settings"] if name in tuning else {}
+        at_steps.append((plan, seed, name, plan.seeds, {str(steps): chosen | {"steps": steps} for steps in plan.steps}))
+    for seed, name in product(plan.worlds, plan.family):
+        chosen = tuning[name]["settings"] | {"steps": plan.tuning_steps}
+        tried = {f"{entropy:g}": chosen | {"entropy": entropy} for entropy in plan.family_entropies}
+        at_entropies.append((plan, seed, name, plan.family_seeds, tried))
+    found = side_by_side(jobs, on_world, [*at_steps, *at_entropies])
     utility: dict[str, Any] = {name: {} for name in (*plan.names, *plan.untrained)}
-    for seed in plan.worlds:
-        world = make_world(seed, plan.alpha, plan.shrink)
-        worlds[str(seed)] = described(world)
-        for name in plan.untrained:
-            value_ST = np.repeat(trained(world, name, 1, {}), plan.seeds, axis=0).round(DECIMALS)
-            utility[name][str(seed)] = {str(steps): value_ST.tolist() for steps in plan.steps}
-        for name in plan.names:
-            settings = dict(plan.fixed) | tuning[name]["settings"]
-            by_steps = {
-                str(steps): trained(world, name, plan.seeds, settings | {"steps": steps}) for steps in plan.steps
-            }
-            utility[name][str(seed)] = {steps: value.round(DECIMALS).tolist() for steps, value in by_steps.items()}
-            print(f"{time.perf_counter() - start:6.0f} s  world {seed} {name}", flush=True)
+    entropies: dict[str, Any] = {
+        name: {f"{entropy:g}": {} for entropy in plan.family_entropies} for name in plan.family
+    }
+    for (_, seed, name, *_), by_steps in zip(at_steps, found[: len(at_steps)], strict=True):
+        utility[name][str(seed)] = by_steps
+    for (_, seed, name, *_), by_entropy in zip(at_entropies, found[len(at_steps) :], strict=True):
+        for entropy, value in by_entropy.items():
+            entropies[name][entropy][str(seed)] = value
+    worlds = {str(seed): described(world_of(plan, seed)) for seed in (plan.tuning_world, *plan.worlds)}
     content = {
         "title": TITLES[plan.prior],
         "command": f"OMP_NUM_THREADS=1 python benchmarks/stress.py --prior {plan.prior}",
@@ -170,7 +187,7 @@ def study(plan: Plan) -> dict[str, Any]:
         "plan": asdict(plan),
         "slots": [slot._asdict() for slot in SLOTS],
         "tuning": tuning,
-        "entropies": entropies_tried(plan, tuning),
+        "entropies": entropies,
         "worlds": worlds,
         "utility": utility,
     }
@@ -191,12 +208,13 @@ def write_report(content: dict[str, Any], out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Stress test of the estimators on simulated, unequal tasks.")
     parser.add_argument("--prior", choices=list(PLANS), default="none", help="what the policies start from")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings done at once")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--report", action="store_true", help="write the report of what is there")
     options = parser.parse_args()
     path = options.out / f"{stem_of(options.prior)}.json"
     if not options.report:
-        content = study(PLANS[options.prior])
+        content = study(PLANS[options.prior], options.jobs)
         options.out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     write_report(json.loads(path.read_text(encoding="utf-8")), options.out)

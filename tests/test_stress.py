@@ -64,8 +64,8 @@ def test_a_world_is_its_seed(worlds: Any) -> None:
     assert first == again != other
 
 
-@pytest.mark.parametrize("prior", ["none", "hierarchy"])
-def test_it_runs_from_end_to_end(stress: Any, tmp_path: Path, prior: str) -> None:
+@pytest.mark.parametrize(("prior", "jobs"), [("none", 1), ("hierarchy", 2)])
+def test_it_runs_from_end_to_end(stress: Any, tmp_path: Path, prior: str, jobs: int) -> None:
     plan = replace(
         stress.PLANS[prior],
         names=("grpo", "dr-grpo", "recal", "recal-unbiased", "recal-plain"),
@@ -81,7 +81,7 @@ def test_it_runs_from_end_to_end(stress: Any, tmp_path: Path, prior: str) -> Non
         family_seeds=1,
         shrink=20,
     )
-    content = json.loads(json.dumps(stress.study(plan)))
+    content = json.loads(json.dumps(stress.study(plan, jobs)))
     assert np.array(content["utility"]["recal"]["102"]["3"]).shape == (2, 6)
     stress.write_report(content, tmp_path)
     stem = {"none": "stress", "hierarchy": "stress-hierarchy"}[prior]
