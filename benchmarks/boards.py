@@ -5,8 +5,8 @@
     python benchmarks/boards.py --jobs 8             # as of `recal-bench run`; --backend too
 
 It only calls `recal-bench tune`, `run` and `leaderboard`, each command printed before it is run. What was run before
-with the same code is found again; what is in tuned.json is not tuned again. All but `embedded` need the folder of the
-logs in the environment variable RECAL_BENCH_DATA.
+with the same code is found again; what is in tuned.json, or was tuned alike by the calibration study, is not tuned
+again. All but `embedded` need the folder of the logs in the environment variable RECAL_BENCH_DATA.
 """
 
 import argparse
@@ -42,7 +42,7 @@ ROUTERS = (
     *("thompson", "pilot", "uniroute", "avengers", "carrot", "hybrid-llm", "logistic", "hierarchy", "ridge-tasks"),
     *("knn", "ridge", "routellm-bt", "elo", "borda"),
 )
-# Estimators on other priors, with what the calibration study tuned for them there.
+# What the calibration study tuned with the same trials, also for estimators on other priors.
 STUDY = Path("leaderboards/calibration-study")
 PRIORS = {"embedded": ("knn", "none")}
 ON_PRIORS = ("grpo", "dr-grpo", "gdpo", "dvao", "hero", "expected")
@@ -95,13 +95,26 @@ def call(*words: str) -> None:
     finish(start(*words))
 
 
+def tuned_so_far(board: str, routers: list[str], file: Path) -> set[str]:
+    """The routers that are in a board's tuned.json, after what the study tuned for it was put there."""
+    study = STUDY / f"tuned-{'hierarchy' if board == 'embedded' else board}.json"
+    entries = {}
+    for path in (study, file):
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        entries |= {each["router"]: each for each in found if each["router"] in routers}
+    if entries:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([entries[name] for name in sorted(entries)], indent=1) + "\n", encoding="utf-8")
+    return set(entries)
+
+
 def make(board: str, tuned: bool, runs: Path, out: Path, jobs: list[str], worlds: int | None = None) -> list[str]:
     """Tune and run a board's routers. Returns the words of the command that writes its tables."""
     routers = [*ROUTERS, *ONLY_ON.get(board, ())]
     shared = words = [*outcomes_of(board, "run", worlds), "--seeds", str(SEEDS), "--runs", str(runs), *jobs]
     if tuned:
         file = out / "tuned.json"
-        there = {each["router"] for each in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else set()
+        there = tuned_so_far(board, routers, file)
         untuned = [name for name in routers if name not in there]
         if untuned:
             trials = ["--trials", str(TRIALS), "--out", str(file)]

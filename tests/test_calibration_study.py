@@ -16,6 +16,7 @@ from recal_bench.experiments.tuning import write_tuned
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 calibration_study = pytest.importorskip("calibration_study", reason="benchmarks/ is not in this checkout")
+boards = pytest.importorskip("boards", reason="benchmarks/ is not in this checkout")
 calibration_report = pytest.importorskip("calibration_report", reason="benchmarks/ is not in this checkout")
 
 FIXED = (("steps", 20), ("batch_size", 16), ("encoder", "tfidf"), ("prior.kind", "none"), ("trust", 1.0))
@@ -86,3 +87,7 @@ def test_the_study_tunes_runs_and_reports_and_finds_its_runs_again(
     calibration_study.main()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")} == records
     assert (out / "README.md").read_text() == index
+
+    # The board, made again, does not tune what the study did.
+    assert boards.tuned_so_far("routerdc", ["ridge", "grpo", "irt"], board) == {"ridge", "grpo"}
+    assert [each["router"] for each in json.loads(board.read_text())] == ["grpo", "ridge"]
