@@ -99,13 +99,14 @@ worlds hold for these worlds; *above* says in how many of them a difference is a
 rows of its table. A row *wins* or *loses* where that p is below .05 and *ties* elsewhere. Final runs use training seeds
 0 to 19, tuning used 1000 to 1002.
 
-Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; [stress.md](stress.md), tasks that
-differ as much as tasks can; [docs/study.md](../../docs/study.md), what it all says."""
+Beside this: [bias.md](bias.md), what each estimator optimises, computed exactly; tasks that differ as much as tasks
+can, [from nothing](stress.md) and [from the hierarchical prior](stress-hierarchy.md);
+[docs/study.md](../../docs/study.md), what it all says."""
     found = {part: out / f"{part.name}.json" for part in parts}
     numbers = {part: json.loads(file.read_text("utf-8")) for part, file in found.items() if file.exists()}
     rows = [
         [name, *(_signed(_less(of.get(name, {}).get("vs_recal"))) for of in numbers.values())]
-        for name in AGAINST
+        for name in (*AGAINST, "recal-from-knn", "best-single")
         if any(name in of for of in numbers.values())
     ]
     headers = ["recal less", *(f"[{part.name}]({part.name}.md)" for part in numbers)]
@@ -119,8 +120,11 @@ differ as much as tasks can; [docs/study.md](../../docs/study.md), what it all s
 
 
 def _less(of: Sequence[float] | None) -> Interval | None:
-    """What the other has over recal, the other way round."""
-    return None if of is None else Interval(-of[0], -of[2], -of[1], of[3], np.nan)
+    """What the other has over recal, the other way round. Rounding does not make a -0 of what is equal."""
+    if of is None:
+        return None
+    estimate, low, high = (0.0 - round(of[index], 9) for index in (0, 2, 1))
+    return Interval(estimate, low, high, of[3], np.nan)
 
 
 def _section(part: Any, tuned: dict[str, Tuned], entries: Entries) -> tuple[str, dict[str, Any]]:
@@ -169,9 +173,10 @@ def _section(part: Any, tuned: dict[str, Tuned], entries: Entries) -> tuple[str,
     headers = ["router", "seed SD", "SD / grpo's", "steps / grpo's", "area - grpo's", "collapsed - grpo's", "collapsed"]
     lines.append(
         "## Steadiness against GRPO\n\nSD over seeds of the final test utility (within worlds); steps until the mean "
-        "validation curve reaches the highest point of GRPO's, as a ratio (-: GRPO is there untrained, or nobody gets "
-        "there); mean height of the validation curve over the router's own steps, as a difference; share of seeds "
-        "whose last policy gave back half of the gain over best-single.\n\n" + _grid(headers, rows)
+        "validation curve reaches the highest point of GRPO's, as a ratio (inf: only GRPO gets there; -: GRPO is there "
+        "untrained, or neither gets there); mean height of the validation curve over the router's own steps, as a "
+        "difference; share of seeds whose last policy gave back half of the gain over best-single.\n\n"
+        + _grid(headers, rows)
     )
     if part.name == "routerdc":
         lines.append(_routerdc(entries))

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from stress_figure import draw
 from stress_report import report
-from stress_world import SLOTS, Array, World, make_world
+from stress_world import SLOTS, Array, World, same_world
 
 from recal_bench import provenance, routers
 from recal_bench.calibration import ESTIMATORS
@@ -104,11 +103,6 @@ def trained(world: World, name: str, n_seeds: int, settings: dict[str, Any]) -> 
     return np.stack([world.task_utilities(decide(each, world.test, world.calls).arm_Q) for each in fitted])
 
 
-@lru_cache(maxsize=1)
-def world_of(plan: Plan, seed: int) -> World:
-    return make_world(seed, plan.alpha, plan.shrink)
-
-
 def side_by_side(jobs: int, work: Callable[..., Any], units: Iterable[tuple[Any, ...]]) -> list[Any]:
     """What `work(*unit)` returns for every unit, in their order."""
     from joblib import Parallel, delayed
@@ -118,7 +112,7 @@ def side_by_side(jobs: int, work: Callable[..., Any], units: Iterable[tuple[Any,
 
 def tuned(plan: Plan, name: str) -> dict[str, Any]:
     """The learning rate and entropy bonus of the highest macro utility, and all trials."""
-    world = world_of(plan, plan.tuning_world)
+    world = same_world(plan.tuning_world, plan.alpha, plan.shrink)
     trials = []
     for learning_rate, entropy in product(plan.learning_rates, plan.entropies):
         chosen = {"learning_rate": learning_rate, "entropy": entropy}
@@ -131,7 +125,7 @@ def tuned(plan: Plan, name: str) -> dict[str, Any]:
 
 def on_world(plan: Plan, seed: int, name: str, n_seeds: int, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """`[S, T]` on a study world, for each of several settings by their names."""
-    world = world_of(plan, seed)
+    world = same_world(seed, plan.alpha, plan.shrink)
     if name in plan.untrained:
         value_ST = np.repeat(trained(world, name, 1, {}), n_seeds, axis=0)
         found = dict.fromkeys(settings, value_ST)
@@ -178,7 +172,9 @@ def study(plan: Plan, jobs: int = 1) -> dict[str, Any]:
     for (_, seed, name, *_), by_entropy in zip(at_entropies, found[len(at_steps) :], strict=True):
         for entropy, value in by_entropy.items():
             entropies[name][entropy][str(seed)] = value
-    worlds = {str(seed): described(world_of(plan, seed)) for seed in (plan.tuning_world, *plan.worlds)}
+    worlds = {
+        str(seed): described(same_world(seed, plan.alpha, plan.shrink)) for seed in (plan.tuning_world, *plan.worlds)
+    }
     content = {
         "title": TITLES[plan.prior],
         "command": f"OMP_NUM_THREADS=1 python benchmarks/stress.py --prior {plan.prior}",

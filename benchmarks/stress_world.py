@@ -8,6 +8,7 @@ topic's probability given a text is computed, so the true expected score and cos
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,6 +112,12 @@ class World:
         """True expected utility of decisions on the test texts, by task."""
         chosen_Q = self.expected_utility_QA[np.arange(len(arm_Q)), arm_Q]
         return task_means(chosen_Q, self.splits.test.task_Q)
+
+
+@lru_cache(maxsize=1)
+def same_world(seed: int, alpha: float, shrink: int) -> World:
+    """`make_world`, made once for what a process does on it one after the other."""
+    return make_world(seed, alpha, shrink)
 
 
 def make_world(seed: int, alpha: float = 0.2, shrink: int = 1) -> World:
