@@ -7,7 +7,7 @@ prior) or from the hierarchical prior, with its learning rate and entropy bonus 
 same budget for all; then on fresh worlds, with several budgets of steps, for each of which the learning rate falls to
 0. Policies are judged by the true expected utility of their decisions on held-out texts. Writes stress.json with
 everything (stress-hierarchy.json from that prior), and from it a .md, .svg and .png; `--report` writes these three
-alone. Takes about an hour on one free core; `--jobs` trains several at once.
+alone. Takes about half an hour on one free core; `--jobs` trains several at once.
 """
 
 from __future__ import annotations
