@@ -124,11 +124,16 @@ class _Streamed(StreamingResponse):
 
 
 async def _body(request: Request) -> bytes:
-    content = bytearray()
+    content, size = bytearray(), 0
     async for part in request.stream():
-        content += part
-        if len(content) > _MOST_BODY:
-            raise Refusal(413, "too_large", f"the request is larger than {_MOST_BODY // 2**20} MiB")
+        size += len(part)
+        if size <= _MOST_BODY:
+            content += part
+        elif size > 2 * _MOST_BODY:
+            break
+    # Answered while it still sends, a client may see a broken connection instead: so as much again is read first.
+    if size > _MOST_BODY:
+        raise Refusal(413, "too_large", f"the request is larger than {_MOST_BODY // 2**20} MiB")
     return bytes(content)
 
 
