@@ -212,12 +212,16 @@ class _Variances:
             alone += max(part.alone, 0.0) / count
             squares += of_seeds**2 / (count - 1) + float((of_query_H**2 / (df_H * (count - 1))).sum())
         queries_H = queries_H / queries_factor
-        queries, interaction = float(queries_H.sum()), float(interaction_H.sum())
-        variance = seeds + max(queries - interaction, 0.0)
-        squares += float((queries_H**2 / df_H).sum()) + self.heavy_tails / queries_factor**3
-        if variance**2 < squares:
-            variance = alone + max(queries, interaction)
-        return float(np.sqrt(variance)), variance**2 / squares if squares else np.inf
+        tails = self.heavy_tails / queries_factor**3
+        of_queries = float((queries_H**2 / df_H).sum()) + tails
+        variance = seeds + max(float(queries_H.sum()) - float(interaction_H.sum()), 0.0)
+        if variance**2 < squares + of_queries:
+            queries_H = np.maximum(queries_H, interaction_H)
+            of_queries = float((queries_H**2 / df_H).sum()) + tails
+            variance = alone + float(queries_H.sum())
+        squares += of_queries
+        # What few queries add for as many seeds as there are may be more than is left for other numbers of them.
+        return float(np.sqrt(variance)), max(variance**2 / squares, 1.0) if squares else np.inf
 
 
 @dataclass(frozen=True)

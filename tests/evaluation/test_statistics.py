@@ -262,6 +262,9 @@ def test_seeds_that_cancel_out_by_luck_are_as_uncertain_as_their_disagreement() 
     found = crossed_interval(parts, task_Q)
     assert found.error == pytest.approx(1 / np.sqrt(150), rel=0.1)  # a seed's disagreement of 1, twice, over two seeds
     assert 2 * found.error < mde(parts, task_Q) < 4 * found.error
+    of_more_seeds = [mde(parts, task_Q, n_seeds=count) for count in (2, 10, 100, 10_000)]
+    assert (np.diff(of_more_seeds) < 0).all()
+    assert of_more_seeds[-1] > 0
 
 
 @pytest.mark.parametrize("n_seeds", [2, 5])
